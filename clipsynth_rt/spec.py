@@ -1,0 +1,286 @@
+"""Facts about a model, written once and read everywhere.
+
+Training writes these dataclasses into a checkpoint, export copies them into the bundle's
+``manifest.json``, and the runtime reads them. Nobody retypes 256. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from clipsynth_rt.errors import ManifestError
+
+SCHEMA_VERSION = 1
+"""Version of manifest.json that this package writes; it reads this one and older ones."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MelSpec:
+    """How a waveform becomes a normalised log-mel spectrogram, float32 [B, n_mels, F].
+
+    The defaults are HiFi-GAN's analysis (Kong et al. 2020, arXiv:2010.05646) up to the Nyquist
+    frequency: cymbals and rain live above its 8 kHz. Frames are ``T / hop_length`` exactly,
+    because the waveform is reflect-padded by (n_fft - hop_length) / 2 on each side.
+    """
+
+    sample_rate: int = 22050
+    n_fft: int = 1024
+    hop_length: int = 256
+    win_length: int = 1024
+    n_mels: int = 80
+    f_min_hz: float = 0.0
+    f_max_hz: float = 11025.0
+    mel_scale: str = "slaney"
+    norm: str = "slaney"
+    power: float = 1.0
+    padding: str = "reflect_same"
+    log: str = "natural"
+    floor: float = 1e-5
+    mean: float = -6.0
+    std: float = 3.0
+
+    def frames(self, duration_s: float) -> int:
+        """Return how many frames hold ``duration_s`` seconds, rounded up."""
+        return max(1, math.ceil(duration_s * self.sample_rate / self.hop_length - 1e-9))
+
+    def seconds(self, num_frames: int) -> float:
+        """Return the length in seconds of ``num_frames`` frames."""
+        return num_frames * self.hop_length / self.sample_rate
+
+    @property
+    def floor_normalised(self) -> float:
+        """Value of silence in a normalised mel spectrogram."""
+        return (math.log(self.floor) - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class DiffusionSpec:
+    """The noise process that the denoiser was trained on, and how it is sampled by default.
+
+    ``x0_min`` and ``x0_max`` bound the normalised mel: the denoiser step clips its estimate of x0
+    to them (static thresholding, Saharia et al. 2022, arXiv:2205.11487), because guidance pushes
+    estimates beyond what any sound has.
+    """
+
+    schedule: str = "cosine"
+    prediction: str = "v"
+    num_train_timesteps: int = 1000
+    num_steps: int = 8
+    guidance_scale: float = 2.0
+    frames_multiple: int = 8
+    max_frames: int = 1376
+    default_frames: int = 352
+    x0_min: float = -2.0
+    x0_max: float = 4.0
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """One file of a bundle: path relative to the manifest, and its SHA-256 in hex."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """The CLIP embedding that conditions the denoiser, float32 [B, dim], of unit length."""
+
+    encoder: str
+    dim: int
+    context_length: int
+    templates: tuple[str, ...]
+    image_size: int
+    tokenizer: FileSpec | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Type and shape of one graph input or output; a string is a named dynamic dimension."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph: its interface, and one file a precision."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    files: dict[str, FileSpec]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a bundle says about itself (manifest.json).
+
+    ``default_precision`` names the file that the runtime takes for each graph where the caller
+    does not choose; ``parity`` is precision -> graph -> measured errors; ``metrics`` and
+    ``provenance`` are free-form records of how good the voice is and where it came from.
+    """
+
+    schema_version: int
+    name: str
+    license: str
+    mel: MelSpec
+    diffusion: DiffusionSpec
+    condition: ConditionSpec
+    graphs: dict[str, GraphSpec]
+    default_precision: dict[str, str]
+    parity: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read a manifest from parsed JSON, refusing what it does not know.
+
+        Raises:
+            ManifestError: If the schema is newer, a key is unknown or missing, a value has the
+                wrong type, or two parts disagree; the message carries the field's path.
+        """
+        version = data.get("schema_version") if isinstance(data, Mapping) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ManifestError(
+                f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+                "clipsynth-rt reads; upgrade with: pip install -U clipsynth-rt"
+            )
+        manifest = decode(cls, data, "")
+        manifest.check()
+        return manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data; the inverse of ``from_dict``."""
+        return encode(self)
+
+    def check(self) -> None:
+        """Check that the parts agree with each other.
+
+        Raises:
+            ManifestError: If they do not.
+        """
+        for name in ("text_encoder", "denoiser_step", "vocoder"):
+            if name not in self.graphs:
+                raise ManifestError(f"graphs.{name}: missing; a bundle cannot speak without it")
+        mels, dim = self.mel.n_mels, self.condition.dim
+        expect = [
+            ("denoiser_step", "inputs", "x", 1, mels, "mel.n_mels"),
+            ("denoiser_step", "inputs", "condition", 2, dim, "condition.dim"),
+            ("vocoder", "inputs", "mel", 1, mels, "mel.n_mels"),
+            ("text_encoder", "outputs", "embedding", 1, dim, "condition.dim"),
+        ]
+        if "image_encoder" in self.graphs:
+            expect.append(("image_encoder", "outputs", "embedding", 1, dim, "condition.dim"))
+        for graph, side, tensor, axis, value, source in expect:
+            where = f"graphs.{graph}.{side}.{tensor}"
+            spec = getattr(self.graphs[graph], side).get(tensor)
+            if spec is None or len(spec.shape) <= axis:
+                raise ManifestError(f"{where}: missing or of too few dimensions")
+            if spec.shape[axis] != value:
+                raise ManifestError(f"{where}: {spec.shape[axis]} differs from {source} {value}")
+        for graph, graph_spec in self.graphs.items():
+            chosen = self.default_precision.get(graph)
+            if chosen not in graph_spec.files:
+                raise ManifestError(
+                    f"default_precision.{graph}: {chosen!r} is not one of "
+                    f"{sorted(graph_spec.files)}"
+                )
+        if self.diffusion.schedule != "cosine" or self.diffusion.prediction != "v":
+            raise ManifestError("diffusion: only the cosine schedule with v-prediction is known")
+        if not self.condition.templates:
+            raise ManifestError("condition.templates: at least one is needed")
+        for template in self.condition.templates:
+            if "{query}" not in template:
+                raise ManifestError(f"condition.templates: {template!r} has no {{query}}")
+
+
+def encode(value: Any) -> Any:
+    """Return ``value`` (a spec, or containers of them) as plain JSON data."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(kind: type[T], data: Any, path: str = "") -> T:
+    """Read a spec of type ``kind`` from plain JSON data.
+
+    Args:
+        kind: A dataclass of this module, or any annotation that one uses.
+        data: Parsed JSON.
+        path: Where ``data`` stands in the document, for messages (``mel.hop_length``).
+
+    Raises:
+        ManifestError: If a key is unknown or missing or a value has the wrong type.
+    """
+    return typing.cast(T, _decode(kind, data, path))
+
+
+def _decode(kind: Any, data: Any, path: str) -> Any:
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return data
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(kind, data, path)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, path)
+    if origin is dict:
+        if not isinstance(data, Mapping):
+            raise ManifestError(f"{path or 'manifest'}: expected an object, got {data!r:.60}")
+        item = typing.get_args(kind)[1]
+        return {str(k): _decode(item, v, f"{path}.{k}") for k, v in data.items()}
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ManifestError(f"{path}: expected a list, got {data!r:.60}")
+        item = typing.get_args(kind)[0]
+        return tuple(_decode(item, v, f"{path}[{i}]") for i, v in enumerate(data))
+    if kind is float and type(data) in (int, float):
+        if not math.isfinite(data):
+            raise ManifestError(f"{path}: {data} is not finite")
+        return float(data)
+    if type(data) is not kind:
+        raise ManifestError(f"{path}: expected {kind.__name__}, got {data!r:.60}")
+    return data
+
+
+def _decode_union(kind: Any, data: Any, path: str) -> Any:
+    options = typing.get_args(kind)
+    if data is None and type(None) in options:
+        return None
+    for option in options:
+        if option is type(None):
+            continue
+        if dataclasses.is_dataclass(option) or type(data) is option:
+            return _decode(option, data, path)
+    raise ManifestError(f"{path}: {data!r:.60} is not one of the types allowed here")
+
+
+def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
+    where = path or "manifest"
+    if not isinstance(data, Mapping):
+        raise ManifestError(f"{where}: expected an object, got {data!r:.60}")
+    prefix = f"{path}." if path else ""
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in data:
+        if key not in known:
+            raise ManifestError(f"{prefix}{key}: unknown key; written by another version?")
+    values = {}
+    for name, f in known.items():
+        if name in data:
+            values[name] = _decode(hints[name], data[name], f"{prefix}{name}")
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ManifestError(f"{prefix}{name}: missing")
+    return kind(**values)

@@ -1,0 +1,1 @@
+"""Export: PyTorch to ONNX, precision written into the graph, parity checked, bundle assembled."""

@@ -1,0 +1,1 @@
+"""Training data: the open corpus, folders of videos, shards."""

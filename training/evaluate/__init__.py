@@ -1,0 +1,1 @@
+"""How good the voice is: classifier, Fréchet audio distance, the report."""
