@@ -159,11 +159,15 @@ def test_reasons_why_a_file_is_not_used(tmp_path):
     ]  # fmt: skip
 
 
-def test_sound_only_takes_files_without_pictures(tmp_path):
+def test_files_without_pictures_are_kept_where_that_is_asked_for(tmp_path):
     write_video(tmp_path / "radio.mp4", tone(2.0))
-    clips = read_video(tmp_path / "radio.mp4", dataclasses.replace(CUT, sound_only=True))
-    assert clips.frames.shape == (1, 2, 16, 16, 3)
-    assert (clips.frames == 128).all()
+    good(tmp_path / "video.mp4")
+    keep = dataclasses.replace(CUT, keep_pictureless=True)
+    prepare(tmp_path, tmp_path / "shards", keep, workers=1)
+    shards = ShardSet.open(tmp_path / "shards")
+    assert shards.ids == ["radio", "video"]
+    assert shards.has_pictures.tolist() == [False, True]
+    assert (shards.frames(0) == 128).all()
 
 
 def folder_of_six(folder):

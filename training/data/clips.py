@@ -34,7 +34,8 @@ class CutSpec:
         images: Pictures of a clip, at the middles of equal parts of it.
         image_size: Their height and width in pixels.
         min_seconds: A shorter sound is not used; one shorter than a clip ends in silence.
-        sound_only: Take files without a picture track; their pictures are plain grey.
+        keep_pictureless: Take files without a picture track too, with plain grey for pictures:
+            sound for text-conditioned training.
     """
 
     mel: MelSpec = field(default_factory=MelSpec)
@@ -44,7 +45,7 @@ class CutSpec:
     images: int = 3
     image_size: int = 64
     min_seconds: float = 1.0
-    sound_only: bool = False
+    keep_pictureless: bool = False
 
     @property
     def samples(self) -> int:
@@ -74,12 +75,14 @@ class Clips:
     Attributes:
         numbers: Which window of the video each is.
         mel: float16 [n, M, F]; frames: uint8 [n, K, S, S, 3]; audio: int16 [n, T].
+        has_pictures: False where ``frames`` is plain grey for want of a picture track.
     """
 
     numbers: list[int]
     mel: NDArray[np.float16]
     frames: NDArray[np.uint8]
     audio: NDArray[np.int16]
+    has_pictures: bool = True
 
 
 def read_video(path: str | Path, cut: CutSpec) -> Clips:
@@ -90,13 +93,13 @@ def read_video(path: str | Path, cut: CutSpec) -> Clips:
             too short.
     """
     try:
-        sound, start_s = _read_sound(path, cut)
+        sound, start_s, has_pictures = _read_sound(path, cut)
         numbers, windows = _cut(sound, cut)
-        if cut.sound_only:
+        if has_pictures:
+            frames = _read_pictures(path, _picture_times(numbers, start_s, cut), cut)
+        else:
             size = cut.image_size
             frames = np.full((len(numbers), cut.images, size, size, 3), 128, np.uint8)
-        else:
-            frames = _read_pictures(path, _picture_times(numbers, start_s, cut), cut)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnusableError("broken", f"{error}") from error
     audio = to_int16(windows)
@@ -104,7 +107,7 @@ def read_video(path: str | Path, cut: CutSpec) -> Clips:
         # of the sound as it is stored: what a vocoder learns to give back is what was analysed
         waveform = torch.from_numpy(audio.astype(np.float32) / 32767.0)
         mel = _mel(cut.mel)(waveform).to(torch.float16).numpy()
-    return Clips(numbers, mel, frames, audio)
+    return Clips(numbers, mel, frames, audio, has_pictures)
 
 
 @functools.lru_cache(maxsize=2)
@@ -112,12 +115,13 @@ def _mel(spec: MelSpec) -> MelSpectrogram:
     return MelSpectrogram(spec)
 
 
-def _read_sound(path: str | Path, cut: CutSpec) -> tuple[NDArray[np.float32], float]:
-    """Return the sound, mono [T], as far as clips need it, and the time at which it starts."""
+def _read_sound(path: str | Path, cut: CutSpec) -> tuple[NDArray[np.float32], float, bool]:
+    """Return the sound [T] as far as clips need it, when it starts, and if there are pictures."""
     with av.open(str(path)) as container:
         if not container.streams.audio:
             raise UnusableError("no_audio")
-        if not container.streams.video and not cut.sound_only:
+        has_pictures = bool(container.streams.video)
+        if not has_pictures and not cut.keep_pictureless:
             raise UnusableError("no_video")
         resampler = av.AudioResampler("fltp", "mono", cut.mel.sample_rate)
         parts: list[NDArray[np.float32]] = []
@@ -137,7 +141,7 @@ def _read_sound(path: str | Path, cut: CutSpec) -> tuple[NDArray[np.float32], fl
     sound = np.concatenate([np.zeros(0, np.float32), *parts])
     if not np.isfinite(sound).all():
         raise UnusableError("broken", "the sound is not finite")
-    return sound, start_s or 0.0
+    return sound, start_s or 0.0, has_pictures
 
 
 def _cut(sound: NDArray[np.float32], cut: CutSpec) -> tuple[list[int], NDArray[np.float32]]:

@@ -61,6 +61,7 @@ class ShardWriter:
             self._shards, self._sizes = index["shards"], index["sizes"]
         self.done = {clip for shard in self._shards for clip in shard["ids"]}
         self._ids: list[str] = []
+        self._pictureless: list[str] = []
         self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in DTYPES}
 
     def add(
@@ -69,6 +70,8 @@ class ShardWriter:
         mel: NDArray[np.floating],
         frames: NDArray[np.uint8],
         audio: NDArray[np.int16],
+        *,
+        has_pictures: bool = True,
     ) -> None:
         """Add clips, which stay together in one shard; a full shard is written.
 
@@ -77,6 +80,7 @@ class ShardWriter:
             mel: [n, M, F], normalised; stored as float16.
             frames: uint8 [n, K, S, S, 3].
             audio: int16 [n, T].
+            has_pictures: False for clips whose ``frames`` show nothing of the video.
 
         Raises:
             DataError: If an id is not new, or a shape differs from that of earlier clips.
@@ -96,6 +100,7 @@ class ShardWriter:
                 f"{self._sizes}; prepare into another folder"
             )
         self._ids.extend(ids)
+        self._pictureless.extend([] if has_pictures else ids)
         for name, array in arrays.items():
             self._rows[name].append(array)
         if len(self._ids) >= self.shard_size:
@@ -116,7 +121,7 @@ class ShardWriter:
                 save_file(arrays, temporary)
             except SafetensorError as error:
                 raise OutputError(f"{self.folder / name}: cannot be written ({error})") from error
-        self._shards.append({"file": name, "ids": self._ids})
+        self._shards.append({"file": name, "ids": self._ids, "pictureless": self._pictureless})
         write_json(
             self.folder / INDEX,
             {
@@ -126,7 +131,7 @@ class ShardWriter:
                 "shards": self._shards,
             },
         )
-        self._ids = []
+        self._ids, self._pictureless = [], []
         self._rows = {key: [] for key in DTYPES}
 
 
@@ -137,6 +142,7 @@ class ShardSet:
         folder: Where it is.
         mel_spec: How the mel spectrograms were computed.
         ids: Clip names, one a row.
+        has_pictures: bool [N]; False for a clip whose ``frames`` are grey for want of pictures.
         sizes: Shape of one row of ``mel`` [M, F], ``frames`` [K, S, S, 3] and ``audio`` [T].
     """
 
@@ -145,6 +151,8 @@ class ShardSet:
         self.mel_spec: MelSpec = index["mel"]
         self.sizes: dict[str, list[int]] = index["sizes"]
         self.ids: list[str] = [clip for shard in index["shards"] for clip in shard["ids"]]
+        pictureless = {clip for shard in index["shards"] for clip in shard["pictureless"]}
+        self.has_pictures = np.array([clip not in pictureless for clip in self.ids], bool)
         self._files = [folder / shard["file"] for shard in index["shards"]]
         counts = [len(shard["ids"]) for shard in index["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -250,7 +258,8 @@ def _read_index(folder: Path, mel_spec: MelSpec | None) -> dict[str, Any]:
         spec = decode(MelSpec, index["mel"], "mel")
         sizes = {name: [int(size) for size in index["sizes"][name]] for name in DTYPES}
         shards = [
-            {"file": str(shard["file"]), "ids": [str(clip) for clip in shard["ids"]]}
+            {"file": str(shard["file"])}
+            | {key: [str(clip) for clip in shard[key]] for key in ("ids", "pictureless")}
             for shard in index["shards"]
         ]
     except OSError as error:

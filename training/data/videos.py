@@ -81,7 +81,9 @@ def prepare(
         for path, result in results:
             if isinstance(result, Clips):
                 ids = [_clip_id(todo[path], number) for number in result.numbers]
-                writer.add(ids, result.mel, result.frames, result.audio)
+                writer.add(
+                    ids, result.mel, result.frames, result.audio, has_pictures=result.has_pictures
+                )
             elif isinstance(result, Crashed):
                 report.add("broken", str(path.relative_to(videos_dir)), "the decoder crashed")
             else:
