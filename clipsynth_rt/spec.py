@@ -160,7 +160,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data; the inverse of ``from_dict``."""
-        return encode(self)
+        data: dict[str, Any] = encode(self)
+        return data
 
     def check(self) -> None:
         """Check that the parts agree with each other.

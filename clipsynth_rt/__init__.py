@@ -1,0 +1,55 @@
+"""clipsynth-rt: text-to-sound on the edge (CLIPSynth, Dong et al. 2023, as a runtime).
+
+Public names load on first use: ``import clipsynth_rt`` itself costs milliseconds, and code that
+only reads specs or errors never pays for what it does not touch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clipsynth_rt import errors as errors
+from clipsynth_rt.errors import ClipSynthError as ClipSynthError
+
+if TYPE_CHECKING:
+    from clipsynth_rt.audio import AudioClip as AudioClip
+    from clipsynth_rt.bundle import Bundle as Bundle
+    from clipsynth_rt.config import SynthConfig as SynthConfig
+    from clipsynth_rt.pipeline import Synthesizer as Synthesizer
+    from clipsynth_rt.spec import Manifest as Manifest
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AudioClip": "clipsynth_rt.audio",
+    "Bundle": "clipsynth_rt.bundle",
+    "Manifest": "clipsynth_rt.spec",
+    "SynthConfig": "clipsynth_rt.config",
+    "Synthesizer": "clipsynth_rt.pipeline",
+}
+
+__all__ = [  # noqa: RUF022  (what one reaches for first comes first)
+    "Synthesizer",
+    "AudioClip",
+    "Bundle",
+    "Manifest",
+    "SynthConfig",
+    "ClipSynthError",
+    "errors",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,214 @@
+"""Finished sound: trimming, peak limit, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsynth_rt.errors import InputError, NumericalError, OutputError
+from clipsynth_rt.timing import real_time_factor
+
+FORMATS = ("wav", "flac", "ogg")
+PEAK = 0.98
+"""Highest sample that a clip keeps: lossy coding overshoots a little."""
+FADE_S = 0.01
+"""Fade at the end of a clip, so that a sound cut while it rings does not click."""
+_OGG_BLOCK = 65536
+
+
+@dataclass
+class AudioClip:
+    """A waveform and how it came about.
+
+    Attributes:
+        waveform: float32 [T] in [-1, 1], mono.
+        sample_rate: In Hz.
+        query: What was asked for: the text, or the image's name.
+        seed: Of this clip's noise.
+        steps: Denoising steps.
+        guidance: Guidance scale w.
+        network_calls: Evaluations of the denoiser network for this clip: one a step where
+            guidance is off, two (in one batch) where it is on.
+        provider: Where the graphs really ran, such as ``cpu`` or ``cuda``.
+        stages_s: Seconds a stage (``text``, ``denoise``, ``vocode``; ``write`` once saved). For a
+            clip of a batch, its equal share.
+    """
+
+    waveform: NDArray[np.float32]
+    sample_rate: int
+    query: str = ""
+    seed: int = 0
+    steps: int = 0
+    guidance: float = 1.0
+    network_calls: int = 0
+    provider: str = ""
+    stages_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def audio_s(self) -> float:
+        """Length in seconds."""
+        return len(self.waveform) / self.sample_rate
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor over all stages so far; loading the bundle is not one of them."""
+        return real_time_factor(sum(self.stages_s.values()), self.audio_s)
+
+    def encode(self, format: str = "wav") -> bytes:
+        """Return the clip as a sound file's bytes (wav and flac: 16 bit; ogg: Vorbis).
+
+        Raises:
+            InputError: If ``format`` is not one of ``FORMATS``.
+        """
+        if format not in FORMATS:
+            raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+        import soundfile
+
+        buffer = io.BytesIO()
+        subtype = "VORBIS" if format == "ogg" else "PCM_16"
+        with soundfile.SoundFile(
+            buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
+        ) as sound:
+            if format == "ogg":
+                # libsndfile keeps a whole write of Vorbis on the stack
+                for start in range(0, len(self.waveform), _OGG_BLOCK):
+                    sound.write(self.waveform[start : start + _OGG_BLOCK])
+            else:
+                sound.write(to_int16(self.waveform))
+        return buffer.getvalue()
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write a sound file, whole or not at all, and return its path.
+
+        Args:
+            path: Where; an existing file is replaced.
+            format: One of ``FORMATS``; None goes by the file name's extension.
+
+        Raises:
+            InputError: If the format is unknown or contradicts the extension.
+            OutputError: If the file cannot be written.
+        """
+        start = time.perf_counter()
+        path = Path(path)
+        write_atomically(path, self.encode(format_for(path, format)))
+        self.stages_s["write"] = time.perf_counter() - start
+        return path
+
+    def write_to(self, stream: BinaryIO, format: str = "wav") -> None:
+        """Write a sound file's bytes to an open binary stream.
+
+        Raises:
+            InputError: If the format is unknown.
+            OutputError: If the stream cannot be written.
+        """
+        start = time.perf_counter()
+        data = self.encode(format)
+        try:
+            stream.write(data)
+            stream.flush()
+        except OSError as error:
+            raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
+        self.stages_s["write"] = time.perf_counter() - start
+
+
+def finish(
+    waveform: NDArray[np.float32], num_samples: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """Cut a vocoded waveform to length, fade its end, and limit its peak.
+
+    The level that the model chose is kept, unless it exceeds ``PEAK``: then the whole clip is
+    scaled down, never clipped.
+
+    Args:
+        waveform: float32 [T], T >= ``num_samples``.
+        num_samples: Length of the result.
+        sample_rate: In Hz.
+
+    Raises:
+        NumericalError: If a sample is not finite.
+    """
+    clip = waveform[:num_samples].astype(np.float32)
+    if not np.isfinite(clip).all():
+        raise NumericalError("vocoder gave samples that are not finite")
+    fade = min(len(clip), round(FADE_S * sample_rate))
+    if fade:
+        clip[-fade:] *= np.cos(np.linspace(0.0, 0.5 * np.pi, fade, dtype=np.float32)) ** 2
+    peak = float(np.abs(clip).max(initial=0.0))
+    return clip * np.float32(PEAK / peak) if peak > PEAK else clip
+
+
+def to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return 16-bit samples; 32767, because +1.0 x 32768 would wrap to the lowest value."""
+    scaled: NDArray[np.int16] = np.rint(np.clip(waveform, -1.0, 1.0) * 32767.0).astype(np.int16)
+    return scaled
+
+
+def format_for(path: str | Path, format: str | None = None) -> str:
+    """Return the format of a file to write, by the caller's choice or by its extension.
+
+    Raises:
+        InputError: If there is no telling, or the two contradict each other.
+    """
+    extension = Path(path).suffix.lower().removeprefix(".")
+    if format is None:
+        if extension in FORMATS:
+            return extension
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"{path}: unknown extension; use {endings}, or choose with --format")
+    if format not in FORMATS:
+        raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+    if extension in FORMATS and extension != format:
+        raise InputError(f"{path}: the name says {extension} and the format {format}")
+    return format
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that it appears whole or not at all.
+
+    Through a temporary file in the same folder, renamed when complete. A device or a pipe is
+    written to directly: renaming would replace it by a file.
+
+    Raises:
+        OutputError: If it cannot be written; nothing is left behind.
+    """
+    try:
+        # follow links: the file they point to is what the caller means, not the link
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            if stat.S_ISDIR(target.stat().st_mode):
+                raise OutputError(f"{path}: is a folder; give a file name")
+            with target.open("wb", buffering=0) as device:
+                device.write(data)
+            return
+        _replace(target, data)
+    except OutputError:
+        raise
+    except FileNotFoundError as error:
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it first") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path}: cannot be written ({reason})") from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    # not tempfile: its files are readable by their owner alone, and a result should obey the umask
+    temporary = target.with_name(f".clipsynth-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            # some file systems report a full disk only here
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

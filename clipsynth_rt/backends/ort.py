@@ -1,0 +1,216 @@
+"""ONNX Runtime sessions, on the CPU and through CUDA."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipsynth_rt.backends import Array
+from clipsynth_rt.bundle import GraphFile
+from clipsynth_rt.errors import (
+    BackendError,
+    BundleError,
+    MissingExtraError,
+    ProviderUnavailableError,
+)
+from clipsynth_rt.spec import TensorSpec
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise MissingExtraError("onnxruntime", "cpu") from error
+
+_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+_FATAL_ONLY = 4
+
+# The smallest graph that proves a provider: y = x + x, float32 [1] (IR version 8, opset 13).
+_PROBE = base64.b64decode(
+    "CAg6OQoOCgF4CgF4EgF5IgNBZGQSBXByb2JlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUIECgAQDQ=="
+)
+
+
+class OrtSession:
+    """One graph loaded into ONNX Runtime.
+
+    Args:
+        graph: A verified graph of a bundle.
+        provider: ``cpu`` or ``cuda``.
+        threads: CPU threads; None is one for each physical core.
+
+    Raises:
+        BundleError: If the file is no graph, or its interface is not the manifest's.
+        ProviderUnavailableError: If ONNX Runtime does not confirm ``provider``.
+    """
+
+    def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
+        self.name = graph.name
+        self._session = _load(str(graph.path), provider, session_options(threads), graph.path)
+        _check_interface(graph, self._session)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._provider = provider
+
+    @property
+    def provider(self) -> str:
+        """``cpu`` or ``cuda``, as ONNX Runtime confirmed it."""
+        return self._provider
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output by name.
+
+        Raises:
+            BackendError: If the graph fails, with ONNX Runtime's reason.
+        """
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        # ONNX Runtime's exceptions share no base but Exception
+        except Exception as error:
+            raise BackendError(f"{self.name}: {_first_line(error)}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def session_options(threads: int | None = None) -> Any:
+    """Return ONNX Runtime options for one caller who waits for each result."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = physical_cores() if threads is None else threads
+    # the graphs are chains: there is nothing to run side by side
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # spin within a run, where the next operator is microseconds away; stop when it returns, so
+    # that one graph's idle threads do not take the cores from the next graph's
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # problems are raised as exceptions; the log would only repeat them on stderr
+    options.log_severity_level = _FATAL_ONLY
+    return options
+
+
+def choose_provider(provider: str) -> str:
+    """Return ``provider``, or for ``auto`` the best that loads.
+
+    Raises:
+        ProviderUnavailableError: If the one asked for by name does not load.
+    """
+    if provider == "auto":
+        return "cpu" if probe("cuda") else "cuda"
+    problem = probe(provider)
+    if problem:
+        raise ProviderUnavailableError(
+            f"provider {provider} is not available: {problem}; see clipsynth-rt doctor"
+        )
+    return provider
+
+
+@functools.lru_cache
+def probe(provider: str) -> str:
+    """Run a one-operator graph on a provider, and return what went wrong: nothing if empty."""
+    if _NAMES[provider] not in onnxruntime.get_available_providers():
+        extra = "gpu" if provider == "cuda" else "cpu"
+        return (
+            f"the installed ONNX Runtime {onnxruntime.__version__} was built without it (install "
+            f'"clipsynth-rt[{extra}]" in an environment of its own)'
+        )
+    try:
+        session = _load(_PROBE, provider, session_options(1), Path("probe"))
+        (result,) = session.run(None, {"x": np.ones(1, np.float32)})
+    except ProviderUnavailableError as error:
+        return str(error)
+    except Exception as error:
+        return _first_line(error)
+    return "" if result[0] == 2.0 else f"1 + 1 gave {result[0]}"
+
+
+def _load(model: str | bytes, provider: str, options: Any, path: Path) -> Any:
+    name = _NAMES[provider]
+    if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        # finds CUDA and cuDNN installed as wheels, which the dynamic linker does not
+        onnxruntime.preload_dlls()
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[name])
+    except Exception as error:
+        raise BundleError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it on {provider} "
+            f"({_first_line(error)})"
+        ) from error
+    # without an exception, ONNX Runtime runs on the CPU what a provider could not load
+    if name not in session.get_providers():
+        raise ProviderUnavailableError(
+            f"provider {provider} did not load for {path.name}: ONNX Runtime offers "
+            f"{', '.join(session.get_providers())} (missing or mismatched CUDA libraries?)"
+        )
+    return session
+
+
+def _check_interface(graph: GraphFile, session: Any) -> None:
+    """Compare a loaded graph's real names, types and shapes with the manifest's.
+
+    Raises:
+        BundleError: At the first difference.
+    """
+    sides = (
+        ("input", graph.spec.inputs, session.get_inputs()),
+        ("output", graph.spec.outputs, session.get_outputs()),
+    )
+    for side, promised, found in sides:
+        real = {node.name: node for node in found}
+        if real.keys() != promised.keys():
+            raise BundleError(
+                f"{graph.path}: {side}s are {', '.join(sorted(real))} and manifest.json says "
+                f"{', '.join(sorted(promised))}; re-run clipsynth-rt export"
+            )
+        for name, spec in promised.items():
+            dtype = _DTYPES.get(real[name].type, real[name].type)
+            shape = tuple(real[name].shape)
+            if dtype != spec.dtype or not _fits(shape, spec, is_output=side == "output"):
+                raise BundleError(
+                    f"{graph.path}: {side} {name} is {dtype} {list(shape)} and manifest.json says "
+                    f"{spec.dtype} {list(spec.shape)}; re-run clipsynth-rt export"
+                )
+
+
+def _fits(real: tuple[int | str | None, ...], promised: TensorSpec, *, is_output: bool) -> bool:
+    if len(real) != len(promised.shape):
+        return False
+    for have, want in zip(real, promised.shape, strict=True):
+        if isinstance(have, int):
+            if have != want:
+                return False
+        # shape inference may not know an output's size that the manifest does
+        elif isinstance(want, int) and not is_output:
+            return False
+    return True
+
+
+def physical_cores() -> int:
+    """Return how many physical cores this process may use, at least 1.
+
+    Two threads on one core share its arithmetic units, so more threads than cores only wait for
+    each other. Honours CPU affinity and, in a container, the CPU quota of cgroups.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, os.cpu_count() or 1)
+    siblings = set()
+    for cpu in os.sched_getaffinity(0):
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings.add(topology.read_text())
+        except OSError:
+            siblings.add(str(cpu))
+    cores = len(siblings)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2 here: no quota to honour
+    return max(1, cores)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,166 @@
+"""A bundle: the folder that ships, holding manifest.json, a tokenizer and ONNX graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
+from clipsynth_rt.spec import FileSpec, GraphSpec, Manifest
+
+MANIFEST_NAME = "manifest.json"
+DEFAULT_PATH = Path(__file__).parent / "bundles" / "default"
+"""The bundle that ships with the package."""
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """One graph of a bundle at one precision: a verified file and the interface it promises."""
+
+    name: str
+    precision: str
+    path: Path
+    spec: GraphSpec
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: Its folder, symbolic links resolved.
+        manifest: What it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Bundle:
+        """Read a bundle's manifest; files are checked when they are asked for.
+
+        Args:
+            path: The bundle's folder; None is the one that ships with the package.
+
+        Raises:
+            BundleError: If there is no such folder.
+            ManifestError: If manifest.json is missing, malformed or of a newer schema.
+        """
+        folder = DEFAULT_PATH if path is None else Path(path)
+        if not folder.is_dir():
+            hint = "this installation has no default bundle; " if path is None else ""
+            raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
+        where = folder / MANIFEST_NAME
+        try:
+            manifest = Manifest.from_dict(json.loads(where.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise ManifestError(f"{where}: no such file; {folder} is not a bundle") from error
+        except OSError as error:
+            raise ManifestError(f"{where}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(
+                f"{where}: not JSON ({error}); re-run clipsynth-rt export"
+            ) from error
+        except ManifestError as error:
+            raise ManifestError(f"{where}: {error}") from error
+        return cls(folder.resolve(), manifest)
+
+    def file(self, spec: FileSpec) -> Path:
+        """Return the path of a file that the manifest lists, after checking its hash.
+
+        Raises:
+            BundleError: If the path leaves the bundle, or the file is missing or unreadable.
+            HashMismatchError: If its SHA-256 is not the manifest's.
+        """
+        path = self._inside(spec.path)
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise BundleError(
+                f"{self.path / spec.path}: listed in {MANIFEST_NAME} and missing; the bundle is "
+                "incomplete, copy it again or re-run clipsynth-rt export"
+            ) from error
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / spec.path}: cannot be read ({error.strerror})"
+            ) from error
+        if digest != spec.sha256.lower():
+            raise HashMismatchError(
+                f"{self.path / spec.path}: sha256 differs from {MANIFEST_NAME}; copy the bundle "
+                "again or re-run clipsynth-rt export"
+            )
+        return path
+
+    def _inside(self, relative: str) -> Path:
+        """Resolve a path of the manifest, refusing whatever points outside the folder."""
+        pure = PurePosixPath(relative)
+        # one spelling everywhere: a backslash or a drive would mean another file on Windows
+        plain = bool(relative) and not set(relative) & {"\\", ":", "\0"}
+        if plain and not pure.is_absolute() and ".." not in pure.parts:
+            path = (self.path / pure).resolve()
+            if path.is_relative_to(self.path):
+                return path
+        raise BundleError(f"{self.path / MANIFEST_NAME}: {relative!r} leaves the bundle's folder")
+
+    def graph(self, name: str, precision: str | Mapping[str, str] | None = None) -> GraphFile:
+        """Return one graph's verified file.
+
+        Args:
+            name: ``text_encoder``, ``image_encoder``, ``denoiser_step`` or ``vocoder``.
+            precision: One for every graph, or graph -> precision; None, or a graph that the
+                mapping leaves out, is the manifest's default.
+
+        Raises:
+            InputError: If the bundle has no such graph at that precision.
+            BundleError: If the file cannot be used (see ``file``).
+        """
+        spec = self.manifest.graphs.get(name)
+        if spec is None:
+            raise InputError(f"bundle {self.manifest.name} has no {name}; it cannot do this")
+        wanted = precision if isinstance(precision, str) else (precision or {}).get(name)
+        chosen = wanted or self.manifest.default_precision[name]
+        if chosen not in spec.files:
+            raise InputError(
+                f"bundle {self.manifest.name} has no {chosen} {name}; it has "
+                f"{', '.join(sorted(spec.files))}"
+            )
+        return GraphFile(name, chosen, self.file(spec.files[chosen]), spec)
+
+    def tokenizer_file(self) -> Path:
+        """Return the verified path of tokenizer.json.
+
+        Raises:
+            ManifestError: If the manifest names none.
+            BundleError: If the file cannot be used (see ``file``).
+        """
+        spec = self.manifest.condition.tokenizer
+        if spec is None:
+            raise ManifestError(
+                f"{self.path / MANIFEST_NAME}: condition.tokenizer: missing; this bundle cannot "
+                "read text"
+            )
+        return self.file(spec)
+
+    def files(self) -> dict[str, FileSpec]:
+        """Return every file that the manifest lists, by a name such as ``vocoder/fp32``."""
+        listed = {
+            f"{graph}/{precision}": spec
+            for graph, graph_spec in self.manifest.graphs.items()
+            for precision, spec in graph_spec.files.items()
+        }
+        if self.manifest.condition.tokenizer is not None:
+            listed["tokenizer"] = self.manifest.condition.tokenizer
+        return listed
+
+    def verify(self) -> int:
+        """Check every file that the manifest lists, and return their size in bytes.
+
+        Raises:
+            BundleError: If one of them cannot be used (see ``file``).
+        """
+        paths = {self.file(spec) for spec in self.files().values()}
+        return sum(path.stat().st_size for path in paths)

@@ -1,0 +1,148 @@
+"""The command line: one file a command, imported only when that command runs."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from clipsynth_rt import __version__
+from clipsynth_rt.errors import ClipSynthError, MissingExtraError
+
+# command -> (short help, extra that installs what it imports). Kept here so that --help, which
+# lists every command, imports none of them.
+_COMMANDS = {
+    "synth": ("Make sounds from words, or from a picture.", "cpu"),
+    "info": ("Show what a bundle is and how good it is.", "cpu"),
+    "doctor": ("Show what is installed and what would run.", "cpu"),
+    "bench": ("Time a bundle on this machine.", "cpu"),
+    "data": ("Build the open corpus, or shards from videos.", "train"),
+    "train": ("Train a voice.", "train"),
+    "evaluate": ("Measure how good a voice is.", "train"),
+    "export": ("Turn a checkpoint into a bundle.", "export"),
+}
+
+
+class _Failure(click.ClickException):
+    """A failure that is shown as a single line; exits 1."""
+
+    def __init__(self, message: str, command: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.command = command
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line on stderr."""
+        click.echo(f"{self.command}: {self.format_message()}", file=file, err=True)
+
+
+class _UsageFailure(_Failure):
+    """A command line that cannot be understood; exits 2."""
+
+    exit_code = 2
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is asked for, and turns failures into one line.
+
+    A ``ClipSynthError`` exits 1 and a usage error 2; anything unexpected keeps its traceback.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of --help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        with _missing_extra(cmd_name):
+            command = importlib.import_module(f"clipsynth_rt.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (text, _) in _COMMANDS.items()])
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the group's own options."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise _usage(error, str(info_name)) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            with _missing_extra(ctx):
+                return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise _usage(error, ctx.command_path) from error
+        except ClipSynthError as error:
+            command = f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
+            raise _Failure(str(error), command) from error
+
+
+@contextmanager
+def _missing_extra(command: str | click.Context) -> Iterator[None]:
+    """Turn a module that is not installed into the name of the extra that brings it.
+
+    Args:
+        command: The command's name, or the group's context where only running tells it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        name = command if isinstance(command, str) else command.invoked_subcommand
+        if module in ("", "clipsynth_rt") or name not in _COMMANDS:
+            raise  # a fault of this package, not of the installation
+        raise MissingExtraError(module, _COMMANDS[name][1]) from error
+
+
+def _usage(error: click.UsageError, command: str) -> _UsageFailure:
+    path = error.ctx.command_path if error.ctx is not None else command
+    return _UsageFailure(f"{error.format_message()} (see {path} --help)", path)
+
+
+class _StderrHandler(logging.Handler):
+    """Shows the library's warnings as lines on stderr, whatever stderr is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="clipsynth-rt")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Say "drum", hear a drum: text to sound on the edge."""
+    # help texts and file names are UTF-8; a C locale must not turn them into a traceback
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    handler = _StderrHandler(logging.WARNING)
+    logger = logging.getLogger("clipsynth_rt")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+    @ctx.call_on_close
+    def close() -> None:
+        logger.removeHandler(handler)
+        logger.propagate = True

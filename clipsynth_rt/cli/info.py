@@ -1,0 +1,91 @@
+"""``clipsynth-rt info``: what a bundle is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from clipsynth_rt.bundle import Bundle
+
+
+@click.command("info")
+@click.option("--bundle", type=click.Path(), help="Bundle folder; the shipped one if left out.")
+@click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
+def command(bundle: str | None, as_json: bool) -> None:
+    """Show what a bundle is and how good it is, after checking every file's hash."""
+    from clipsynth_rt.bundle import Bundle
+
+    facts = describe(Bundle.open(bundle))
+    click.echo(json.dumps(facts, indent=1) if as_json else _lines(facts))
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Return a bundle's facts as JSON data.
+
+    Raises:
+        BundleError: If one of its files cannot be used.
+    """
+    size = bundle.verify()
+    manifest = bundle.manifest.to_dict()
+    graphs = {
+        name: {
+            "precisions": sorted(graph.files),
+            "default": bundle.manifest.default_precision[name],
+            "bytes": {
+                precision: (bundle.path / file.path).stat().st_size
+                for precision, file in sorted(graph.files.items())
+            },
+        }
+        for name, graph in bundle.manifest.graphs.items()
+    }
+    kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
+    return {
+        "path": str(bundle.path),
+        "bytes": size,
+        **{key: manifest[key] for key in kept},
+        "graphs": graphs,
+        "parity": manifest["parity"],
+        "metrics": manifest["metrics"],
+        "provenance": manifest["provenance"],
+    }
+
+
+def _lines(facts: dict[str, Any]) -> str:
+    mel, diffusion, condition = facts["mel"], facts["diffusion"], facts["condition"]
+    rate = mel["sample_rate"]
+    longest = diffusion["max_frames"] * mel["hop_length"] / rate
+    usual = diffusion["default_frames"] * mel["hop_length"] / rate
+    lines = [
+        f"{facts['name']} ({facts['license']}), {facts['bytes'] / 1e6:.1f} MB, all hashes right",
+        f"folder      {facts['path']}",
+        f"sound       {rate} Hz mono, {usual:.2f} s by default, {longest:.2f} s at most",
+        f"mel         {mel['n_mels']} bins of {mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, hop "
+        f"{mel['hop_length']}, window {mel['win_length']}",
+        f"sampling    {diffusion['num_steps']} steps, guidance {diffusion['guidance_scale']:g}",
+        f"condition   {condition['encoder']}, {condition['dim']} dimensions, "
+        f"{condition['context_length']} tokens, images {condition['image_size']} px",
+        *(f"template    {template}" for template in condition["templates"]),
+    ]
+    for name, graph in facts["graphs"].items():
+        sizes = ", ".join(
+            f"{precision}{'*' if precision == graph['default'] else ''} {size / 1e6:.2f} MB"
+            for precision, size in graph["bytes"].items()
+        )
+        lines.append(f"graph       {name}: {sizes}")
+    lines += [f"metric      {name}: {value}" for name, value in _flat(facts["metrics"])]
+    lines += [f"provenance  {name}: {value}" for name, value in _flat(facts["provenance"])]
+    return "\n".join(lines)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested facts as dotted names and values."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs

@@ -1,0 +1,81 @@
+"""Pictures to what the image encoder reads."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsynth_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is decoded: a small file can unpack to gigabytes."""
+
+
+def load_image(source: str | Path | Image, size: int) -> NDArray[np.float32]:
+    """Return a picture as CLIP sees it, float32 [3, size, size], RGB in [0, 1].
+
+    Turned upright as its EXIF says, transparency laid on white, cut to the central square, and
+    resized (bicubic).
+
+    Args:
+        source: A file that Pillow reads, or a Pillow image.
+        size: Side of the result in pixels.
+
+    Raises:
+        InputError: If the file cannot be read as a picture, or has over ``MAX_PIXELS``.
+
+    Source:
+        Radford et al. 2021, arXiv:2103.00020 (centre crop and bicubic resize).
+    """
+    import PIL.Image
+
+    if isinstance(source, PIL.Image.Image):
+        return _prepare(source, size)
+    if not Path(source).is_file():
+        raise InputError(f"{source}: no such image file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns up to twice its own limit; ours decides
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(source) as image:
+                return _prepare(image, size)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    except PIL.Image.DecompressionBombError as error:
+        raise InputError(f"{source}: image of over {MAX_PIXELS:,} pixels; make it smaller") from (
+            error
+        )
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for bad files
+    except Exception as error:
+        raise InputError(f"{source}: cannot be read as an image ({error})") from error
+
+
+def _prepare(image: Image, size: int) -> NDArray[np.float32]:
+    import PIL.Image
+    import PIL.ImageOps
+
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"image of {width} x {height} pixels; at most {MAX_PIXELS:,}, make it smaller"
+        )
+    image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        # convert() would clip 16-bit grey to white instead of scaling it
+        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    rgba = image.convert("RGBA")
+    paper = PIL.Image.new("RGBA", rgba.size, "white")
+    square = PIL.ImageOps.fit(
+        PIL.Image.alpha_composite(paper, rgba).convert("RGB"),
+        (size, size),
+        PIL.Image.Resampling.BICUBIC,
+    )
+    pixels = np.asarray(square, np.float32) / np.float32(255.0)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

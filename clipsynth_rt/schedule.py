@@ -1,0 +1,82 @@
+"""The noise schedule, the times that a sampler visits, and the noise itself. Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsynth_rt.errors import InputError
+from clipsynth_rt.spec import DiffusionSpec
+
+MAX_SEED = 2**64 - 1
+"""Largest seed: one word of the generator's two-word key."""
+
+
+def alpha_sigma(t: float) -> tuple[float, float]:
+    """Return how much of the signal and of the noise there is at time ``t`` in [0, 1].
+
+    Variance preserving: alpha^2 + sigma^2 = 1.
+
+    Source:
+        Salimans and Ho 2022, arXiv:2202.00512: alpha = cos(pi t / 2).
+    """
+    return math.cos(0.5 * math.pi * t), math.sin(0.5 * math.pi * t)
+
+
+def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
+    """Return the times that a sampler visits, noisiest first, ending in zero.
+
+    Evenly spaced from pure noise at 1, so that the first call sees what training called its
+    noisiest timestep ("trailing" spacing: Lin et al. 2024, arXiv:2305.08891, table 2).
+
+    Args:
+        num_steps: Steps N, from 1 to ``spec.num_train_timesteps``.
+        spec: Supplies the number of training timesteps.
+
+    Returns:
+        float64 [N + 1] in [0, 1], strictly decreasing; the last element is 0.0.
+
+    Raises:
+        InputError: If ``num_steps`` is out of range.
+    """
+    if not 1 <= num_steps <= spec.num_train_timesteps:
+        raise InputError(f"steps must be from 1 to {spec.num_train_timesteps}, got {num_steps}")
+    return np.arange(num_steps, -1, -1, dtype=np.float64) / num_steps
+
+
+def gaussian_noise(
+    seed: int, num_frames: int, num_bins: int, stream: int = 0
+) -> NDArray[np.float32]:
+    """Return standard normal noise that depends on its arguments alone, float32 [M, F].
+
+    Philox is counter-based: value n is a function of (seed, stream, n), so any runtime can make
+    the same noise. Values are drawn frame by frame, so a longer clip begins with the noise of a
+    shorter one. The normal transform is written out because NumPy keeps its raw bit streams
+    stable over versions, but not those of its distributions (NEP 19).
+
+    Args:
+        seed: From 0 to ``MAX_SEED``.
+        num_frames: F.
+        num_bins: M.
+        stream: 0 for the noise that sampling starts from, i for what step i adds.
+
+    Raises:
+        InputError: If ``seed`` is out of range.
+
+    Source:
+        Salmon et al. 2011, doi:10.1145/2063384.2063405; Box and Muller 1958,
+        doi:10.1214/aoms/1177706645.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
+    count = num_frames * num_bins
+    generator = np.random.Philox(key=np.array([seed, stream], np.uint64))
+    raw = generator.random_raw(count + count % 2).reshape(-1, 2)
+    # 53 bits a value; + 1 keeps log() away from zero
+    uniform = ((raw >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
+    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, 0])), 2.0 * np.pi * uniform[:, 1]
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    frames = pairs.reshape(-1)[:count].reshape(num_frames, num_bins)
+    return np.ascontiguousarray(frames.T, np.float32)

@@ -1,0 +1,57 @@
+"""Fixtures that every kind of test shares."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def _load_by_path(path: Path) -> ModuleType:
+    # tests are no package (--import-mode=importlib), so a helper script is loaded by its path
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The script that builds the tiny bundle, with its sizes and weights."""
+    pytest.importorskip("onnx")
+    return _load_by_path(HERE / "make_tiny_bundle.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working bundle of a few kilobytes. Read only: take ``tiny_copy`` to damage one."""
+    return tiny.make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture
+def tiny_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of one's own."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def edit_manifest() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    """Change a bundle's manifest.json in place."""
+
+    def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        path = bundle / "manifest.json"
+        data = json.loads(path.read_text())
+        change(data)
+        path.write_text(json.dumps(data))
+
+    return edit
