@@ -1,0 +1,136 @@
+"""What a vocoder is trained on: spectral distances, phase speed, and a discriminator's opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clipsynth_rt.training.mel import MelSpectrogram
+from clipsynth_rt.training.vocoder_metrics import MAGNITUDE_FLOOR, stft_magnitude
+
+TRAINING_RESOLUTIONS = ((256, 64, 256), (512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))
+"""FFT size, hop and window of the training loss: the metric's, and a finer one for onsets."""
+
+
+def multi_resolution_stft_loss(
+    reference: Tensor,
+    estimate: Tensor,
+    resolutions: Sequence[tuple[int, int, int]] = TRAINING_RESOLUTIONS,
+) -> Tensor:
+    """Return spectral convergence plus log-magnitude L1, averaged over resolutions; a scalar.
+
+    Args:
+        reference: Waveforms [B, T].
+        estimate: Waveforms [B, T].
+        resolutions: FFT size, hop and window of each.
+
+    Source:
+        Yamamoto et al. 2020, arXiv:1910.11480, section 2.3.
+    """
+    total = reference.new_zeros(())
+    for size in resolutions:
+        true, made = stft_magnitude(reference, *size), stft_magnitude(estimate, *size)
+        # 1.0 is the norm of near silence: a quiet item must not outweigh the others
+        norms = true.norm(dim=(1, 2)).clamp_min(1.0)
+        total = total + ((true - made).norm(dim=(1, 2)) / norms).mean()
+        true, made = (torch.log(x.clamp_min(MAGNITUDE_FLOOR)) for x in (true, made))
+        total = total + (true - made).abs().mean()
+    return total / len(resolutions)
+
+
+def mel_loss(reference: Tensor, estimate: Tensor, analysis: MelSpectrogram) -> Tensor:
+    """Return the mean absolute difference of log-mels in nats; a scalar.
+
+    Source:
+        Kong et al. 2020, arXiv:2010.05646, equation 5.
+    """
+    return (analysis(reference) - analysis(estimate)).abs().mean() * analysis.spec.std
+
+
+def amplitude_loss(true_amplitude: Tensor, log_amplitude: Tensor) -> Tensor:
+    """Return the mean absolute difference of natural-log magnitudes; a scalar.
+
+    Args:
+        true_amplitude: Magnitudes, any shape.
+        log_amplitude: Predicted logarithms, the same shape.
+    """
+    true = torch.log(true_amplitude.clamp_min(MAGNITUDE_FLOOR))
+    return (
+        (true - log_amplitude.clamp_min(torch.log(true.new_tensor(MAGNITUDE_FLOOR)))).abs().mean()
+    )
+
+
+def phase_loss(
+    true_real: Tensor, true_imag: Tensor, cosine: Tensor, sine: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return how wrong the phase's steps over time and over frequency are; two scalars in [0, 2].
+
+    Each is the mean of 1 - cos(error), weighted by the root of the magnitudes at both ends: loud
+    bins count, and no angle is unwrapped.
+
+    Args:
+        true_real: Real part of the STFT [B, F, bins].
+        true_imag: Imaginary part.
+        cosine: Of the predicted phase.
+        sine: Of the predicted phase.
+
+    Source:
+        Ai and Ling 2023, arXiv:2305.07952 (instantaneous frequency and group delay losses), with
+        a cosine in place of their anti-wrapping function.
+    """
+    magnitude = torch.sqrt(true_real.square() + true_imag.square() + 1e-9)
+    # rotate the truth back by the prediction: what is left should not turn
+    real = (true_real * cosine + true_imag * sine) / magnitude.sqrt()
+    imag = (true_imag * cosine - true_real * sine) / magnitude.sqrt()
+    losses = []
+    for axis in (1, 2):
+        near, far = (
+            (part.narrow(axis, 0, part.shape[axis] - 1), part.narrow(axis, 1, part.shape[axis] - 1))
+            for part in (real, imag)
+        )
+        agreement = near[0] * near[1] + far[0] * far[1]
+        weight = torch.sqrt(magnitude)
+        count = magnitude.shape[axis] - 1
+        weight = weight.narrow(axis, 0, count) * weight.narrow(axis, 1, count)
+        losses.append(1.0 - agreement.sum() / weight.sum().clamp_min(1e-6))
+    return losses[0], losses[1]
+
+
+def discriminator_loss(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
+    """Return the least-squares GAN loss of the discriminators, averaged over them; a scalar.
+
+    Source:
+        Mao et al. 2017, arXiv:1611.04076; Kong et al. 2020, arXiv:2010.05646, equation 3.
+    """
+    losses = [
+        (1.0 - real).square().mean() + fake.square().mean()
+        for real, fake in zip(real_scores, fake_scores, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def adversarial_loss(fake_scores: Sequence[Tensor]) -> Tensor:
+    """Return the least-squares GAN loss of the generator, averaged; a scalar.
+
+    Source:
+        Kong et al. 2020, arXiv:2010.05646, equation 4.
+    """
+    return torch.stack([(1.0 - fake).square().mean() for fake in fake_scores]).mean()
+
+
+def feature_matching_loss(
+    real_features: Sequence[Sequence[Tensor]], fake_features: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Return the mean absolute difference of the discriminators' features; a scalar.
+
+    Source:
+        Kong et al. 2020, arXiv:2010.05646, equation 6.
+    """
+    losses = [
+        (real.detach() - fake).abs().mean()
+        for reals, fakes in zip(real_features, fake_features, strict=True)
+        for real, fake in zip(reals, fakes, strict=True)
+    ]
+    return torch.stack(losses).mean()
