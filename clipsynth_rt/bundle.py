@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,7 +51,8 @@ class Bundle:
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
         folder = DEFAULT_PATH if path is None else Path(path)
-        if not folder.is_dir():
+        # os.path swallows what an absurd path raises: it is simply no folder
+        if not os.path.isdir(folder):
             hint = "this installation has no default bundle; " if path is None else ""
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def load_image(source: str | Path | Image, size: int) -> NDArray[np.float32]:
 
     if isinstance(source, PIL.Image.Image):
         return _prepare(source, size)
-    if not Path(source).is_file():
+    if not os.path.isfile(source):
         raise InputError(f"{source}: no such image file")
     try:
         with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -16,6 +17,8 @@ from clipsynth_rt.timing import StageTimer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 TEXT_GRAPHS = ("text_encoder", "denoiser_step", "vocoder")
 IMAGE_GRAPHS = ("image_encoder", "denoiser_step", "vocoder")
@@ -146,7 +149,9 @@ class Synthesizer(Stages):
             else:
                 condition = self.encode_images(images)
             negative = None
-            if plan.negative is not None and plan.guidance != 1.0:
+            if plan.negative is not None and plan.guidance == 1.0:
+                logger.warning("negative query has no effect at guidance 1")
+            elif plan.negative is not None:
                 negative = self.encode_text([plan.negative], plan.templates)[0]
         names = list(queries) or [_image_name(image) for image in images]
         clips: list[AudioClip] = []

@@ -195,6 +195,7 @@ class Manifest:
                     f"default_precision.{graph}: {chosen!r} is not one of "
                     f"{sorted(graph_spec.files)}"
                 )
+        self._check_numbers()
         if self.diffusion.schedule != "cosine" or self.diffusion.prediction != "v":
             raise ManifestError("diffusion: only the cosine schedule with v-prediction is known")
         if not self.condition.templates:
@@ -202,6 +203,25 @@ class Manifest:
         for template in self.condition.templates:
             if "{query}" not in template:
                 raise ManifestError(f"condition.templates: {template!r} has no {{query}}")
+
+    def _check_numbers(self) -> None:
+        """Refuse sizes that would only fail later, as a division by zero or an endless clip."""
+        for part in ("mel", "diffusion", "condition"):
+            spec = getattr(self, part)
+            for f in dataclasses.fields(spec):
+                value = getattr(spec, f.name)
+                if type(value) is int and value < 1:
+                    raise ManifestError(f"{part}.{f.name}: {value} is less than 1")
+        if self.mel.std <= 0.0:
+            raise ManifestError(f"mel.std: {self.mel.std} is not above 0")
+        diffusion = self.diffusion
+        if diffusion.x0_min >= diffusion.x0_max:
+            raise ManifestError(f"diffusion.x0_min: not below x0_max {diffusion.x0_max}")
+        for name in ("frames_multiple", "default_frames"):
+            if getattr(diffusion, name) > diffusion.max_frames:
+                raise ManifestError(f"diffusion.{name}: more than max_frames")
+        if diffusion.num_steps > diffusion.num_train_timesteps:
+            raise ManifestError("diffusion.num_steps: more than num_train_timesteps")
 
 
 def encode(value: Any) -> Any:

@@ -14,7 +14,7 @@ from clipsynth_rt import sampler as samplers
 from clipsynth_rt.backends import Session, choose_provider, open_session
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
-from clipsynth_rt.errors import NumericalError
+from clipsynth_rt.errors import BackendError, NumericalError
 from clipsynth_rt.images import load_image
 from clipsynth_rt.sampler import Mel, Progress
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
@@ -152,6 +152,7 @@ class Stages:
         Raises:
             InputError: If ``steps`` or a seed is out of range.
             NumericalError: If the mel is not finite.
+            BackendError: If the graph fails or gives another shape.
         """
         diffusion, bins = self.bundle.manifest.diffusion, self.bundle.manifest.mel.n_mels
         times = sampling_times(diffusion.num_steps if steps is None else steps, diffusion)
@@ -168,6 +169,8 @@ class Stages:
             mel = samplers.ddim(
                 step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
             )
+        if mel.shape != x.shape:
+            raise BackendError(f"denoiser gave a mel of {mel.shape} instead of {x.shape}")
         if not np.isfinite(mel).all():
             raise NumericalError(
                 f"denoiser gave a mel that is not finite ({len(times) - 1} steps, guidance "
@@ -196,10 +199,18 @@ class Stages:
         return step
 
     def vocode(self, mel: Mel) -> NDArray[np.float32]:
-        """Return waveforms, float32 [B, F * hop_length], of normalised mels [B, M, F]."""
+        """Return waveforms, float32 [B, F * hop_length], of normalised mels [B, M, F].
+
+        Raises:
+            BackendError: If the graph fails or gives another length.
+        """
         # one run a clip, for the reason in encode_text, and for its memory
         session = self.session("vocoder")
-        return np.concatenate([session.run({"mel": row[None]})["waveform"] for row in mel])
+        waveforms = np.concatenate([session.run({"mel": row[None]})["waveform"] for row in mel])
+        expected = (len(mel), mel.shape[2] * self.bundle.manifest.mel.hop_length)
+        if waveforms.shape != expected:
+            raise BackendError(f"vocoder gave {waveforms.shape} samples instead of {expected}")
+        return waveforms
 
 
 def _unit(vector: Embedding, where: str) -> Embedding:

@@ -55,11 +55,12 @@ class Tokenizer:
         # lone surrogates, from arguments that are not UTF-8
         except (UnicodeEncodeError, TypeError) as error:
             raise InputError(f"query is not valid Unicode text: {prompts!r:.80}") from error
-        for prompt, encoding in zip(prompts, encodings, strict=True):
-            if encoding.overflowing:
-                logger.warning(
-                    "query cut to the first %d tokens: %.60s...", self.context_length, prompt
-                )
+        cut = [p for p, encoding in zip(prompts, encodings, strict=True) if encoding.overflowing]
+        if cut:
+            # one line, however many templates the query stands in
+            logger.warning(
+                "query cut to the first %d tokens: %.60s...", self.context_length, cut[0]
+            )
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         return ids, mask

@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 @click.command("doctor")
-@click.option("--bundle", type=click.Path(), help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
 def command(bundle: str | None, as_json: bool) -> None:
     """Show what is installed, which providers really load, and what would run."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.option("--bundle", type=click.Path(), help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
 def command(bundle: str | None, as_json: bool) -> None:
     """Show what a bundle is and how good it is, after checking every file's hash."""

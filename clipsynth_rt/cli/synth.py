@@ -26,7 +26,7 @@ _PROGRESS_DELAY_S = 1.5
 @click.command("synth")
 @click.argument("queries", nargs=-1, metavar="QUERY...")
 @click.option("-o", "--out", required=True, help="File, folder, pattern, or - (see below).")
-@click.option("--image", type=click.Path(), help="A picture in place of the words.")
+@click.option("--image", metavar="PATH", help="A picture in place of the words.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound.")
 @click.option("--steps", type=int, help="Denoising steps, 1 to 1000.")
 @click.option("--guidance", type=float, metavar="W", help="Guidance scale; 1 is off, and faster.")
@@ -42,7 +42,7 @@ _PROGRESS_DELAY_S = 1.5
 )
 @click.option("--sampler", default="ddim", show_default=True, help="ddim or dpmpp_2m.")
 @click.option("--eta", type=float, default=0.0, show_default=True, help="DDIM noise, 0 to 1.")
-@click.option("--bundle", type=click.Path(), help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
 @click.option("--provider", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
@@ -144,7 +144,7 @@ def plan_targets(
         format_for("-", file_format or "wav")
         return [None]
     pattern = out
-    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+    if out.endswith(("/", os.sep)) or os.path.isdir(out):
         pattern = os.path.join(out, f"{{query}}.{file_format or 'wav'}")
     targets: list[Path | None] = []
     for i, name in enumerate(names):
@@ -169,9 +169,9 @@ def _fill(pattern: str, **fields: str) -> str:
 
 def _check_folder(path: Path) -> None:
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise OutputError(f"{path}: there is no folder {folder}; make it first")
-    if not path.exists() and not os.access(folder, os.W_OK):
+    if not os.path.exists(path) and not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: folder {folder} is not writable")
 
 

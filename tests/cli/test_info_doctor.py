@@ -1,0 +1,95 @@
+"""``clipsynth-rt info`` and ``clipsynth-rt doctor``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from clipsynth_rt import backends, cli
+
+
+def invoke(*args: str) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli.main, args, prog_name="clipsynth-rt")
+
+
+def test_info(tiny_bundle: Path) -> None:
+    result = invoke("info", "--bundle", str(tiny_bundle))
+    assert result.exit_code == 0
+    for text in (
+        "tiny-test (Apache-2.0)",
+        "22050 Hz",
+        "8 steps, guidance 2",
+        "metric      top1: 0",
+    ):
+        assert text in result.stdout
+
+
+def test_info_for_machines(tiny_bundle: Path) -> None:
+    facts = json.loads(invoke("info", "--json", "--bundle", str(tiny_bundle)).stdout)
+    assert facts["mel"]["n_mels"] == 8
+    assert facts["graphs"]["vocoder"]["precisions"] == ["fp32"]
+    size = (tiny_bundle / "fp32" / "vocoder.onnx").stat().st_size
+    assert facts["graphs"]["vocoder"]["bytes"] == {"fp32": size}
+    listed = [p for p in tiny_bundle.rglob("*") if p.is_file() and p.name != "manifest.json"]
+    assert facts["bytes"] == sum(p.stat().st_size for p in listed)
+
+
+def test_info_refuses_a_damaged_bundle(tiny_copy: Path) -> None:
+    (tiny_copy / "tokenizer.json").write_text("{}")
+    result = invoke("info", "--bundle", str(tiny_copy))
+    assert result.exit_code == 1
+    assert "tokenizer.json: sha256 differs" in result.stderr
+
+
+def test_doctor(tiny_bundle: Path) -> None:
+    result = invoke("doctor", "--bundle", str(tiny_bundle))
+    assert result.exit_code == 0
+    assert "provider  cpu: ok" in result.stdout
+    assert "bundle    tiny-test" in result.stdout
+    assert "would run tiny-test on " in result.stdout
+
+
+def test_doctor_for_machines(tiny_bundle: Path) -> None:
+    import onnxruntime
+
+    facts = json.loads(invoke("doctor", "--json", "--bundle", str(tiny_bundle)).stdout)
+    assert facts["providers"].keys() == set(backends.PROVIDERS)
+    assert facts["auto"] == ("cuda" if facts["providers"]["cuda"] == "ok" else "cpu")
+    versions = (facts["packages"]["onnxruntime"], facts["packages"]["onnxruntime-gpu"])
+    assert onnxruntime.__version__ in versions
+
+
+def test_doctor_on_a_bad_bundle_still_tells_the_rest(tmp_path: Path) -> None:
+    result = invoke("doctor", "--bundle", str(tmp_path / "absent"))
+    assert result.exit_code == 0
+    assert "no such folder" in result.stdout
+    assert "if it had a bundle" in result.stdout
+
+
+def test_doctor_without_onnxruntime(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "clipsynth_rt.backends.ort", raising=False)
+    monkeypatch.delattr(backends, "ort", raising=False)
+    result = invoke("doctor", "--bundle", str(tiny_bundle))
+    assert result.exit_code == 0
+    assert 'onnxruntime is not installed; run: pip install "clipsynth-rt[cpu]"' in result.stdout
+    assert "would run nothing" in result.stdout
+
+
+def test_synth_without_onnxruntime(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "clipsynth_rt.backends.ort", raising=False)
+    monkeypatch.delattr(backends, "ort", raising=False)
+    out = tmp_path / "a.wav"
+    result = invoke("synth", "drum", "-o", str(out), "--bundle", str(tiny_bundle))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        'clipsynth-rt synth: onnxruntime is not installed; run: pip install "clipsynth-rt[cpu]"\n'
+    )
+    assert not out.exists()

@@ -1,0 +1,325 @@
+"""``clipsynth-rt synth``: exit code, output and files, for good input and bad."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import PIL.Image
+import pytest
+import soundfile
+
+from clipsynth_rt.backends import ort
+from clipsynth_rt.cli import main
+from clipsynth_rt.cli.synth import file_stem, parse_precision
+from clipsynth_rt.errors import InputError
+
+KEYS = {
+    "rtf",
+    "audio_s",
+    "stages_s",
+    "provider",
+    "steps",
+    "network_calls",
+    "guidance",
+    "seed",
+    "bundle",
+}
+Synth = Callable[..., click.testing.Result]
+
+
+@pytest.fixture
+def synth(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., click.testing.Result]:
+    """Run ``synth`` on the tiny bundle, in an empty folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def run(*args: str, bundle: str | Path = tiny_bundle) -> click.testing.Result:
+        command = ["synth", "--bundle", str(bundle), *args]
+        return click.testing.CliRunner().invoke(main, command, prog_name="clipsynth-rt")
+
+    return run
+
+
+def assert_refused(result: click.testing.Result, message: str, code: int = 1) -> None:
+    """One line on stderr, nothing on stdout, and no file."""
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert os.listdir() == []
+
+
+def test_a_sound_and_a_line_a_stage(synth: Synth) -> None:
+    result = synth("drum", "-o", "drum.wav", "--duration", "0.5", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    info = soundfile.info("drum.wav")
+    assert (info.frames, info.samplerate, info.channels, info.subtype) == (
+        11025,
+        22050,
+        1,
+        "PCM_16",
+    )
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["text", "denoise", "vocode", "write"]
+    assert lines[4].startswith("drum.wav: 0.50 s of 'drum', RTF ")
+    assert os.listdir() == ["drum.wav"]
+
+
+def test_json(synth: Synth, tiny_bundle: Path) -> None:
+    result = synth(
+        *("drum", "-o", "drum.flac", "--json", "--steps", "5", "--guidance", "3", "--seed", "9")
+    )
+    report = json.loads(result.stdout)
+    assert report.keys() == KEYS | {"query", "path"}
+    assert list(report["stages_s"]) == ["text", "denoise", "vocode", "write"]
+    assert (report["steps"], report["network_calls"], report["guidance"]) == (5, 10, 3.0)
+    assert (report["seed"], report["bundle"], report["path"]) == (9, "tiny-test", "drum.flac")
+    assert report["provider"] in ("cpu", "cuda")
+    assert report["audio_s"] == soundfile.info("drum.flac").duration
+    assert report["rtf"] == pytest.approx(sum(report["stages_s"].values()) / report["audio_s"])
+
+
+def test_guidance_of_one_halves_the_calls(synth: Synth) -> None:
+    result = synth("drum", "-o", "a.wav", "--json", "--steps", "5", "--guidance", "1")
+    assert json.loads(result.stdout)["network_calls"] == 5
+
+
+def test_standard_output(synth: Synth) -> None:
+    result = synth("drum", "-o", "-", "--duration", "0.5")
+    samples, rate = soundfile.read(io.BytesIO(result.stdout_bytes))
+    assert (len(samples), rate) == (11025, 22050)
+    assert "RTF" in result.stderr
+    assert synth("drum", "-o", "-", "--format", "ogg").stdout_bytes.startswith(b"OggS")
+    report = json.loads(synth("drum", "-o", "-", "--json").stderr)
+    assert report["path"] == "-"
+    assert os.listdir() == []
+
+
+def test_several_queries(synth: Synth) -> None:
+    os.mkdir("sounds")
+    result = synth("drum", "Snare Drum!", "-o", "sounds", "--json", "--seed", "4")
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(os.listdir("sounds")) == ["drum.wav", "snare-drum.wav"]
+    assert [(r["query"], r["seed"]) for r in reports] == [("drum", 4), ("Snare Drum!", 5)]
+    assert synth("drum", "dog", "-o", "sounds/", "--format", "ogg").exit_code == 0
+    assert synth("drum", "drum", "-o", "{i}-{query}-{seed}.flac").exit_code == 0
+    assert {"1-drum-0.flac", "2-drum-1.flac"} < set(os.listdir())
+    # the i-th of several is the same sound as that seed alone
+    assert synth("drum", "-o", "alone.flac", "--seed", "1").exit_code == 0
+    alone, second = (soundfile.read(name)[0] for name in ("alone.flac", "2-drum-1.flac"))
+    np.testing.assert_allclose(alone, second, atol=2 / 32767)
+
+
+def test_an_image(synth: Synth, tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "rose.jpg")
+    result = synth("--image", str(tmp_path / "rose.jpg"), "-o", "{query}.wav")
+    assert result.exit_code == 0, result.output
+    assert os.listdir() == ["rose.wav"]
+
+
+def test_every_wish_changes_the_sound(synth: Synth) -> None:
+    wishes = [
+        (),
+        ("--seed", "1"),
+        ("--steps", "3"),
+        ("--guidance", "1.5"),
+        ("--eta", "1"),
+        ("--negative", "rain"),
+        ("--template", "the sound of {query}"),
+        ("--sampler", "dpmpp_2m"),
+    ]
+    sounds = set()
+    for wish in wishes:
+        assert synth("drum", "-o", "a.wav", *wish).exit_code == 0
+        sounds.add(Path("a.wav").read_bytes())
+    assert len(sounds) == len(wishes)
+    assert synth("drum", "-o", "a.wav").exit_code == 0
+    assert Path("a.wav").read_bytes() in sounds
+
+
+def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
+    result = synth("drum " * 1000, "-o", "a.wav")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: query cut to the first 12 tokens: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("",), "query is empty"),
+        (("  ",), "query is empty"),
+        (("drum", "\n"), "query is empty"),
+        (("drum", "--negative", " "), "negative is empty"),
+        (("drum", "--steps", "0"), "steps must be from 1 to 1000, got 0"),
+        (("drum", "--steps", "1001"), "steps must be from 1 to 1000, got 1001"),
+        (("drum", "--guidance", "nan"), "guidance must be from 0 to 30, got nan"),
+        (("drum", "--guidance", "-1"), "guidance must be from 0 to 30, got -1"),
+        (("drum", "--guidance", "1e9"), "guidance must be from 0 to 30, got 1e+09"),
+        (("drum", "--duration", "nan"), "duration must be from"),
+        (("drum", "--duration", "-2"), "duration must be from"),
+        (("drum", "--duration", "inf"), "duration must be from"),
+        (("drum", "--duration", "100"), "duration must be from"),
+        (("drum", "--eta", "2"), "eta must be from 0 to 1, got 2"),
+        (("drum", "--seed", "-1"), "seed must be from 0"),
+        (("drum", "--seed", str(2**64)), "seed must be from 0"),
+        (("drum", "--sampler", "euler"), "unknown sampler 'euler'"),
+        (("drum", "--template", "a photo"), "has no {query}"),
+        (("drum", "--format", "mp3"), "unknown format 'mp3'"),
+        (("drum", "--format", "ogg"), "the name says wav and the format ogg"),
+        (("drum", "--provider", "tpu"), "unknown provider 'tpu'"),
+        (("drum", "--precision", "fp8"), "has no fp8"),
+        (("drum", "--threads", "0"), "threads must be from 1"),
+        (("drum", "piano"), "two sounds would both be written to {i}-x.wav".replace("{i}-x", "a")),
+        (("--image", "absent.png"), "absent.png: no such image file"),
+    ],
+)
+def test_bad_wishes(synth: Synth, args: tuple[str, ...], message: str) -> None:
+    out = "{i}.wav" if args == ("drum", "\n") else "a.wav"
+    assert_refused(synth(*args, "-o", out), message)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("a.mp3", "a.mp3: unknown extension"),
+        ("a", "a: unknown extension"),
+        ("absent/a.wav", "there is no folder absent"),
+        ("absent/", "there is no folder absent"),
+        ("x" * 300 + ".wav", "cannot be written"),
+    ],
+)
+def test_bad_outputs(synth: Synth, out: str, message: str) -> None:
+    assert_refused(synth("drum", "-o", out), message)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "give a QUERY or --image"),
+        (("drum", "--image", "a.png"), "give a QUERY or --image"),
+        (("drum", "--steps", "many"), "'many' is not a valid integer"),
+        (("drum", "--stepz", "1"), "No such option"),
+    ],
+)
+def test_usage(synth: Synth, args: tuple[str, ...], message: str) -> None:
+    assert_refused(synth(*args, "-o", "a.wav"), message, code=2)
+
+
+def test_output_is_required(synth: Synth) -> None:
+    assert_refused(synth("drum"), "Missing option '-o'", code=2)
+
+
+def test_several_sounds_to_standard_output(synth: Synth) -> None:
+    assert_refused(synth("drum", "dog", "-o", "-"), "-o - takes one sound")
+
+
+def test_a_folder_that_is_not_writable(synth: Synth, monkeypatch: pytest.MonkeyPatch) -> None:
+    # not by chmod: the superuser, whom CI often is, may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert_refused(synth("drum", "-o", "a.wav"), "folder . is not writable")
+
+
+def test_an_enormous_image(synth: Synth, tmp_path: Path) -> None:
+    path = tmp_path / "big.png"
+    PIL.Image.new("1", (9000, 9000)).save(path)
+    assert_refused(synth("--image", str(path), "-o", "a.wav"), "9000 x 9000 pixels")
+
+
+def test_an_unreadable_image(synth: Synth, tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    path.write_text("no picture")
+    assert_refused(synth("--image", str(path), "-o", "a.wav"), "cannot be read as an image")
+
+
+def test_bad_bundles(synth: Synth, tiny_copy: Path) -> None:
+    assert_refused(synth("drum", "-o", "a.wav", bundle="absent"), "absent: no such folder")
+    vocoder = tiny_copy / "fp32" / "vocoder.onnx"
+    good = vocoder.read_bytes()
+    vocoder.write_bytes(good[:-1] + b"\0")
+    assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "sha256 differs")
+    vocoder.unlink()
+    assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "the bundle is incomplete")
+    manifest = tiny_copy / "manifest.json"
+    text = manifest.read_text().replace('"schema_version": 1', '"schema_version": 99')
+    manifest.write_text(text)
+    assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "schema_version 99 is newer")
+    manifest.unlink()
+    assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "is not a bundle")
+
+
+@pytest.mark.skipif(ort.probe("cuda") == "", reason="this machine has CUDA")
+def test_cuda_where_there_is_none(synth: Synth) -> None:
+    result = synth("drum", "-o", "a.wav", "--provider", "cuda")
+    assert_refused(result, "provider cuda is not available")
+
+
+def process(
+    *args: str, cwd: Path, stdout: int | io.BufferedWriter = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    code = "from clipsynth_rt.cli import main; main(prog_name='clipsynth-rt')"
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=cwd,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_standard_output_that_is_full(tiny_bundle: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        result = process(
+            *("synth", "drum", "-o", "-", "--bundle", str(tiny_bundle)), cwd=tmp_path, stdout=full
+        )
+    assert result.returncode == 1
+    assert result.stderr.decode() == (
+        "clipsynth-rt synth: standard output: cannot be written (No space left on device)\n"
+    )
+
+
+def test_arguments_that_are_not_utf8(tiny_bundle: Path, tmp_path: Path) -> None:
+    query = os.fsdecode(b"dr\xffum")
+    result = process(*("synth", query, "-o", "a.wav", "--bundle", str(tiny_bundle)), cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.count(b"\n") == 1
+    assert b"not valid Unicode" in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "stem"),
+    [
+        ("drum", "drum"),
+        ("A Snare  Drum!", "a-snare-drum"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("барабан", "барабан"),
+        ("...", "sound"),
+        ("x" * 300, "x" * 50),
+    ],
+)
+def test_file_stem(query: str, stem: str) -> None:
+    assert file_stem(query) == stem
+
+
+def test_parse_precision() -> None:
+    assert parse_precision(None) is None
+    assert parse_precision("fp16") == "fp16"
+    assert parse_precision("denoiser_step=fp16, vocoder=fp32") == {
+        "denoiser_step": "fp16",
+        "vocoder": "fp32",
+    }
+    with pytest.raises(InputError, match="write fp16, or"):
+        parse_precision("denoiser_step=fp16,fp32")
