@@ -50,7 +50,7 @@ class Stages:
     ) -> None:
         self.bundle = bundle
         self.provider = choose_provider(provider)
-        self._precision = precision
+        self.precision = precision
         self._threads = threads
         self._sessions: dict[str, Session] = {}
         self._tokenizer: Tokenizer | None = None
@@ -64,8 +64,13 @@ class Stages:
             with ThreadPoolExecutor(len(missing)) as pool:
                 self._sessions.update(zip(missing, pool.map(self._open, missing), strict=True))
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the graphs loaded so far."""
+        return tuple(self._sessions)
+
     def _open(self, name: str) -> Session:
-        graph = self.bundle.graph(name, self._precision)
+        graph = self.bundle.graph(name, self.precision)
         return open_session(graph, self.provider, self._threads)
 
     def session(self, name: str) -> Session:

@@ -227,7 +227,7 @@ def test_an_image_in_place_of_text(tiny_bundle: Path, tmp_path: Path) -> None:
     clip = synthesizer.synth(image=path, seed=2)
     assert clip.query == "red.png"
     # a picture needs no text encoder
-    assert "text_encoder" not in synthesizer._sessions
+    assert "text_encoder" not in synthesizer.loaded
     blue = PIL.Image.new("RGB", (50, 40), "blue")
     both = synthesizer.synth_batch(images=[path, blue], seed=[2, 2])
     np.testing.assert_allclose(both[0].waveform, clip.waveform, atol=1e-6)
@@ -236,7 +236,7 @@ def test_an_image_in_place_of_text(tiny_bundle: Path, tmp_path: Path) -> None:
 
 def test_text_needs_no_image_encoder(synthesizer: Synthesizer) -> None:
     synthesizer.synth("drum", steps=1)
-    assert "image_encoder" not in synthesizer._sessions
+    assert "image_encoder" not in synthesizer.loaded
 
 
 def test_progress_reaches_the_end_once(synthesizer: Synthesizer) -> None:
