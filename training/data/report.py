@@ -14,9 +14,6 @@ from typing import Any
 
 from clipsynth_rt.errors import OutputError
 
-LISTED = 5
-"""Skipped files that the printed summary names for each reason; the report file has them all."""
-
 
 @dataclass
 class SkipReport:
@@ -37,15 +34,6 @@ class SkipReport:
         """Return JSON data: counts, and every skipped file with what was wrong with it."""
         files = [{"path": p, "reason": r, "detail": d} for r, p, d in sorted(self.entries)]
         return {"skipped": self.counts, "skipped_files": files}
-
-    def lines(self) -> list[str]:
-        """Return a summary to print: a line a reason, with the first few files."""
-        lines = []
-        for reason, count in self.counts.items():
-            paths = sorted(path for r, path, _ in self.entries if r == reason)
-            more = ", ..." if count > LISTED else ""
-            lines.append(f"skipped {count} {reason}: {', '.join(paths[:LISTED])}{more}")
-        return lines
 
 
 @contextlib.contextmanager
