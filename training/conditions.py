@@ -1,0 +1,176 @@
+"""What the denoiser trains on: mels, and for each clip the embeddings that may condition it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.spec import MelSpec
+from clipsynth_rt.training.data.shards import ShardSet
+from clipsynth_rt.training.data.sounds import load_concepts
+
+TEXT_TEMPLATES = (
+    "a photo of {query}",
+    "a photo of a {query}",
+    "a picture of {query}",
+    "the sound of {query}",
+    "{query}",
+)
+"""Templates that -Text and -Hybrid train with; the first is the paper's and the runtime's."""
+
+
+@dataclass
+class ConditionedMels:
+    """Clips and their conditions, in memory.
+
+    Attributes:
+        mels: Normalised mel spectrograms, float16 [N, M, F].
+        image: Frame embeddings, unit length, float32 [N, K, D]; K may be 0.
+        has_image: Whether a clip has pictures at all, bool [N].
+        text: Text embeddings, float32 [C, V, D]: V phrasings of each of C labels; C may be 0.
+        label: Row of ``text`` of each clip, int64 [N]; -1 where unlabelled.
+    """
+
+    mels: Tensor
+    image: Tensor
+    has_image: Tensor
+    text: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mels)
+
+    def usable(self, variant: str) -> Tensor:
+        """Return the indices of clips that ``variant`` can train on, int64.
+
+        Raises:
+            DataError: If there is none.
+        """
+        labelled = self.label >= 0
+        keep = {
+            "image": self.has_image,
+            "text": labelled,
+            "hybrid": self.has_image | labelled,
+        }[variant]
+        indices = keep.nonzero().flatten()
+        if len(indices) == 0:
+            needs = "labels (--labels labels.csv)" if variant == "text" else "pictures"
+            raise DataError(f"no clip can train variant {variant}: it needs {needs}")
+        return indices
+
+    def conditions(self, indices: Tensor, variant: str, generator: torch.Generator) -> Tensor:
+        """Draw one condition [B, D] for each clip: a random frame, or a random phrasing.
+
+        Hybrid takes either with even odds where a clip has both.
+        """
+        count = len(indices)
+        label, has_image = self.label[indices], self.has_image[indices]
+        text_share = {"image": 0.0, "text": 1.0, "hybrid": 0.5}[variant]
+        take_text = torch.rand(count, generator=generator) < text_share
+        take_text = (take_text | ~has_image) & (label >= 0)
+        frame = torch.randint(max(1, self.image.shape[1]), (count,), generator=generator)
+        phrasing = torch.randint(max(1, self.text.shape[1]), (count,), generator=generator)
+        out = torch.zeros(count, max(self.image.shape[2], self.text.shape[2]))
+        if take_text.any():
+            out[take_text] = self.text[label[take_text], phrasing[take_text]]
+        if (~take_text).any():
+            out[~take_text] = self.image[indices[~take_text], frame[~take_text]]
+        return out
+
+
+def read_labels(path: str | Path) -> dict[str, str]:
+    """Return clip id -> concept from a ``labels.csv``.
+
+    Raises:
+        DataError: If the file is missing or lacks the columns ``id`` and ``concept``.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not {"id", "concept"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{path}: needs the columns id and concept")
+            return {row["id"]: row["concept"] for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def phrasings(label: str) -> list[str]:
+    """Return the texts that name ``label``: its name and its concept's keywords, in templates.
+
+    The plain name comes with every template, the keywords with two each.
+    """
+    keywords = {c.name: c.keywords for c in load_concepts()}.get(label, ())
+    texts = [template.format(query=label) for template in TEXT_TEMPLATES]
+    for number, keyword in enumerate(keywords):
+        texts.append(TEXT_TEMPLATES[0].format(query=keyword))
+        texts.append(TEXT_TEMPLATES[1 + number % 4].format(query=keyword))
+    return texts
+
+
+def load_conditioned(
+    shards_dir: str | Path,
+    clip: object,
+    mel_spec: MelSpec,
+    labels_csv: str | Path | None = None,
+) -> ConditionedMels:
+    """Read shards and embed their frames, and their labels where given.
+
+    Args:
+        shards_dir: What ``clipsynth-rt data prepare`` wrote.
+        clip: From ``clipsynth_rt.training.clip.load_clip``.
+        mel_spec: The analysis that the shards must have.
+        labels_csv: Optional labels, for -Text, -Hybrid and evaluation.
+
+    Raises:
+        DataError: If shards or labels cannot be used.
+    """
+    shards = ShardSet.open(shards_dir, mel_spec)
+    if len(shards) == 0:
+        raise DataError(f"{shards_dir}: holds no clips")
+    mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
+    image, has_image = _embed_frames(shards, clip)
+    labels = read_labels(labels_csv) if labels_csv is not None else {}
+    names = sorted(set(labels.values()))
+    text = embed_labels(names, clip) if names else torch.zeros(0, 1, clip.dim)
+    index = {name: number for number, name in enumerate(names)}
+    label = torch.tensor([index.get(labels.get(_origin(i), ""), -1) for i in shards.ids])
+    return ConditionedMels(mels, image, has_image, text, label)
+
+
+def _origin(clip_id: str) -> str:
+    """Return the video's id: a window of a longer video has a suffix after ``#``."""
+    return clip_id.split("#")[0]
+
+
+def _embed_frames(shards: ShardSet, clip: object) -> tuple[Tensor, Tensor]:
+    frames = shards.frames()
+    count, per_clip = frames.shape[:2]
+    if per_clip == 0:
+        return torch.zeros(count, 0, clip.dim), torch.zeros(count, dtype=torch.bool)
+    size = clip.image_size
+    if frames.shape[2] != size:
+        raise InputError(
+            f"shards hold frames of {frames.shape[2]} pixels and this CLIP takes {size}; "
+            f"run: clipsynth-rt data prepare --frame-size {size}"
+        )
+    flat = frames.reshape(-1, *frames.shape[2:])
+    parts = [clip.encode_images(flat[i : i + 256]) for i in range(0, len(flat), 256)]
+    image = torch.cat(parts).reshape(count, per_clip, clip.dim)
+    # clips without a picture track are kept with black frames
+    has_image = torch.from_numpy(frames.reshape(count, -1).max(axis=1) > 0)
+    return image, has_image
+
+
+def embed_labels(names: Sequence[str], clip: object) -> Tensor:
+    """Return text embeddings [C, V, D]; short lists of phrasings repeat up to the longest."""
+    lists = [phrasings(name) for name in names]
+    longest = max(len(texts) for texts in lists)
+    rows = [clip.encode_text([t[i % len(t)] for i in range(longest)]) for t in lists]
+    return torch.stack(rows)
