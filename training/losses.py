@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.vocoder_metrics import MAGNITUDE_FLOOR, stft_magnitude
 
-TRAINING_RESOLUTIONS = ((256, 64, 256), (512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))
+TRAINING_RESOLUTIONS = ((256, 128, 256), (512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))
 """FFT size, hop and window of the training loss: the metric's, and a finer one for onsets."""
 
 

@@ -14,15 +14,16 @@ from clipsynth_rt.training.mel import MelSpectrogram
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))
 """FFT size, hop and window of the multi-resolution STFT distance."""
 
-MAGNITUDE_FLOOR = 1e-3
-"""Magnitudes below are silence: six times what 16-bit rounding leaves in a 1,024-point bin."""
+MAGNITUDE_FLOOR = 2e-2
+"""Magnitudes below are silence: a 1,024-point bin at the floor of the mel spectrogram (its filters
+add up to 0.046 a bin), so what the mel cannot tell is not counted against a vocoder."""
 
 
 def stft_magnitude(waveform: Tensor, n_fft: int, hop: int, win: int) -> Tensor:
     """Return |STFT| [B, n_fft // 2 + 1, frames] of ``waveform`` [B, T], centred, Hann window."""
     window = torch.hann_window(win, device=waveform.device)
     frames = torch.stft(waveform.float(), n_fft, hop, win, window, return_complex=True)
-    # sqrt has no gradient at 0; 1e-9 is 30 dB below the floor of the logarithms
+    # sqrt has no gradient at 0; 1e-9 is 56 dB below the floor of the logarithms
     return torch.sqrt(frames.real.square() + frames.imag.square() + 1e-9)
 
 

@@ -47,7 +47,7 @@ class IstftVocoderConfig:
     kernel: int = 7
     phase: str = "recurrent"
     gate_width: int = 32
-    refinements: int = 3
+    refinements: int = 4
     prior_iterations: int = 6
 
 
@@ -97,12 +97,14 @@ class MelConstraint(nn.Module):
         spread = filters / filters.sum(0, keepdim=True).clamp_min(1e-8)
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("spread", spread, persistent=False)
+        self.floor = spec.floor
         self.register_buffer("outside", (spread.sum(0) == 0).float(), persistent=False)
 
     def forward(self, amplitude: Tensor, mel: Tensor) -> Tensor:
         """Update amplitude [B, F, bins] by one step towards mel [B, F, M] (linear, positive)."""
-        ratio = mel / (amplitude @ self.filters + 1e-6)
-        return amplitude * (ratio.clamp(1e-3, 1e3) @ self.spread + self.outside)
+        # below the floor every level looks the same, so nothing is raised to reach it
+        ratio = mel / (amplitude @ self.filters).clamp_min(self.floor)
+        return amplitude * (ratio @ self.spread + self.outside)
 
     def guess(self, mel: Tensor, iterations: int) -> Tensor:
         """Return magnitudes [B, F, bins] that explain mel [B, F, M], starting from flat bands."""
@@ -146,8 +148,9 @@ class IstftVocoder(nn.Module):
         nn.init.constant_(self.head.bias[4 * bins :], 3.0)
         self.stft = RealStft(spec)
         self.constraint = MelConstraint(spec)
-        self.momentum = nn.Parameter(torch.zeros(config.refinements))
-        self.trust = nn.Parameter(torch.full((config.refinements,), 2.0))
+        # shared by all rounds, so that a trained network may be run with more or fewer of them
+        self.momentum = nn.Parameter(torch.zeros(1))
+        self.trust = nn.Parameter(torch.full((1,), 2.0))
         k = torch.arange(bins, dtype=torch.float64)
         # a steady tone at a bin's centre: turn a hop, and sign beside its neighbours
         turn = torch.remainder(k * spec.hop_length / spec.n_fft + 0.5, 1.0) - 0.5
@@ -215,15 +218,16 @@ class IstftVocoder(nn.Module):
         amplitude = torch.exp(prediction.log_amplitude)
         cosine, sine = prediction.cosine, prediction.sine
         last_real, last_imag = amplitude * cosine, amplitude * sine
-        for momentum, trust in zip(self.momentum, torch.sigmoid(self.trust), strict=True):
+        trust = torch.sigmoid(self.trust)
+        for _ in range(self.config.refinements):
             real, imag = self.stft.analyse(
                 self.stft.synthesise(amplitude * cosine, amplitude * sine)
             )
             squares = real.square() + imag.square() + 1e-8
             found = torch.exp(trust * torch.log(amplitude) + (0.5 - 0.5 * trust) * squares.log())
             amplitude = self.constraint(found, target)
-            ahead_real = real + momentum * (real - last_real)
-            ahead_imag = imag + momentum * (imag - last_imag)
+            ahead_real = real + self.momentum * (real - last_real)
+            ahead_imag = imag + self.momentum * (imag - last_imag)
             last_real, last_imag = real, imag
             inverse = torch.rsqrt(ahead_real.square() + ahead_imag.square() + 1e-8)
             cosine, sine = ahead_real * inverse, ahead_imag * inverse
