@@ -72,11 +72,12 @@ def openav(
     "--images", default=3, show_default=True, type=click.IntRange(1, 64), help="Pictures a clip."
 )
 @click.option(
-    "--image-size",
+    "--frame-size",
+    "image_size",
     default=64,
     show_default=True,
     type=click.IntRange(8, 1024),
-    help="Pixels, as the CLIP takes.",
+    help="Pixels of a picture, as the CLIP takes.",
 )
 @click.option(
     "--keep-pictureless",

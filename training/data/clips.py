@@ -34,7 +34,7 @@ class CutSpec:
         images: Pictures of a clip, at the middles of equal parts of it.
         image_size: Their height and width in pixels.
         min_seconds: A shorter sound is not used; one shorter than a clip ends in silence.
-        keep_pictureless: Take files without a picture track too, with plain grey for pictures:
+        keep_pictureless: Take files without a picture track too, with black for pictures:
             sound for text-conditioned training.
     """
 
@@ -75,7 +75,7 @@ class Clips:
     Attributes:
         numbers: Which window of the video each is.
         mel: float16 [n, M, F]; frames: uint8 [n, K, S, S, 3]; audio: int16 [n, T].
-        has_pictures: False where ``frames`` is plain grey for want of a picture track.
+        has_pictures: False where ``frames`` is black for want of a picture track.
     """
 
     numbers: list[int]
@@ -99,7 +99,7 @@ def read_video(path: str | Path, cut: CutSpec) -> Clips:
             frames = _read_pictures(path, _picture_times(numbers, start_s, cut), cut)
         else:
             size = cut.image_size
-            frames = np.full((len(numbers), cut.images, size, size, 3), 128, np.uint8)
+            frames = np.zeros((len(numbers), cut.images, size, size, 3), np.uint8)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnusableError("broken", f"{error}") from error
     audio = to_int16(windows)

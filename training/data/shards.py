@@ -142,7 +142,7 @@ class ShardSet:
         folder: Where it is.
         mel_spec: How the mel spectrograms were computed.
         ids: Clip names, one a row.
-        has_pictures: bool [N]; False for a clip whose ``frames`` are grey for want of pictures.
+        has_pictures: bool [N]; False for a clip whose ``frames`` are black for want of pictures.
         sizes: Shape of one row of ``mel`` [M, F], ``frames`` [K, S, S, 3] and ``audio`` [T].
     """
 

@@ -23,7 +23,7 @@ EXTENSIONS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 SETTINGS = "prepare.json"
-WINDOW = re.compile(r"@\d+$")
+WINDOW = re.compile(r"#\d+$")
 """What ends the id of a video's second and later clips."""
 
 
@@ -128,7 +128,7 @@ def find_videos(folder: Path) -> dict[Path, str]:
 
 
 def _clip_id(video: str, number: int) -> str:
-    return f"{video}@{number}" if number else video
+    return f"{video}#{number}" if number else video
 
 
 def _video_id(clip: str) -> str:
