@@ -27,8 +27,18 @@ from clipsynth_rt.spec import (
 
 BINS, DIM, HOP, IMAGE_SIZE, CONTEXT = 8, 4, 256, 16, 12
 WORDS = ["drum", "piano", "dog", "rain", "snare", "a", "photo", "of", "the", "sound"]
-MEL = MelSpec(n_mels=BINS)
-DIFFUSION = DiffusionSpec(max_frames=172, default_frames=44)
+# everything that the arithmetic uses is written out: a new default must not change this bundle
+MEL = MelSpec(sample_rate=22050, n_mels=BINS, hop_length=HOP, mean=-6.0, std=3.0)
+DIFFUSION = DiffusionSpec(
+    num_train_timesteps=1000,
+    num_steps=8,
+    guidance_scale=2.0,
+    frames_multiple=8,
+    max_frames=172,
+    default_frames=44,
+    x0_min=-2.0,
+    x0_max=4.0,
+)
 
 INTERFACES: dict[str, tuple[dict[str, TensorSpec], dict[str, TensorSpec]]] = {
     "text_encoder": (
