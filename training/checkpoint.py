@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipsynth_rt.errors import CheckpointError
+
+
+def default_checkpoint() -> Path:
+    """Return the folder of the checkpoint that ships with the package."""
+    return Path(str(resources.files("clipsynth_rt.training"))) / "checkpoints" / "default"
 
 
 def save_part(

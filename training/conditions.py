@@ -144,6 +144,25 @@ def load_conditioned(
     return ConditionedMels(mels, image, has_image, text, label)
 
 
+def load_labelled(
+    shards_dir: str | Path, mel_spec: MelSpec, labels_csv: str | Path
+) -> tuple[ConditionedMels, tuple[str, ...]]:
+    """Read mels and labels alone, for the classifier; labels are numbered in sorted order.
+
+    Raises:
+        DataError: If shards or labels cannot be used.
+    """
+    shards = ShardSet.open(shards_dir, mel_spec)
+    labels = read_labels(labels_csv)
+    names = tuple(sorted(set(labels.values())))
+    index = {name: number for number, name in enumerate(names)}
+    label = torch.tensor([index.get(labels.get(_origin(i), ""), -1) for i in shards.ids])
+    mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
+    none = torch.zeros(len(mels), dtype=torch.bool)
+    empty = torch.zeros(len(mels), 0, 1), torch.zeros(0, 1, 1)
+    return ConditionedMels(mels, empty[0], none, empty[1], label), names
+
+
 def _origin(clip_id: str) -> str:
     """Return the video's id: a window of a longer video has a suffix after ``#``."""
     return clip_id.split("#")[0]

@@ -1,0 +1,66 @@
+"""A small classifier of mel spectrograms: the judge of the open corpus's concepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Shape of the classifier; ``labels`` names its outputs in order."""
+
+    labels: tuple[str, ...]
+    n_mels: int = 80
+    channels: tuple[int, ...] = (48, 96, 192)
+    embedding: int = 256
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm_in = nn.BatchNorm2d(outputs)
+        self.conv_out = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm_out = nn.BatchNorm2d(outputs)
+        self.skip = (
+            nn.Conv2d(inputs, outputs, 1, stride) if stride > 1 or inputs != outputs else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm_in(self.conv_in(x)))
+        h = self.norm_out(self.conv_out(h))
+        return F.relu(h + (x if self.skip is None else self.skip(x)))
+
+
+class SoundClassifier(nn.Module):
+    """Normalised mel [B, M, F] -> logits [B, C] and embedding [B, E].
+
+    A residual network (He et al. 2016, arXiv:1512.03385) over 4x4 patches, pooled over time by
+    mean and maximum, so that both texture and single events count.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.stem = nn.Conv2d(1, widths[0], (4, 4), (4, 4))
+        blocks = [_Block(widths[0], widths[0], 1)]
+        for before, after in zip(widths, widths[1:], strict=False):
+            blocks += [_Block(before, after, 2), _Block(after, after, 1)]
+        self.blocks = nn.Sequential(*blocks)
+        rows = config.n_mels // 4 // 2 ** (len(widths) - 1)
+        # rows are kept apart up to here: a piccolo and a tuba differ in which ones sound
+        self.embed = nn.Linear(2 * widths[-1] * rows, config.embedding)
+        self.head = nn.Linear(config.embedding, len(config.labels))
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and embedding."""
+        x = mel[:, None].contiguous(memory_format=torch.channels_last)
+        h = self.blocks(self.stem(x))
+        pooled = torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
+        embedding = self.embed(pooled.float())
+        return self.head(F.dropout(F.relu(embedding), 0.3, self.training)), embedding

@@ -1,0 +1,140 @@
+"""Train the classifier that judges the voice, on real training clips alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipsynth_rt.errors import CheckpointError, DataError, ManifestError
+from clipsynth_rt.spec import MelSpec, decode, encode
+from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
+from clipsynth_rt.training.conditions import ConditionedMels
+from clipsynth_rt.training.models.classifier import ClassifierConfig, SoundClassifier
+
+logger = logging.getLogger(__name__)
+
+
+def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
+    """Vary level, pitch and onset, and hide a band and a stretch, of mels [B, M, F].
+
+    Source:
+        Masking: Park et al. 2019, arXiv:1904.08779 (SpecAugment).
+    """
+    floor = spec.floor_normalised
+    count, bins, frames = mel.shape
+    mel = mel.clone()
+    gain = torch.randn(count, 1, 1, generator=generator) * (0.5 / spec.std)
+    mel = torch.where(mel > floor + 1e-3, mel + gain, mel).clamp_min(floor)
+    for row in range(count):
+        pitch, onset, width, band, start, begin = torch.randint(
+            0, 1 << 30, (6,), generator=generator
+        ).tolist()
+        shift = pitch % 5 - 2
+        if shift:
+            mel[row] = mel[row].roll(shift, dims=0)
+            mel[row, slice(0, shift) if shift > 0 else slice(bins + shift, bins)] = floor
+        delay = onset % 16
+        if delay:
+            mel[row] = mel[row].roll(delay, dims=1)
+            mel[row, :, :delay] = floor
+        low, first = band % bins, start % frames
+        mel[row, low : low + width % 9] = floor
+        mel[row, :, first : first + begin % 33] = floor
+    return mel
+
+
+def train_classifier(
+    train: ConditionedMels,
+    labels: tuple[str, ...],
+    mel_spec: MelSpec,
+    out_dir: str | Path,
+    *,
+    validation: ConditionedMels | None = None,
+    epochs: int = 12,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Train on the labelled clips of ``train`` and write the part ``classifier``.
+
+    Args:
+        train: Clips; those without a label are left out.
+        labels: Names of ``train.label``'s values.
+        mel_spec: Analysis of the clips.
+        out_dir: Checkpoint folder.
+        validation: Clips to report top-1 on after each epoch.
+        epochs: Passes over the data, under a one-cycle learning rate.
+        batch_size: Clips a step.
+        learning_rate: Peak rate of AdamW.
+        seed: Of weights, order and augmentation.
+
+    Returns:
+        ``validation_top1`` where validation clips were given.
+
+    Raises:
+        DataError: If no clip has a label.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    indices = (train.label >= 0).nonzero().flatten()
+    if len(indices) == 0:
+        raise DataError("no labelled clips: give --labels labels.csv")
+    config = ClassifierConfig(labels=labels, n_mels=mel_spec.n_mels)
+    model = SoundClassifier(config).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
+    steps = epochs * math.ceil(len(indices) / batch_size)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    metrics: dict[str, float] = {}
+    for epoch in range(epochs):
+        model.train()
+        order = indices[torch.randperm(len(indices), generator=generator)]
+        for batch in order.split(batch_size):
+            mel = augment(train.mels[batch].float(), mel_spec, generator)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, _ = model(mel)
+            loss = F.cross_entropy(logits.float(), train.label[batch], label_smoothing=0.05)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            cycle.step()
+        if validation is not None:
+            keep = (validation.label >= 0).nonzero().flatten()
+            probability, _ = classify(model, validation.mels[keep].float())
+            right = probability.argmax(dim=1) == validation.label[keep]
+            metrics["validation_top1"] = float(right.float().mean())
+        logger.info("epoch %d: loss %.3f %s", epoch + 1, float(loss.detach()), metrics)
+        facts = {"classifier": encode(config), "mel": encode(mel_spec), "metrics": metrics}
+        save_part(out_dir, "classifier", model.state_dict(), facts)
+    return metrics
+
+
+def load_classifier(folder: str | Path) -> tuple[SoundClassifier, MelSpec]:
+    """Read the part ``classifier`` of a checkpoint folder.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or of another configuration.
+    """
+    tensors, facts = load_part(folder, "classifier")
+    try:
+        config = decode(ClassifierConfig, facts["classifier"], "classifier")
+        spec = decode(MelSpec, facts["mel"], "mel")
+    except (ManifestError, KeyError) as error:
+        raise CheckpointError(f"{folder}: classifier.json: {error}") from error
+    model = SoundClassifier(dataclasses.replace(config)).to(memory_format=torch.channels_last)
+    load_weights(model, tensors, f"{folder}/classifier.safetensors")
+    return model.eval(), spec
+
+
+@torch.no_grad()
+def classify(model: SoundClassifier, mel: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
+    """Return posteriors [B, C] and embeddings [B, E] of mels [B, M, F], float32."""
+    model.eval()
+    outputs = [model(part) for part in mel.split(batch_size)]
+    logits = torch.cat([o[0] for o in outputs]).float()
+    return logits.softmax(dim=1), torch.cat([o[1] for o in outputs]).float()
