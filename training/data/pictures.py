@@ -6,6 +6,7 @@ Each npm package states its licence; one that is not in ``PERMISSIVE`` is refuse
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -161,20 +162,21 @@ def pictures_for(concept: HasPictureTerms, pictures: Iterable[Picture]) -> list[
     drum" and not "oil drum".
     """
     terms = [_Term(term) for term in concept.picture]
-    return [p for p in pictures if any(t.finds(words(n)) for n in p.names for t in terms)]
+    return [p for p in pictures if any(t.finds(n) for n in p.names for t in terms)]
 
 
 class _Term:
     def __init__(self, text: str) -> None:
         parts = text.removeprefix("=").split()
         self.whole = text.startswith("=")
+        self.exact = _letters(text)
         self.forbidden = {w for p in parts if p.startswith("-") for w in words(p)}
         self.needed = {w for p in parts if not p.startswith("-") for w in words(p)}
 
-    def finds(self, name: list[str]) -> bool:
-        have = set(name)
+    def finds(self, name: str) -> bool:
         if self.whole:
-            return have == self.needed
+            return _letters(name) == self.exact
+        have = words(name)
         return self.needed <= have and not self.forbidden & have
 
 
@@ -208,9 +210,10 @@ def assign_splits(
     return {picture.id: split[picture.group] for picture in pictures}
 
 
-def words(text: str) -> list[str]:
+@functools.cache  # every concept asks for the words of every name
+def words(text: str) -> frozenset[str]:
     """Return the lower-case words of ``text`` without numbers, plurals cut to their singular."""
-    return [_singular(word) for word in re.findall(r"[a-z]+", text.lower())]
+    return frozenset(_singular(word) for word in _letters(text))
 
 
 def npm_folder(source_dir: Path, package: str) -> Path:
@@ -387,6 +390,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch its package again") from error
+
+
+@functools.cache
+def _letters(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z]+", text.lower()))
 
 
 def _singular(word: str) -> str:

@@ -62,6 +62,7 @@ def rasterise_rgba(picture: Picture, size: int) -> NDArray[np.uint8]:
     inner = max(1, round(size * (1.0 - 2.0 * MARGIN)))
     try:
         image = _open(picture, inner)
+        image = image.crop(image.getchannel("A").getbbox())  # clip art may fill a corner of a page
         scale = inner / max(image.size)
         shape = [max(1, round(side * scale)) for side in image.size]
         # Pillow resizes RGBa (premultiplied), so that transparent pixels lend no colour.
@@ -101,7 +102,7 @@ def rasterise_all(
                 return [p for p in pictures if p.id in drawn_ids], stored.get_tensor("pixels")
     kept: list[Picture] = []
     drawn: list[NDArray[np.uint8]] = []
-    for picture in tqdm(pictures, desc="drawing pictures", unit="picture"):
+    for picture in tqdm(pictures, desc="drawing pictures", unit="picture", disable=None):
         try:
             drawn.append(rasterise_rgba(picture, size))
             kept.append(picture)
