@@ -196,13 +196,15 @@ class DenoiserTrainer:
         load_weights(self.model, part("model."), str(self.out_dir))
         self.average.load(part("average."), state["ema_updates"])
         for name, parameter in self.model.named_parameters():
+            if f"adam.step.{name}" not in tensors:
+                continue
+            # the fused optimiser reads moments in the parameter's own memory format
             moments = {
-                key: tensors[f"adam.{key}.{name}"].clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam.{key}.{name}" in tensors
+                key: torch.empty_like(parameter).copy_(tensors[f"adam.{key}.{name}"])
+                for key in ("exp_avg", "exp_avg_sq")
             }
-            if moments:
-                self.optimiser.state[parameter] = moments
+            moments["step"] = tensors[f"adam.step.{name}"].clone()
+            self.optimiser.state[parameter] = moments
         self.step = state["step"]
         logger.info("resumed %s at step %d", self.out_dir, self.step)
 

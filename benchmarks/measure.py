@@ -1,0 +1,87 @@
+"""Measure what a user waits for and what it takes: python benchmarks/measure.py -o FILE.
+
+Runs ``clipsynth-rt synth "drum"`` in fresh processes on a quiet machine and writes JSON with the
+median of each figure, the machine and the date.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from clipsynth_rt.bundle import Bundle
+
+
+def one_process(folder: str, extra: list[str]) -> dict[str, Any]:
+    """Run synth once in a fresh process and return its own report plus the whole-process time."""
+    out = str(Path(folder) / "drum.wav")
+    line = [sys.executable, "-m", "clipsynth_rt", "synth", "drum", "-o", out, "--json", *extra]
+    began = time.perf_counter()
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    report["process_s"] = time.perf_counter() - began
+    return report
+
+
+def measure(repeats: int, extra: list[str]) -> dict[str, Any]:
+    """Return medians over ``repeats`` processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        reports = [one_process(folder, extra) for _ in range(repeats + 1)][1:]
+    stages = {
+        name: statistics.median(r["stages_s"][name] for r in reports)
+        for name in reports[0]["stages_s"]
+    }
+    first = reports[0]
+    return {
+        "process_s": statistics.median(r["process_s"] for r in reports),
+        "rtf": statistics.median(r["rtf"] for r in reports),
+        "rtf_spread": [min(r["rtf"] for r in reports), max(r["rtf"] for r in reports)],
+        "stages_s": stages,
+        **{k: first[k] for k in ("audio_s", "steps", "guidance", "network_calls", "provider")},
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--out", required=True, type=Path)
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    bundle = Bundle.open(None)
+    folder = Path(bundle.path)
+    report = {
+        "measured": datetime.date.today().isoformat(),
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "onnxruntime": __import__("onnxruntime").__version__,
+        "bundle": bundle.manifest.name,
+        "bundle_mb": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6,
+        "default": measure(arguments.repeats, []),
+        "by_steps": {
+            str(steps): measure(3, ["--steps", str(steps)]) for steps in (1, 2, 4, 8, 16, 25)
+        },
+        # children only: the largest of the processes above
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+    }
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+if __name__ == "__main__":
+    main()
