@@ -1,0 +1,133 @@
+"""Measures against closed forms, and the classifier on sounds that differ by a glance."""
+
+import numpy as np
+import pytest
+import torch
+
+from clipsynth_rt.errors import CheckpointError, DataError
+from clipsynth_rt.spec import MelSpec
+from clipsynth_rt.training.conditions import ConditionedMels
+from clipsynth_rt.training.evaluate import report as reports
+from clipsynth_rt.training.evaluate.metrics import accuracy, frechet_distance
+from clipsynth_rt.training.evaluate.protocol import Judge
+from clipsynth_rt.training.mel import MelSpectrogram
+from clipsynth_rt.training.train_classifier import (
+    augment,
+    classify,
+    load_classifier,
+    train_classifier,
+)
+
+SPEC = MelSpec()
+
+
+def test_frechet_distance_of_known_gaussians():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((40_000, 3))
+    # N(0, I) against N(m, 4 I): |m|^2 + tr(I + 4 I - 2 * 2 I) = |m|^2 + 3
+    b = 2.0 * rng.standard_normal((40_000, 3)) + np.array([1.0, 0.0, 2.0])
+    assert frechet_distance(a, b) == pytest.approx(8.0, rel=0.02)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_frechet_distance_needs_two_clips():
+    with pytest.raises(ValueError, match="at least two"):
+        frechet_distance(np.ones((1, 3)), np.ones((5, 3)))
+
+
+def test_accuracy_counts_by_concept():
+    posterior = np.array(
+        [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.9, 0.1, 0.0], [0.1, 0.2, 0.7]], np.float32
+    )
+    scores = accuracy(posterior, np.array([0, 0, 1, 2]), ["drum", "dog", "rain"])
+    assert scores["top1"] == 0.5
+    assert scores["top5"] == 1.0
+    assert scores["by_concept"]["drum"] == {"right": 1, "of": 2, "most_heard": "drum"}
+    assert scores["by_concept"]["dog"]["most_heard"] == "drum"
+    low, high = scores["top1_interval"]
+    assert low < 0.5 < high
+
+
+def tones(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Low tones (label 0), high tones (1) and noise (2), 1.5 s each."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(count) % 3
+    time = torch.arange(128 * 256) / SPEC.sample_rate
+    clips = []
+    for kind in label.tolist():
+        jitter = float(torch.rand(1, generator=generator))
+        hz = (200 + 100 * jitter) if kind == 0 else (3000 + 1000 * jitter)
+        tone = torch.sin(2 * torch.pi * hz * time)
+        noise = torch.randn(len(time), generator=generator).clamp(-3, 3) / 3
+        clips.append(0.9 * (noise if kind == 2 else tone))
+    return torch.stack(clips), label
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    audio, label = tones(24)
+    mels = MelSpectrogram(SPEC)(audio).half()
+    none = torch.zeros(24, dtype=torch.bool)
+    data = ConditionedMels(mels, torch.zeros(24, 0, 1), none, torch.zeros(3, 1, 1), label)
+    metrics = train_classifier(
+        data, ("low", "high", "noise"), SPEC, folder, validation=data, epochs=12, batch_size=8
+    )
+    return folder, metrics
+
+
+def test_classifier_learns_and_judges_waveforms(judged):
+    folder, metrics = judged
+    assert metrics["validation_top1"] == 1.0
+    judge = Judge(folder)
+    audio, label = tones(9)
+    heard = judge.hear(list(audio.numpy() * 0.05), label.tolist())  # level does not matter
+    assert heard.scores(judge.labels)["top1"] == 1.0
+    assert heard.embedding.shape == (9, 256)
+
+
+def test_classifier_is_deterministic_in_any_batch(judged):
+    model, spec = load_classifier(judged[0])
+    mel = MelSpectrogram(spec)(tones(5)[0])
+    together, alone = classify(model, mel)[0], classify(model, mel, batch_size=1)[0]
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
+
+
+def test_classifier_needs_labels_and_a_whole_checkpoint(tmp_path, judged):
+    data = ConditionedMels(
+        torch.zeros(2, 80, 32),
+        torch.zeros(2, 0, 1),
+        torch.zeros(2, dtype=torch.bool),
+        torch.zeros(0, 1, 1),
+        torch.full((2,), -1),
+    )
+    with pytest.raises(DataError, match="--labels"):
+        train_classifier(data, ("a",), SPEC, tmp_path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_classifier(tmp_path)
+
+
+def test_augmentation_keeps_range_and_shape():
+    mel = MelSpectrogram(SPEC)(tones(6)[0])
+    out = augment(mel, SPEC, torch.Generator().manual_seed(0))
+    assert out.shape == mel.shape
+    assert out.min() >= SPEC.floor_normalised - 1e-6
+    assert not torch.equal(out, mel)
+
+
+def test_markdown_shows_what_was_measured():
+    scores = {"clips": 8, "top1": 0.5, "top1_interval": [0.2, 0.8], "top5": 0.75}
+    report = {
+        "measured": "2026-01-01",
+        "machine": "a machine",
+        "bundle": "tiny",
+        "steps_default": 4,
+        "guidance_default": 2.0,
+        "concepts": 3,
+        "fad_embedding": "classifier",
+        "real": scores,
+        "text": {**scores, "fad_generated_vs_test": 12.25, "fad_train_vs_test": 1.5},
+    }
+    text = reports.markdown(report)
+    assert "| text queries | 8 | 50.0% (20–80) | 75.0% | 12.2 |" in text
+    assert "| real training clips | | | | 1.5 |" in text
