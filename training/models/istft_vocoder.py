@@ -191,9 +191,9 @@ class IstftVocoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Carry phasors on from frame to frame.
 
-        z[t] = g[t] exp(i speed[t]) z[t - 1] + v[t], solved for all frames at once: in a frame
-        that turns with the summed speed the recurrence is a real one, and a product with a lower
-        triangular matrix of decays.
+        z[t] = g[t] exp(i speed[t]) z[t - 1] + (1 - g[t]) v[t], from z[0] = v[0], solved for all
+        frames at once: in a frame that turns with the summed speed the recurrence is a real one,
+        and a product with a lower triangular matrix of decays.
         """
         angle = torch.cumsum(speed, dim=1)
         cosine, sine = torch.cos(angle), torch.sin(angle)
@@ -202,7 +202,10 @@ class IstftVocoder(nn.Module):
         decay = kept[:, :, :, None] - kept[:, :, None, :]
         index = torch.arange(decay.shape[2], device=decay.device)
         past = index[:, None] >= index[None, :]
-        matrix = torch.exp(torch.where(past, decay, -1e4))[:, None]
+        fresh = torch.sigmoid(-gate[:, 1:]).transpose(1, 2)
+        fresh = torch.cat([torch.ones_like(kept[:, :, :1]), fresh], dim=2)
+        matrix = torch.exp(torch.where(past, decay, -1e4)) * fresh[:, :, None, :]
+        matrix = matrix[:, None]
         # [B, 2, F, bins] -> [B, 2, groups, F, gate_width]; the Nyquist bin joins the last group
         width, bins = self.config.gate_width, still.shape[3]
         body = still[..., : bins - 1].unflatten(3, (-1, width)).transpose(2, 3)
