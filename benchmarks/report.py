@@ -1,0 +1,87 @@
+"""Write the README's figures out of benchmarks/results/*.json: python benchmarks/report.py.
+
+Each block of the README between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is made anew from
+the JSON that ``clipsynth-rt evaluate`` and ``benchmarks/measure.py`` wrote; ``--check`` changes
+nothing and fails where the README differs.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read one stored result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def evaluation() -> str:
+    """Return how good the voice is."""
+    from clipsynth_rt.training.evaluate.report import markdown
+
+    return markdown(load("evaluation"))
+
+
+def latency() -> str:
+    """Return how fast the voice is."""
+    found = load("latency")
+    default = found["default"]
+    stages = ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in default["stages_s"].items())
+    lines = [
+        f"Measured {found['measured']} on {found['machine']} (ONNX Runtime "
+        f"{found['onnxruntime']}, provider {default['provider']}, median of fresh processes); "
+        f"a clip is {default['audio_s']:.1f} s.",
+        "",
+        f'- `clipsynth-rt synth "drum"`, the whole process: **{default["process_s"]:.2f} s**; peak '
+        f"memory {found['peak_memory_mb']:.0f} MB; bundle {found['bundle_mb']:.1f} MB.",
+        f"- RTF at the defaults ({default['steps']} steps, guidance {default['guidance']:g}, "
+        f"{default['network_calls']} network calls): **{default['rtf']:.3f}** ({stages}).",
+        "",
+        "| steps | network calls | RTF | denoise |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for steps, row in found["by_steps"].items():
+        lines.append(
+            f"| {steps} | {row['network_calls']} | {row['rtf']:.3f} "
+            f"| {1000 * row['stages_s']['denoise']:.0f} ms |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {"evaluation": evaluation, "latency": latency}
+
+
+def fill(text: str) -> str:
+    """Return the README with every block made anew."""
+    for name, make in BLOCKS.items():
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text, count = re.subn(
+            pattern, lambda m, make=make: m[1] + make() + m[2], text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise SystemExit(f"README.md: expected one block {name}, found {count}")
+    return text
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    path = ROOT / "README.md"
+    before = path.read_text()
+    after = fill(before)
+    if arguments.check and after != before:
+        sys.exit("README.md: figures differ from benchmarks/results; run benchmarks/report.py")
+    if not arguments.check:
+        path.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
