@@ -201,7 +201,7 @@ def _choose_source(concept: Concept, rng: np.random.Generator) -> tuple[str, str
     bank, program = (int(part) for part in preset.split(":"))
     if bank and program >= 120:
         return kind, "fluid-gs", preset
-    if preset in ("8:0", "10:115"):  # variations that FluidR3 GM does not have
+    if preset == "8:0":  # a variation that FluidR3 GM does not have
         return kind, "musescore", preset
     return kind, ("fluid-gm", "musescore")[rng.integers(2)], preset
 
@@ -223,7 +223,9 @@ class _Allowed:
 
     def velocity(self, low: int = 45, high: int = 127) -> int:
         value = int(self._rng.integers(low, high + 1)) // 5 * 5
-        return min(127, value + (2 if self._test else int(self._rng.choice([0, 1, 3, 4]))))
+        if self._test:
+            return value + 2
+        return min(126, value + int(self._rng.choice([0, 1, 3, 4])))  # 127 is a test velocity
 
     def tuning(self) -> int:
         """Cents; melodic sounds vary by key already and stay near concert pitch."""
