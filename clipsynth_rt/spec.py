@@ -28,8 +28,9 @@ class MelSpec:
 
     The defaults are HiFi-GAN's analysis (Kong et al. 2020, arXiv:2010.05646) up to the Nyquist
     frequency (cymbals and rain live above its 8 kHz), with a floor 78 dB below a full-scale tone:
-    below it lie only the tails of reverb, which would take up half of the range. Frames are ``T / hop_length`` exactly,
-    because the waveform is reflect-padded by (n_fft - hop_length) / 2 on each side.
+    below it lie only the tails of reverb, which would take up half of the range. Frames are
+    ``T / hop_length`` exactly, because the waveform is reflect-padded by
+    (n_fft - hop_length) / 2 on each side.
     """
 
     sample_rate: int = 22050

@@ -20,7 +20,6 @@ _COMMANDS = {
     "synth": ("Make sounds from words, or from a picture.", "cpu"),
     "info": ("Show what a bundle is and how good it is.", "cpu"),
     "doctor": ("Show what is installed and what would run.", "cpu"),
-    "bench": ("Time a bundle on this machine.", "cpu"),
     "data": ("Build the open corpus, or shards from videos.", "train"),
     "train": ("Train a voice.", "train"),
     "evaluate": ("Measure how good a voice is.", "train"),

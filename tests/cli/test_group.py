@@ -22,7 +22,7 @@ def test_help_lists_every_command() -> None:
     for flag in ("--help", "-h"):
         result = invoke(flag)
         assert result.exit_code == 0
-        for name in ("synth", "info", "doctor", "data", "train", "evaluate", "export", "bench"):
+        for name in ("synth", "info", "doctor", "data", "train", "evaluate", "export"):
             assert f"\n  {name} " in result.stdout
 
 
@@ -111,8 +111,8 @@ def test_warnings_are_lines_on_stderr_and_leave_nothing_behind(
 ) -> None:
     logger = logging.getLogger("clipsynth_rt")
     before = list(logger.handlers)
-    use(monkeypatch, "bench", lambda: logger.warning("mind the %s", "gap"))
-    result = invoke("bench")
+    use(monkeypatch, "doctor", lambda: logger.warning("mind the %s", "gap"))
+    result = invoke("doctor")
     assert (result.exit_code, result.stderr, result.stdout) == (0, "warning: mind the gap\n", "")
     assert logger.handlers == before
     assert logger.propagate
