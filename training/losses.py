@@ -81,22 +81,42 @@ def phase_loss(
         Ai and Ling 2023, arXiv:2305.07952 (instantaneous frequency and group delay losses), with
         a cosine in place of their anti-wrapping function.
     """
-    magnitude = torch.sqrt(true_real.square() + true_imag.square() + 1e-9)
+    real, imag, weight = _compressed(true_real, true_imag)
     # rotate the truth back by the prediction: what is left should not turn
-    real = (true_real * cosine + true_imag * sine) / magnitude.sqrt()
-    imag = (true_imag * cosine - true_real * sine) / magnitude.sqrt()
-    losses = []
+    turned = real * cosine + imag * sine, imag * cosine - real * sine
+    steps = []
     for axis in (1, 2):
-        near, far = (
-            (part.narrow(axis, 0, part.shape[axis] - 1), part.narrow(axis, 1, part.shape[axis] - 1))
-            for part in (real, imag)
-        )
-        agreement = near[0] * near[1] + far[0] * far[1]
-        weight = torch.sqrt(magnitude)
-        count = magnitude.shape[axis] - 1
-        weight = weight.narrow(axis, 0, count) * weight.narrow(axis, 1, count)
-        losses.append(1.0 - agreement.sum() / weight.sum().clamp_min(1e-6))
-    return losses[0], losses[1]
+        agreement, _ = _step(*turned, axis)
+        steps.append(1.0 - agreement.sum() / _step(weight, 0.0 * weight, axis)[0].sum())
+    return steps[0], steps[1]
+
+
+def speed_loss(true_real: Tensor, true_imag: Tensor, speed: Tensor) -> Tensor:
+    """Return how wrong a predicted turn of the phase is, as ``phase_loss`` over time; a scalar.
+
+    Args:
+        true_real: Real part of the STFT [B, F, bins].
+        true_imag: Imaginary part.
+        speed: Predicted turn from the frame before, in radians; the first frame's is not judged.
+    """
+    real, imag, weight = _compressed(true_real, true_imag)
+    along, across = _step(real, imag, 1)
+    agreement = along * torch.cos(speed[:, 1:]) + across * torch.sin(speed[:, 1:])
+    return 1.0 - agreement.sum() / _step(weight, 0.0 * weight, 1)[0].sum()
+
+
+def _compressed(real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an STFT with the root of its magnitudes, and those roots."""
+    root = (real.square() + imag.square() + 1e-9).pow(0.25)
+    return real / root, imag / root, root
+
+
+def _step(real: Tensor, imag: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return each value times its predecessor's conjugate along ``axis``: real, imaginary."""
+    count = real.shape[axis] - 1
+    old_real, old_imag = real.narrow(axis, 0, count), imag.narrow(axis, 0, count)
+    new_real, new_imag = real.narrow(axis, 1, count), imag.narrow(axis, 1, count)
+    return new_real * old_real + new_imag * old_imag, new_imag * old_real - new_real * old_imag
 
 
 def discriminator_loss(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:

@@ -207,11 +207,17 @@ class VocoderTrainer:
             true_real, true_imag, prediction.cosine, prediction.sine
         )
         level = losses.amplitude_loss(amplitude, prediction.log_amplitude)
-        return {
+        terms = {
             "amplitude": (t.amplitude_weight, level),
             "phase_time": (t.phase_weight, over_time),
             "phase_frequency": (t.phase_weight, over_frequency),
         }
+        if self.config.vocoder.phase == "recurrent":
+            # judged by itself: a phase is not remembered before its speed is right, and without
+            # memory the speed would get no gradient
+            speed = losses.speed_loss(true_real, true_imag, prediction.speed)
+            terms["speed"] = (t.phase_weight, speed)
+        return terms
 
     def _adversarial_terms(self, real: Tensor, fake: Tensor) -> Terms:
         t = self.config.training
@@ -365,7 +371,7 @@ def train_vocoder(
     out.mkdir(parents=True, exist_ok=True)
     deadline = math.inf if max_minutes is None else time.monotonic() + 60.0 * max_minutes
     with (out / "vocoder_log.jsonl").open("a", encoding="utf-8") as log:
-        for report in _steps(trainer, deadline):
+        for report in _steps(trainer):
             if report:
                 _write_line(log, {"step": trainer.step, **report})
             finished = trainer.step >= t.steps or time.monotonic() > deadline
@@ -374,15 +380,17 @@ def train_vocoder(
                 trainer.save(out, metrics)
                 if metrics:
                     _write_line(log, {"step": trainer.step, "validation": metrics})
+            if finished:
+                break
     return out
 
 
-def _steps(trainer: VocoderTrainer, deadline: float) -> Iterator[dict[str, float]]:
+def _steps(trainer: VocoderTrainer) -> Iterator[dict[str, float]]:
     """Take steps; yields mean losses where a line of the log is due, else nothing."""
     t = trainer.config.training
     sums: dict[str, float] = {}
     count, began = 0, time.monotonic()
-    while trainer.step < t.steps and time.monotonic() <= deadline:
+    while trainer.step < t.steps:
         for name, value in trainer.train_step().items():
             sums[name] = sums.get(name, 0.0) + value
         count += 1

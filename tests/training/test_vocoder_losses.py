@@ -89,6 +89,16 @@ def test_phase_loss_sees_steps_and_not_the_phase_itself() -> None:
     assert over_frequency == pytest.approx(0.0, abs=1e-3)
 
 
+def test_speed_loss_is_zero_for_the_true_turn() -> None:
+    spectrum = stft(noise(1, 8192), SPEC).transpose(1, 2)
+    turn = torch.zeros(1, 32, 513)
+    turn[:, 1:] = torch.angle(spectrum[:, 1:] * spectrum[:, :-1].conj())
+    parts = spectrum.real, spectrum.imag
+    assert losses.speed_loss(*parts, turn) == pytest.approx(0.0, abs=1e-3)
+    wrong = losses.speed_loss(*parts, turn - 0.5)
+    assert wrong == pytest.approx(1.0 - math.cos(0.5), abs=1e-3)
+
+
 def test_amplitude_loss_is_in_nats_above_the_floor() -> None:
     true = torch.tensor([1.0, 2.0, 0.0])
     predicted = torch.log(torch.tensor([math.e, 2.0, 1e-6]))

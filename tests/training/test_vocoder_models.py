@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,9 @@ def test_the_mel_constraint_moves_magnitudes_to_the_mel() -> None:
     true = analysis.magnitude(0.3 * noise(1, 8192)).transpose(1, 2)
     mel = true @ constraint.filters
     gaps = [
-        (torch.log(constraint.guess(mel, rounds) @ constraint.filters) - torch.log(mel)).abs().mean()
+        (torch.log(constraint.guess(mel, rounds) @ constraint.filters) - torch.log(mel))
+        .abs()
+        .mean()
         for rounds in (0, 4)
     ]
     assert gaps[1] < 0.5 * gaps[0]
@@ -100,7 +104,7 @@ def test_phases_are_remembered_as_the_recurrence_says(vocoder: IstftVocoder) -> 
 @pytest.mark.parametrize("phase", ["recurrent", "direct"])
 def test_the_light_vocoder_turns_frames_into_hops(phase: str) -> None:
     torch.manual_seed(0)
-    vocoder = IstftVocoder(IstftVocoderConfig(16, 32, 1, phase=phase), SPEC)
+    vocoder = IstftVocoder(replace(TINY, phase=phase), SPEC)
     mel = noise(2, 80, 11)
     wave = vocoder.eval()(mel)
     assert wave.shape == (2, 11 * 256)
@@ -128,7 +132,7 @@ def test_a_held_note_keeps_its_pitch(vocoder: IstftVocoder) -> None:
 
 
 def test_more_rounds_take_the_same_weights(vocoder: IstftVocoder) -> None:
-    more = IstftVocoder(IstftVocoderConfig(16, 32, 1, refinements=3), SPEC)
+    more = IstftVocoder(replace(TINY, refinements=3), SPEC)
     load_weights(more, vocoder.state_dict(), "here")
 
 

@@ -45,10 +45,10 @@ def config(vocoder=LIGHT, **training) -> VocoderTrainConfig:
     return VocoderTrainConfig(vocoder, MelSpec(), replace(SHORT, **training), JUDGES)
 
 
-@pytest.mark.parametrize("vocoder", [LIGHT, SMALL_HIFIGAN])
-def test_losses_fall(vocoder, clips: np.ndarray) -> None:
-    trainer = VocoderTrainer(config(vocoder, learning_rate=3e-3, steps=1000), clips)
-    reports = [trainer.train_step() for _ in range(16)]
+@pytest.mark.parametrize(("vocoder", "rate"), [(LIGHT, 3e-3), (SMALL_HIFIGAN, 5e-4)])
+def test_losses_fall(vocoder, rate: float, clips: np.ndarray) -> None:
+    trainer = VocoderTrainer(config(vocoder, learning_rate=rate, steps=1000), clips)
+    reports = [trainer.train_step() for _ in range(24)]
     totals = [report["stft"] + report["mel"] for report in reports]
     assert np.mean(totals[-4:]) < 0.95 * np.mean(totals[:4])
 
@@ -112,7 +112,7 @@ def test_a_run_writes_a_vocoder_its_log_and_its_metrics(clips: np.ndarray, tmp_p
 
 def test_time_that_is_up_stops_and_saves(clips: np.ndarray, tmp_path: Path) -> None:
     train_vocoder(config(steps=10**6), clips, tmp_path, max_minutes=0.0)
-    assert 0 < load_part(tmp_path, "vocoder")[1]["steps"] < 100
+    assert load_part(tmp_path, "vocoder")[1]["steps"] == 1
 
 
 def test_a_run_of_another_size_is_not_resumed(clips: np.ndarray, tmp_path: Path) -> None:

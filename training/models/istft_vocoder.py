@@ -52,11 +52,16 @@ class IstftVocoderConfig:
 
 
 class SpectralPrediction(NamedTuple):
-    """Natural-log magnitude, cosine and sine of the phase: float32 [B, F, n_fft // 2 + 1] each."""
+    """What the network believes of an STFT, float32 [B, F, n_fft // 2 + 1] each.
+
+    Natural-log magnitude, cosine and sine of the phase, and how far a remembered phase turns from
+    the frame before to this one, in radians.
+    """
 
     log_amplitude: Tensor
     cosine: Tensor
     sine: Tensor
+    speed: Tensor
 
 
 class ConvNeXtBlock(nn.Module):
@@ -144,8 +149,8 @@ class IstftVocoder(nn.Module):
         self.head = nn.Linear(width, 4 * bins + groups)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        # at first a phase is remembered for some 20 frames
-        nn.init.constant_(self.head.bias[4 * bins :], 3.0)
+        # at first a phase lasts for few frames: fresh phases have to be learnt before memory helps
+        nn.init.constant_(self.head.bias[4 * bins :], 0.5)
         self.stft = RealStft(spec)
         self.constraint = MelConstraint(spec)
         # shared by all rounds, so that a trained network may be run with more or fewer of them
@@ -181,10 +186,11 @@ class IstftVocoder(nn.Module):
         )
         guess = self.constraint.guess(self.linear_mel(mel), self.config.prior_iterations)
         log_amplitude = (torch.log(guess) + residual).clamp(*LOG_AMPLITUDE_RANGE)
+        speed = speed + self.turn
         if self.config.phase == "recurrent":
-            real, imag = self._remember(speed + self.turn, real, imag, gate)
+            real, imag = self._remember(speed, real, imag, gate)
         inverse = self.sign * torch.rsqrt(real.square() + imag.square() + 1e-8)
-        return SpectralPrediction(log_amplitude, real * inverse, imag * inverse)
+        return SpectralPrediction(log_amplitude, real * inverse, imag * inverse, speed)
 
     def _remember(
         self, speed: Tensor, real: Tensor, imag: Tensor, gate: Tensor
