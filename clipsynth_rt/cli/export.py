@@ -1,0 +1,67 @@
+"""``clipsynth-rt export``: a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("export")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="P",
+    help="edge (what ships; the default), fp32, fp16 or int8; several fill one bundle, and the "
+    "first is what it runs unless asked otherwise.",
+)
+@click.option("--checkpoint", type=_FOLDER, help="Checkpoint folder; the shipped one if left out.")
+@click.option("--out", type=_FOLDER, help="Bundle folder; ./clipsynth-bundle-P if left out.")
+@click.option("--name", help="The bundle's name; its folder's if left out.")
+@click.option(
+    "--clip", metavar="NAME", help="Checkpoint folder or open_clip model; the checkpoint's own."
+)
+@click.option("--clip-pretrained", metavar="TAG", help="open_clip's tag or checkpoint file.")
+@click.option(
+    "--sentence-encoder", type=_FOLDER, help="Weights of the text tower; its installed package."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
+def command(
+    precisions: tuple[str, ...],
+    checkpoint: Path | None,
+    out: Path | None,
+    name: str | None,
+    clip: str | None,
+    clip_pretrained: str | None,
+    sentence_encoder: Path | None,
+    threads: int | None,
+) -> None:
+    """Turn a checkpoint into a bundle of ONNX graphs, each measured against PyTorch.
+
+    \b
+      clipsynth-rt export                       (the shipped weights, as they ship)
+      clipsynth-rt export --precision fp16 --checkpoint run/ --out bundle/
+      clipsynth-rt synth drum -o drum.wav --bundle bundle/
+    """  # noqa: D301  (click reads \b as "keep these lines")
+    import torch
+
+    from clipsynth_rt.export.assemble import check_plans, export_bundle
+    from clipsynth_rt.training.checkpoint import default_checkpoint
+
+    plans = check_plans(precisions or ("edge",))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    export_bundle(
+        checkpoint or default_checkpoint(),
+        out or Path(f"clipsynth-bundle-{plans[0]}"),
+        plans,
+        name,
+        clip=clip,
+        clip_pretrained=clip_pretrained,
+        sentence_encoder=sentence_encoder,
+        threads=threads,
+        progress=click.echo,
+    )
