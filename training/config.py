@@ -31,6 +31,8 @@ class OptimiserConfig:
         ema_decay: Decay a step of the averaged weights that are evaluated and shipped.
         condition_dropout: Share of clips trained with the null condition, for guidance.
         condition_noise: Length of the Gaussian noise added to the unit-length condition.
+        crop_frames: Train on windows of this many frames, half of them from a clip's start; 0 for
+            whole clips. Half the window is twice the clips an hour; finish on whole clips.
         loss: ``v`` (plain error of v) or ``min_snr`` (weighted, gamma 5).
         seed: Of weights, order and noise.
     """
@@ -44,6 +46,7 @@ class OptimiserConfig:
     ema_decay: float = 0.999
     condition_dropout: float = 0.1
     condition_noise: float = 0.3
+    crop_frames: int = 0
     loss: str = "v"
     seed: int = 0
 

@@ -73,6 +73,11 @@ class DenoiserTrainer:
                 f"clips of {frames} frames do not fit this U-Net; prepare shards with a multiple "
                 f"of {config.unet.frames_multiple}"
             )
+        if config.optimiser.crop_frames % config.unet.frames_multiple:
+            raise InputError(
+                f"optimiser.crop_frames: {config.optimiser.crop_frames} is not a multiple of "
+                f"{config.unet.frames_multiple}"
+            )
         torch.manual_seed(config.optimiser.seed)
         self.model = UNet(config.unet).to(memory_format=torch.channels_last)
         self.average = WeightAverage(self.model, config.optimiser.ema_decay)
@@ -119,7 +124,7 @@ class DenoiserTrainer:
         settings = self.config.optimiser
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
         batch = self._batch_indices()
-        mel = self.data.mels[batch].float()
+        mel = self._crop(self.data.mels[batch], generator).float()
         condition = self.data.conditions(batch, settings.variant, generator)
         condition = perturb_condition(condition, settings, generator)
         t = sample_times(len(batch), self.config.diffusion, generator)
@@ -217,6 +222,15 @@ class DenoiserTrainer:
         generator = torch.Generator().manual_seed(settings.seed * 7919 + epoch)
         order = torch.randperm(count, generator=generator)
         return self.indices[order[position * size : (position + 1) * size]]
+
+    def _crop(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+        width, frames = self.config.optimiser.crop_frames, mel.shape[2]
+        if not 0 < width < frames:
+            return mel
+        starts = torch.randint(frames - width + 1, (len(mel),), generator=generator)
+        starts *= torch.rand(len(mel), generator=generator) < 0.5
+        rows = [m[:, start : start + width] for m, start in zip(mel, starts.tolist(), strict=True)]
+        return torch.stack(rows)
 
     def _learning_rate(self, limits: RunLimits) -> float:
         settings = self.config.optimiser

@@ -253,3 +253,18 @@ def test_phrasings_hold_the_runtime_template_first():
 def test_unet_config_round_trip():
     config = UNetConfig()
     assert UNetConfig.from_dict(config.to_dict()) == config
+
+
+def test_cropped_training_sees_starts_and_other_windows(config, tmp_path):
+    optimiser = dataclasses.replace(config.optimiser, crop_frames=8)
+    trainer = DenoiserTrainer(dataclasses.replace(config, optimiser=optimiser), clips(), tmp_path)
+    ramp = torch.arange(16.0).expand(400, 16, 16)
+    windows = trainer._crop(ramp, torch.Generator().manual_seed(0))
+    assert windows.shape == (400, 16, 8)
+    starts = windows[:, 0, 0]
+    assert 0.45 < float((starts == 0).float().mean()) < 0.65
+    assert starts.max() == 8
+    assert trainer.train_step(1e-3) > 0
+    odd = dataclasses.replace(config.optimiser, crop_frames=9)
+    with pytest.raises(InputError, match="not a multiple of"):
+        DenoiserTrainer(dataclasses.replace(config, optimiser=odd), clips(), tmp_path / "odd")
