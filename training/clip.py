@@ -69,34 +69,6 @@ class TextTower(nn.Module):
         return self.projection(self.sentence(input_ids, attention_mask))
 
 
-class OpenClipText(nn.Module):
-    """open_clip's text encoder with the interface of ``TextTower``."""
-
-    def __init__(self, model: nn.Module, context_length: int) -> None:
-        super().__init__()
-        self.model = model
-        self.context_length = context_length
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return float32 [B, D]; shorter rows are padded, as open_clip wants its full context."""
-        ids = F.pad(input_ids * attention_mask, (0, self.context_length - input_ids.shape[1]))
-        return F.normalize(self.model.encode_text(ids).float(), dim=-1)
-
-
-class OpenClipImage(nn.Module):
-    """open_clip's image encoder with its input normalisation inside."""
-
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return float32 [B, D] for RGB ``image`` [B, 3, S, S] in [0, 1]."""
-        return F.normalize(self.model.encode_image((image - self.mean) / self.std).float(), dim=-1)
-
-
 @dataclass
 class Clip:
     """A text and an image tower that share a space, and what is needed to feed them.
@@ -209,7 +181,9 @@ def load_clip(
         hub = isinstance(source, str) and source.startswith("hf-hub:")
         if not hub:
             return _load_small(Path(source), model_dir)
-    return _load_open_clip(str(source), pretrained, allow_random)
+    from clipsynth_rt.training.open_clip_encoder import load_open_clip
+
+    return load_open_clip(str(source), pretrained, allow_random)
 
 
 def load_sentence_encoder(
@@ -297,44 +271,4 @@ def _load_small(folder: Path, model_dir: str | Path | None) -> Clip:
         tokenizer_json=words,
         templates=tuple(templates),
         facts=facts,
-    )
-
-
-def _load_open_clip(name: str, pretrained: str | None, allow_random: bool) -> Clip:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingExtraError("open_clip_torch", "train") from error
-    from clipsynth_rt.training.clip_tokenizer import open_clip_tokenizer
-
-    on_hub = name.startswith("hf-hub:")
-    if not on_hub and name not in open_clip.list_models():
-        raise CheckpointError(
-            f"{name}: neither a checkpoint folder nor an open_clip model; "
-            "open_clip.list_models() names those that there are"
-        )
-    if pretrained is None and not on_hub and not allow_random:
-        raise CheckpointError(f"{name}: no weights named; give a pretrained tag or a checkpoint")
-    try:
-        model = open_clip.create_model(name, pretrained=pretrained).eval()
-    except Exception as error:  # hub, network, file and shape errors, of a dozen types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{name}: the weights {pretrained or 'of the hub'} cannot be loaded ({reason:.160})"
-        ) from error
-    size = model.visual.image_size
-    size = size[0] if isinstance(size, (tuple, list)) else size
-    tokenizer = open_clip_tokenizer(open_clip.get_tokenizer(name))
-    context = int(getattr(model, "context_length", 77))
-    with torch.no_grad():
-        dim = model.encode_image(torch.zeros(1, 3, size, size)).shape[-1]
-    return Clip(
-        name=f"open_clip:{name}:{pretrained}",
-        text_tower=OpenClipText(model, context).eval(),
-        image_tower=OpenClipImage(model, model.visual.image_mean, model.visual.image_std).eval(),
-        tokenizer=tokenizer,
-        dim=dim,
-        image_size=size,
-        context_length=context,
-        facts={"kind": "open_clip", "name": name, "pretrained": pretrained},
     )

@@ -109,7 +109,7 @@ def embed_phrases(
     result = torch.empty(len(prompts), encoder.width)
     starts = range(0, len(order), 256)
     with torch.autocast("cpu", torch.bfloat16):
-        for start in tqdm(starts, desc="embedding phrases", disable=len(starts) < 20):
+        for start in tqdm(starts, desc="embedding phrases", disable=None):
             rows = order[start : start + 256]
             result[rows] = locked.encode_text([prompts[i] for i in rows])
     result = result.view(len(templates), len(phrases), -1)

@@ -92,6 +92,7 @@ def train_clip(
     model_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
     save_every: int = 500,
+    text_from: str | Path | None = None,
     pictures: Sequence[Picture] | None = None,
     concepts: Sequence[Concept] | None = None,
 ) -> dict[str, Any]:
@@ -104,6 +105,8 @@ def train_clip(
         model_dir: Folder of the sentence encoder; default: its installed package.
         cache_dir: Keeps drawn pictures and sentence embeddings between runs.
         save_every: Steps between saves.
+        text_from: Checkpoint folder whose text projection is kept, so that a denoiser trained on
+            its embeddings stays valid; default: fit one.
         pictures: In place of what ``source_dir`` holds.
         concepts: In place of the corpus's own.
 
@@ -136,23 +139,23 @@ def train_clip(
     optimiser = _optimiser(towers, config)
     first = _resume(out_dir, config, towers, average, optimiser)
     if first == 0:
-        fit = fit_projection(
-            towers.projection,
-            encoder,
-            tokenizer,
-            concepts,
-            [p.names[0] for p in drawn],
-            config.templates[0],
-            config.structure_weight,
-            seed=config.seed,
-        )
-        logger.info("text projection: %s", fit)
-        average.update({f"projection.{k}": v for k, v in towers.projection.state_dict().items()})
+        if text_from is not None:
+            _copy_projection(text_from, digest, towers.projection)
+        else:
+            names = [picture.names[0] for picture in drawn]
+            template, weight = config.templates[0], config.structure_weight
+            fit = fit_projection(
+                towers.projection, encoder, tokenizer, concepts, names, template, weight
+            )
+            logger.info("text projection: %s", fit)
+        average |= {f"projection.{k}": v.clone() for k, v in towers.projection.state_dict().items()}
     with torch.no_grad():
         texts = towers.projection(sentences)
     data = _Batches(config, torch.from_numpy(pixels), drawn, captions, texts)
 
-    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="clip")
+    bar = tqdm(
+        range(first, config.steps), initial=first, total=config.steps, desc="clip", disable=None
+    )
     for step in bar:
         image, text = data.draw(step)
         for group in optimiser.param_groups:
@@ -196,6 +199,15 @@ def contrastive_loss(image: Tensor, text: Tensor, log_scale: Tensor, same_meanin
     target.fill_diagonal_(1.0)
     target = target / target.sum(1, keepdim=True)  # symmetric before, so columns are the same
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _copy_projection(folder: str | Path, digest: str, projection: Projection) -> None:
+    tensors, facts = load_part(folder, "clip")
+    if facts.get("sentence_encoder", {}).get("sha256") != digest:
+        raise CheckpointError(f"{folder}: its text projection is for another sentence encoder")
+    prefix = "projection."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    load_weights(projection, own, str(folder))
 
 
 class _Batches:
@@ -300,11 +312,16 @@ def _resume(
         part, key = name.split(".", 1)
         parts[part][key] = value
     load_weights(towers, parts["towers"], str(out_dir / "clip_state.safetensors"))
-    average.update(parts["average"])
+    # Copied into tensors of the same memory layout: another layout is another kernel, and its
+    # rounding would make the resumed run differ from an uninterrupted one.
+    for name, value in parts["average"].items():
+        average[name].copy_(value)
+    owners = [p for group in optimiser.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimiser"].items():
         index, key = name.split(".")
-        moments.setdefault(int(index), {})[key] = value
+        like = torch.empty_like(owners[int(index)]) if value.ndim else torch.empty_like(value)
+        moments.setdefault(int(index), {})[key] = like.detach().copy_(value)
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
     logger.info("goes on at step %d of %s", facts["step"], config.steps)

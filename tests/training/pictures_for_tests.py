@@ -5,10 +5,10 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from clipsynth_rt.training.data import pictures as module
+from clipsynth_rt.training.data.picture_sets import PictureSet
 
-EMOJI_SET = module.PictureSet("@test/emoji", "emoji")
-ICON_SET = module.PictureSet("@test/icons", "icons", keep=("", "duotone"), interface=True)
+EMOJI_SET = PictureSet("@test/emoji", "emoji")
+ICON_SET = PictureSet("@test/icons", "icons", keep=("", "duotone"), interface=True)
 SQUARE = '<path fill="{}" d="M2 2h12v12H2z"/>'
 
 

@@ -18,12 +18,12 @@ from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.training.checkpoint import load_part, save_part
 from clipsynth_rt.training.clip import load_clip, load_sentence_encoder
-from clipsynth_rt.training.clip_tokenizer import open_clip_tokenizer
 from clipsynth_rt.training.data import pictures as pictures_module
 from clipsynth_rt.training.data.sounds import Concept
 from clipsynth_rt.training.evaluate.picture_retrieval import recalls
 from clipsynth_rt.training.models.bert import Bert, BertConfig
 from clipsynth_rt.training.models.image_tower import ImageTowerConfig
+from clipsynth_rt.training.open_clip_encoder import open_clip_tokenizer
 from clipsynth_rt.training.train_clip import (
     ClipTrainConfig,
     contrastive_loss,
@@ -215,6 +215,16 @@ def test_resumed_training_equals_an_uninterrupted_one(trained, source, sentence_
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_text_projection_of_another_checkpoint_is_kept(trained, source, sentence_dir, tmp_path):
+    other = ClipTrainConfig(**{**CONFIG.__dict__, "seed": 7, "structure_weight": 1.0})
+    train(source, sentence_dir, tmp_path, other, text_from=trained[0])
+    old, new = (load_part(folder, "clip")[0] for folder in (trained[0], tmp_path))
+    assert torch.equal(old["projection.linear.weight"], new["projection.linear.weight"])
+    assert not torch.equal(old["image_tower.head.weight"], new["image_tower.head.weight"])
+    with pytest.raises(CheckpointError, match="no such file"):
+        train(source, sentence_dir, tmp_path / "new", other, text_from=tmp_path / "nothing")
 
 
 def test_folder_of_another_configuration_is_refused(trained, source, sentence_dir):

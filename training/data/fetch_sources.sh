@@ -25,7 +25,7 @@ debian=(
   fluid-soundfont-gm fluid-soundfont-gs musescore-general-soundfont sonic-pi-samples
   openclipart-png libfluidsynth3
 )
-# The same packages as PICTURE_SETS and KEYWORD_PACKAGES in training/data/pictures.py.
+# The same packages as PICTURE_SETS and KEYWORD_PACKAGES in training/data/picture_sets.py.
 npm=(
   @iconify-json/noto @iconify-json/noto-v1 @iconify-json/twemoji @iconify-json/emojione
   @iconify-json/fxemoji @iconify-json/fluent-emoji-flat @iconify-json/fluent-emoji-high-contrast

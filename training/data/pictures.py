@@ -18,80 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clipsynth_rt.errors import DataError
+from clipsynth_rt.training.data.picture_sets import (
+    OPENCLIPART,
+    PERMISSIVE,
+    PICTURE_SETS,
+    PictureSet,
+    base_name,
+    wanted,
+)
 
 logger = logging.getLogger(__name__)
-PERMISSIVE = frozenset(
-    {"MIT", "ISC", "Apache-2.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "LicenseRef-Public-Domain"}
-)
-KEYWORD_PACKAGES = ("unicode-emoji-json", "emojilib")
-OPENCLIPART = "openclipart-png"
-
-
-@dataclass(frozen=True)
-class PictureSet:
-    """One npm package of pictures.
-
-    Attributes:
-        package: npm name.
-        family: Sets of one artist share drawings in several styles; the split into training and
-            test keeps a drawing of one family on one side.
-        keep: Styles (name suffixes) to take; "" is the unadorned name. None takes every name.
-        interface: Whether the set is made for user interfaces, where a name such as
-            ``bell-off`` draws a sign over the thing; such names are left out.
-    """
-
-    package: str
-    family: str
-    keep: tuple[str, ...] | None = None
-    interface: bool = False
-
-
-PICTURE_SETS = (
-    PictureSet("@iconify-json/noto", "noto"),
-    PictureSet("@iconify-json/noto-v1", "noto-v1"),
-    PictureSet("@iconify-json/twemoji", "twemoji"),
-    PictureSet("@iconify-json/emojione", "emojione"),
-    PictureSet("@iconify-json/fxemoji", "fxemoji"),
-    PictureSet("@iconify-json/fluent-emoji-flat", "fluent"),
-    PictureSet("@iconify-json/fluent-emoji-high-contrast", "fluent"),
-    PictureSet("@lobehub/fluent-emoji-3d", "fluent"),
-    PictureSet("@iconify-json/streamline-emojis", "streamline-emojis"),
-    PictureSet("@iconify-json/streamline-ultimate-color", "streamline-ultimate"),
-    PictureSet("@iconify-json/streamline-freehand-color", "streamline-freehand"),
-    PictureSet("@iconify-json/streamline-plump-color", "streamline-plump"),
-    PictureSet("@iconify-json/streamline-color", "streamline"),
-    PictureSet("@iconify-json/streamline-kameleon-color", "streamline-kameleon"),
-    PictureSet("@iconify-json/flat-color-icons", "flat-color", interface=True),
-    PictureSet("@iconify-json/icon-park", "icon-park", interface=True),
-    PictureSet("@iconify-json/meteocons", "meteocons", keep=("fill",)),
-    PictureSet("@iconify-json/game-icons", "game-icons"),
-    PictureSet("@iconify-json/mdi", "mdi", keep=("", "variant"), interface=True),
-    PictureSet("@iconify-json/ph", "ph", keep=("fill", "duotone"), interface=True),
-    PictureSet("@iconify-json/tabler", "tabler", interface=True),
-    PictureSet("@iconify-json/lucide", "lucide", interface=True),
-    PictureSet("@iconify-json/lucide-lab", "lucide", interface=True),
-    PictureSet("@iconify-json/fa6-solid", "fa", interface=True),
-    PictureSet("@iconify-json/mingcute", "mingcute", keep=("fill",), interface=True),
-    PictureSet("@iconify-json/healthicons", "healthicons", keep=("",), interface=True),
-    PictureSet("@iconify-json/maki", "maki", keep=("",)),
-    PictureSet("@iconify-json/temaki", "temaki"),
-)
-
-# Style suffixes of the icon sets above: none of these words names what the picture shows.
-STYLES = (
-    "outline-24px", "24px", "outline", "negative", "bold", "light", "thin", "fill", "filled",
-    "line", "duotone", "duo", "flat", "variant", "rounded", "sharp", "stroked-11", "stroked-15",
-    "11", "15",
-)  # fmt: skip
-_STYLE = re.compile(rf"-({'|'.join(STYLES)})$")
-_SKIN = re.compile(
-    r"skin-tone|-(medium-)?(light|dark)(-(medium-)?(light|dark))*$|-medium(-light|-dark)?$"
-)
-_SIGNS = frozenset(
-    "off slash plus minus check checked remove alert cancel x add edit search cog settings sync "
-    "lock unlock question exclamation import export share pin up down left right brand letter "
-    "alpha numeric number badge dollar euro rupee arrow delete error disabled pause refresh".split()
-)
 _SKIPPED_FOLDERS = ("special/", "shapes/", "signs_and_symbols/flags/", "unsorted/duplicates/")
 
 
@@ -263,11 +199,11 @@ def _iconify(folder: Path, entry: PictureSet, emoji: EmojiNames) -> Iterator[Pic
         if not facts.keys() - {"parent"}:  # a turned or mirrored alias is another picture
             aliases.setdefault(facts["parent"], []).append(alias)
     for slug, icon in data["icons"].items():
-        if icon.get("hidden") or not _wanted(slug, entry):
+        if icon.get("hidden") or not wanted(slug, entry):
             continue
-        base = _base(slug)
+        base = base_name(slug)
         base = emoji.by_squashed.get(base, base)  # fxemoji writes names without hyphens
-        names = _unique(_humanise(name) for name in (base, *map(_base, aliases.get(slug, ()))))
+        names = _unique(_humanise(name) for name in (base, *map(base_name, aliases.get(slug, ()))))
         keywords = _unique((*emoji.by_slug.get(base, ()), *categories.get(slug, ())))
         yield Picture(
             id=f"{entry.package}:{slug}",
@@ -287,7 +223,7 @@ def _emoji_files(folder: Path, entry: PictureSet, emoji: EmojiNames) -> Iterator
     license_id = _permissive(entry.package, info["license"])
     for path in sorted((folder / "assets").glob("*.webp")):
         slug = emoji.by_code.get(_codes(path.stem.split("-")))
-        if slug is None or not _wanted(slug, entry):
+        if slug is None or not wanted(slug, entry):
             continue
         yield Picture(
             id=f"{entry.package}:{slug}",
@@ -348,20 +284,6 @@ def _clip_art_name(stem: str, author: str) -> str:
     while parts and len(parts) > 1 and any(name.startswith(parts[-1]) for name in surnames):
         parts.pop()
     return " ".join(parts)
-
-
-def _wanted(slug: str, entry: PictureSet) -> bool:
-    if slug.startswith(("flag-", "regional-indicator", "brand-")) or _SKIN.search(slug):
-        return False
-    style = _STYLE.search(slug)
-    if entry.keep is not None and (style.group(1) if style else "") not in entry.keep:
-        return False
-    return not (entry.interface and _SIGNS & set(_base(slug).split("-")))
-
-
-def _base(slug: str) -> str:
-    cut = _STYLE.sub("", slug)
-    return cut or slug
 
 
 def _svg(data: dict[str, Any], icon: dict[str, Any]) -> str:
