@@ -58,9 +58,7 @@ def amplitude_loss(true_amplitude: Tensor, log_amplitude: Tensor) -> Tensor:
         log_amplitude: Predicted logarithms, the same shape.
     """
     true = torch.log(true_amplitude.clamp_min(MAGNITUDE_FLOOR))
-    return (
-        (true - log_amplitude.clamp_min(torch.log(true.new_tensor(MAGNITUDE_FLOOR)))).abs().mean()
-    )
+    return (true - log_amplitude.clamp_min(math.log(MAGNITUDE_FLOOR))).abs().mean()
 
 
 def phase_loss(

@@ -17,7 +17,7 @@ from clipsynth_rt.training.models.istft_vocoder import (
     MelConstraint,
 )
 from clipsynth_rt.training.models.vocoder import build_vocoder
-from clipsynth_rt.training.train_vocoder import read_vocoder_config
+from clipsynth_rt.training.vocoder_config import read_vocoder_config
 
 SPEC = MelSpec()
 TINY = IstftVocoderConfig(channels=16, hidden=32, blocks=1, refinements=1)

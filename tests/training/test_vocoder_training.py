@@ -14,15 +14,14 @@ from clipsynth_rt.training.models.discriminators import DiscriminatorConfig
 from clipsynth_rt.training.models.hifigan import HifiGanConfig
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
 from clipsynth_rt.training.models.vocoder import load_vocoder
-from clipsynth_rt.training.train_vocoder import (
+from clipsynth_rt.training.train_vocoder import evaluate_vocoder, train_vocoder
+from clipsynth_rt.training.vocoder_config import (
     VocoderTrainConfig,
-    VocoderTrainer,
     VocoderTraining,
-    evaluate_vocoder,
     read_vocoder_config,
-    train_vocoder,
 )
 from clipsynth_rt.training.vocoder_data import draw_segments, held_out_clips, open_audio
+from clipsynth_rt.training.vocoder_trainer import VocoderTrainer
 
 LIGHT = IstftVocoderConfig(channels=16, hidden=32, blocks=1, refinements=1)
 SMALL_HIFIGAN = HifiGanConfig(channels=32, block_kernels=(3,), dilations=((1, 3),))
