@@ -1,0 +1,1 @@
+"""Networks: denoiser, vocoders, discriminators, image tower."""
