@@ -42,9 +42,16 @@ def save_part(
     stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     weights, facts = folder / f"{part}.safetensors", folder / f"{part}.json"
     save_file(stored, f"{weights}.tmp")
+    os.chmod(f"{weights}.tmp", 0o666 & ~_umask())  # safetensors leaves 0600
     Path(f"{facts}.tmp").write_text(json.dumps(config, indent=1) + "\n")
     os.replace(f"{weights}.tmp", weights)
     os.replace(f"{facts}.tmp", facts)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
 
 
 def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
