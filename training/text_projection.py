@@ -79,7 +79,7 @@ def fit_projection(
         points = projection(concept_vectors)
         cosines = (points @ points.T)[~torch.eye(len(points), dtype=torch.bool)]
         nearest = (projection(keyword_vectors) @ points.T).argmax(1)
-    projection.requires_grad_(False)
+    projection.requires_grad_(False).zero_grad()  # no gradient is left for others to count
     return {
         "mean_cosine": round(cosines.mean().item(), 4),
         "max_cosine": round(cosines.max().item(), 4),

@@ -137,6 +137,7 @@ def train_clip(
     towers.image_tower.to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in towers.state_dict().items()}
     optimiser = _optimiser(towers, config)
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
     first = _resume(out_dir, config, towers, average, optimiser)
     if first == 0:
         if text_from is not None:
@@ -166,7 +167,7 @@ def train_clip(
         loss = contrastive_loss(image_vector, text, towers.log_scale, config.same_meaning)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         with torch.no_grad():
             towers.log_scale.clamp_(max=math.log(100.0))
