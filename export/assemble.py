@@ -195,7 +195,9 @@ def convert(
         return precisions.to_fp16(model, graph.half_scopes, graph.name)
     if precision == "w8":
         return precisions.store_tables(model)
-    return precisions.quantise_static(model, graph.quantised_scopes, calibration_steps(source))
+    return precisions.quantise_static(
+        model, graph.quantised_scopes, calibration_steps(source), graph.name
+    )
 
 
 def _condition(source: ExportSource, folder: Path) -> ConditionSpec:

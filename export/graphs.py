@@ -24,7 +24,7 @@ from clipsynth_rt.training.models.istft_vocoder import IstftVocoder
 
 Case = dict[str, Tensor]
 
-CALIBRATION_QUERIES = 8
+CALIBRATION_QUERIES = 4
 CALIBRATION_STEPS = 8
 
 
@@ -41,7 +41,6 @@ class GraphDescription:
         smallest: The least of such multiples that works, where it is not one.
         cases: Inputs of several shapes, each of which parity is measured on; the first, whose
             dimensions are all different and above 1, is the one that is traced.
-        calibration: Inputs that static quantisation learns its ranges from.
         half_scopes: Submodules whose arithmetic may be fp16; all else stays fp32.
         quantised_scopes: Submodules whose convolutions static quantisation takes.
     """
@@ -53,7 +52,6 @@ class GraphDescription:
     cases: tuple[Case, ...]
     multiples: dict[str, int] = field(default_factory=dict)
     smallest: dict[str, int] = field(default_factory=dict)
-    calibration: tuple[Case, ...] = ()
     half_scopes: tuple[str, ...] = ()
     quantised_scopes: tuple[str, ...] = ()
 
@@ -144,6 +142,11 @@ def denoiser_step(source: ExportSource) -> GraphDescription:
     cases = walk.steps(embeddings[3:6], 4 * multiple, 2, eta=0.5)[1:2]
     cases += walk.steps(embeddings[:1], frames, 4, eta=0.0)
     cases += walk.steps(embeddings[7:10], half, 3, eta=1.0, guidance=1.0)
+    # all levels but the top one, whose convolutions are a tenth of the work, and in int8 four
+    # tenths of the error (x0 of guided steps, 1,500 training steps: 17.5 dB with it, 22.7 without)
+    depth = len(source.unet.config.channels)
+    inner = [f"network.down.{i}.blocks" for i in range(1, depth)]
+    inner += [f"network.up.{i}.blocks" for i in range(depth - 1)]
     mel = TensorSpec("float32", ("B", bins, "F"))
     one = TensorSpec("float32", (1,))
     return GraphDescription(
@@ -162,7 +165,7 @@ def denoiser_step(source: ExportSource) -> GraphDescription:
         multiples={"F": multiple},
         cases=tuple(cases),
         half_scopes=("network",),
-        quantised_scopes=("network.down", "network.up", "network.shrink", "network.grow"),
+        quantised_scopes=tuple(inner),
     )
 
 

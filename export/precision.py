@@ -111,17 +111,25 @@ def store_tables(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantise_static(
-    model: onnx.ModelProto, scopes: tuple[str, ...], calibration: Sequence[Case]
+    model: onnx.ModelProto, scopes: tuple[str, ...], calibration: Sequence[Case], name: str
 ) -> onnx.ModelProto:
     """Quantise the convolutions within ``scopes`` to int8, by the ranges seen in ``calibration``.
 
-    Weights get one scale an output channel; activations are uint8, one scale a tensor.
+    Weights get one scale an output channel; activations are uint8, one scale a tensor. 1x1
+    convolutions stay: there are few multiplications in them, and they carry the skips.
+
+    Raises:
+        ExportError: If there is no such convolution.
     """
     chosen = [
         node.name
         for node in model.graph.node
-        if node.op_type == "Conv" and in_scope(node_scope(node) or "", scopes)
+        if node.op_type == "Conv"
+        and in_scope(node_scope(node) or "", scopes)
+        and max(_kernel(node)) > 1
     ]
+    if not chosen:
+        raise ExportError(f"{name}: no convolution in {', '.join(scopes)}; nothing to quantise")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantization.quantize_static(
@@ -144,6 +152,10 @@ class _Reader(quantization.CalibrationDataReader):
     def get_next(self) -> dict[str, Any] | None:
         case = next(self._cases, None)
         return None if case is None else {name: value.numpy() for name, value in case.items()}
+
+
+def _kernel(conv: onnx.NodeProto) -> tuple[int, ...]:
+    return next(tuple(a.ints) for a in conv.attribute if a.name == "kernel_shape")
 
 
 def _quantise_tables(graph: onnx.GraphProto) -> None:

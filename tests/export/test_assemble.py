@@ -1,0 +1,192 @@
+"""Whole bundles: what is in them, what stops them, and what is left when they are stopped."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from clipsynth_rt import Bundle, Synthesizer
+from clipsynth_rt.cli import main
+from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
+from clipsynth_rt.export import assemble, parity
+from clipsynth_rt.export.assemble import GRAPHS, PLANS, check_target, export_bundle
+from clipsynth_rt.spec import Manifest
+
+
+@pytest.fixture
+def reuse(monkeypatch, source):
+    """Export without the seconds of tracing: only what is around it is tested."""
+
+    def one_file(graph, wanted, source, folder, threads, report):
+        spec = assemble.GraphSpec(graph.inputs, graph.outputs, {})
+        files = {}
+        for precision in wanted:
+            path = folder / precision / f"{graph.name}.onnx"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"graph")
+            files[precision] = assemble.FileSpec(
+                f"{precision}/{path.name}", assemble.file_sha256(path)
+            )
+        return assemble.replace(spec, files=files), {}
+
+    monkeypatch.setattr(assemble, "_export_graph", one_file)
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_exported_bundle_speaks_and_sees(exported):
+    synthesizer = Synthesizer.from_bundle(exported, "cpu", threads=1)
+    clip = synthesizer.synth("drum", steps=2, seed=3)
+    spec = synthesizer.bundle.manifest
+    frames = spec.diffusion.default_frames
+    assert clip.waveform.shape == (frames * spec.mel.hop_length,)
+    assert np.abs(clip.waveform).max() > 0.0
+    other = synthesizer.synth("dog", steps=2, seed=3)
+    assert not np.array_equal(clip.waveform, other.waveform)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_every_graph_has_the_whole_precisions(exported, precision):
+    synthesizer = Synthesizer.from_bundle(exported, "cpu", precision, 1)
+    assert np.isfinite(synthesizer.synth("rain", steps=1).waveform).all()
+
+
+def test_manifest_says_what_was_exported(exported, source):
+    bundle = Bundle.open(exported)
+    manifest = bundle.manifest
+    assert manifest.name == "tiny-voice"
+    assert manifest.mel == source.mel
+    assert manifest.diffusion == source.diffusion
+    assert manifest.condition.templates == ("a photo of {query}",)
+    assert manifest.condition.dim == source.clip.dim
+    assert manifest.default_precision == PLANS["edge"]
+    assert manifest.metrics == {"top1": 0.25}
+    assert manifest.provenance["training"]["steps"] == 7
+    assert set(manifest.provenance["checkpoint_sha256"]) == {"clip", "denoiser", "vocoder"}
+    assert (exported / "MODEL_CARD.md").read_text() == "# A tiny voice\n"
+    for name, graph in manifest.graphs.items():
+        for precision in graph.files:
+            figures = manifest.parity[precision][name]
+            assert figures["snr_db"] >= parity.tolerance_db(precision, name)
+    assert (
+        bundle.verify()
+        == sum(
+            path.stat().st_size for path in exported.rglob("*") if path.suffix in (".onnx", ".json")
+        )
+        - (exported / "manifest.json").stat().st_size
+    )
+    # nothing of the machine that exported it
+    for path in exported.rglob("*.onnx"):
+        assert str(Path(assemble.__file__).parent).encode() not in path.read_bytes()
+
+
+def test_plans_cover_every_graph():
+    for plan in PLANS.values():
+        assert set(plan) == set(GRAPHS)
+
+
+def test_parity_failure_names_the_graph_and_leaves_the_old_bundle(
+    monkeypatch, checkpoint, sentence_encoder, tmp_path, reuse
+):
+    out = tmp_path / "bundle"
+    export_bundle(checkpoint, out, "fp32", sentence_encoder=sentence_encoder)
+    before = (out / "manifest.json").read_bytes()
+    monkeypatch.undo()
+    monkeypatch.setattr(parity, "tolerance_db", lambda precision, graph: 1000.0)
+    with pytest.raises(ParityError, match=r"text_encoder \(fp32\).*max_abs .*< 1000 dB"):
+        export_bundle(checkpoint, out, "fp32", sentence_encoder=sentence_encoder, threads=1)
+    assert (out / "manifest.json").read_bytes() == before
+    assert entries(tmp_path) == ["bundle"]
+
+
+def test_an_older_bundle_is_replaced_whole(checkpoint, sentence_encoder, tmp_path, reuse):
+    out = tmp_path / "bundle"
+    export_bundle(checkpoint, out, "fp16", "first", sentence_encoder=sentence_encoder)
+    export_bundle(checkpoint, out, "fp32", "second", sentence_encoder=sentence_encoder)
+    assert entries(tmp_path) == ["bundle"]
+    assert entries(out) == ["MODEL_CARD.md", "fp32", "manifest.json", "tokenizer.json"]
+    assert Manifest.from_dict(json.loads((out / "manifest.json").read_text())).name == "second"
+
+
+def test_failure_to_rename_puts_the_older_bundle_back(
+    monkeypatch, checkpoint, sentence_encoder, tmp_path, reuse
+):
+    out = tmp_path / "bundle"
+    export_bundle(checkpoint, out, "fp32", "first", sentence_encoder=sentence_encoder)
+    real = os.replace
+
+    def refuse(source, target):
+        if Path(source).name == "bundle" and Path(source) != out:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(assemble.os, "replace", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        export_bundle(checkpoint, out, "fp32", "second", sentence_encoder=sentence_encoder)
+    assert Bundle.open(out).manifest.name == "first"
+    assert entries(tmp_path) == ["bundle"]
+
+
+def test_other_folders_are_not_overwritten(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    check_target(mine)  # empty: nothing to lose
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="is no bundle"):
+        check_target(mine)
+    with pytest.raises(OutputError, match="is no bundle"):
+        check_target(mine / "thesis.tex")
+    with pytest.raises(OutputError, match="make it first"):
+        check_target(tmp_path / "nowhere" / "bundle")
+
+
+def test_folder_that_is_not_writable(monkeypatch, tmp_path):
+    # access is asked, not tried: tests may run as root, who may write anywhere
+    monkeypatch.setattr(assemble.os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="not writable"):
+        check_target(tmp_path / "bundle")
+
+
+def test_unknown_precision():
+    with pytest.raises(InputError, match="unknown precision 'fp8'; use edge, fp32, fp16, int8"):
+        export_bundle("checkpoint", "out", ["fp32", "fp8"])
+
+
+def test_damaged_metrics(checkpoint_copy, sentence_encoder, tmp_path, reuse):
+    (checkpoint_copy / "metrics.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"metrics\.json: not JSON"):
+        export_bundle(checkpoint_copy, tmp_path / "out", sentence_encoder=sentence_encoder)
+    assert entries(tmp_path) == ["voice"]
+
+
+@pytest.mark.usefixtures("reuse")
+def test_command_exports(checkpoint, sentence_encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--checkpoint", str(checkpoint), "--sentence-encoder", str(sentence_encoder)]
+    result = CliRunner().invoke(main, ["export", *arguments, "--precision", "fp16"])
+    assert result.exit_code == 0, result.output
+    assert Bundle.open("clipsynth-bundle-fp16").manifest.default_precision == PLANS["fp16"]
+    assert "clipsynth-bundle-fp16: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--precision", "fp64"], "unknown precision 'fp64'"),
+        (["--checkpoint", "nowhere", "--out", "b"], "nowhere: no such checkpoint folder"),
+        (["--checkpoint", ".", "--out", "b"], "denoiser.safetensors: no such file"),
+        (["--out", "no/where"], "make it first"),
+    ],
+)
+def test_command_fails_in_a_line(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["export", *arguments])
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert entries(tmp_path) == []

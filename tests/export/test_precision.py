@@ -1,0 +1,213 @@
+"""Precision as it is written into graphs, and what parity makes of it."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from clipsynth_rt.backends.ort import OrtSession
+from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.errors import ExportError, ParityError
+from clipsynth_rt.export import graphs, parity
+from clipsynth_rt.export.assemble import PLANS
+from clipsynth_rt.export.parity import difference, measure_parity, reference_outputs, worst
+from clipsynth_rt.export.precision import quantise_static, store_half, store_tables, to_fp16
+from clipsynth_rt.export.to_onnx import export_onnx
+from clipsynth_rt.spec import GraphSpec
+
+
+def small_model() -> onnx.ModelProto:
+    """Rows of a table, times a matrix."""
+    random = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(random.standard_normal((64, 32)).astype(np.float32), "table"),
+        numpy_helper.from_array(random.standard_normal((32, 40)).astype(np.float32), "matrix"),
+        numpy_helper.from_array(np.ones(40, np.float32), "bias"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], name="gather"),
+        helper.make_node("MatMul", ["rows", "matrix"], ["product"], name="matmul"),
+        helper.make_node("Add", ["product", "bias"], ["y"], name="add"),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["B"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 40])
+    graph = helper.make_graph(nodes, "small", [ids], [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run(model: onnx.ModelProto) -> np.ndarray:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"ids": np.arange(64)})[0]
+
+
+def stored(model: onnx.ModelProto) -> dict[str, int]:
+    return {weight.name: weight.data_type for weight in model.graph.initializer}
+
+
+def test_large_weights_are_stored_in_half():
+    model = small_model()
+    half = store_half(model)
+    assert stored(half) == {
+        "table.half": TensorProto.FLOAT16,
+        "matrix.half": TensorProto.FLOAT16,
+        "bias": TensorProto.FLOAT,
+    }
+    assert half.ByteSize() < 0.6 * model.ByteSize()
+    assert stored(model)["table"] == TensorProto.FLOAT  # the model given is not touched
+    # two roundings of 2^-12 at most, added up over 32 products
+    assert difference(run(model), run(half)).snr_db > 60.0
+
+
+def test_weights_beyond_half_stay():
+    model = small_model()
+    big = numpy_helper.to_array(model.graph.initializer[1]) * 1e6
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(big, "matrix"))
+    assert stored(store_half(model))["matrix"] == TensorProto.FLOAT
+    assert np.isfinite(run(store_half(model))).all()
+
+
+def test_tables_are_stored_in_int8():
+    model = small_model()
+    small = store_tables(model)
+    assert stored(small)["table.int8"] == TensorProto.INT8
+    # 127 levels to the largest value of a row, some 2.4 sigma: 45 dB
+    assert 38.0 < difference(run(model), run(small)).snr_db < 60.0
+
+
+def test_scopes_that_match_nothing_are_an_error():
+    with pytest.raises(ExportError, match="small: no operator belongs to network"):
+        to_fp16(small_model(), ("network",), "small")
+    with pytest.raises(ExportError, match="small: no convolution in network"):
+        quantise_static(small_model(), ("network",), (), "small")
+
+
+def element_types(path) -> tuple[onnx.GraphProto, dict[str, int]]:
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return model.graph, types | stored(model)
+
+
+def test_fp16_step_keeps_its_edges(exported):
+    graph, types = element_types(exported / "fp16" / "denoiser_step.onnx")
+    halves = {n.op_type for n in graph.node if types.get(n.output[0]) == TensorProto.FLOAT16}
+    assert {"Conv", "MatMul", "Gemm"} <= halves
+    for node in graph.node:
+        if node.op_type in ("InstanceNormalization", "Softmax", "Sin", "Cos", "Clip", "Sqrt"):
+            assert types[node.output[0]] == TensorProto.FLOAT, node.name
+    makers = {output: node for node in graph.node for output in node.output}
+
+    def behind(name: str) -> set[str]:
+        """Everything fp32 that a tensor is made from, up to the first cast."""
+        found, queue = set(), [name]
+        while queue:
+            node = makers.get(queue.pop())
+            for source in () if node is None or node.op_type == "Cast" else node.input:
+                if source not in found:
+                    found.add(source)
+                    queue.append(source)
+        return found
+
+    # the update sees x and the noise as they came, and its results are not rounded on their way out
+    assert {"x", "noise", "t", "s", "eta"} <= behind("x_next")
+    assert all(types[name] != TensorProto.FLOAT16 for name in behind("x_next"))
+
+
+def test_fp16_costs_what_fp16_costs(exported):
+    figures = Bundle.open(exported).manifest.parity
+    for name in figures["fp32"]:
+        assert figures["fp16"][name]["snr_db"] <= figures["fp32"][name]["snr_db"] + 3.0
+    # if it were as good as fp32, nothing would have been halved
+    assert (
+        figures["fp16"]["denoiser_step"]["snr_db"] < figures["fp32"]["denoiser_step"]["snr_db"] - 20
+    )
+
+
+def test_int8_step_has_integer_convolutions(exported):
+    graph, _ = element_types(exported / "int8" / "denoiser_step.onnx")
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("QuantizeLinear") >= 2
+    manifest = Bundle.open(exported).manifest
+    assert "int8" not in manifest.graphs["vocoder"].files
+
+
+@pytest.mark.parametrize(("mixed", "batch", "frames"), [(1, 2, 8), (2, 1, 64), (3, 4, 20)])
+def test_dynamic_shapes_beyond_those_of_export(exported, source, mixed, batch, frames):
+    description = graphs.denoiser_step(source)
+    maker = graphs.TrajectoryMaker(description.module, source.mel.n_mels, seed=9)
+    (case,) = maker.steps(source.clip.encode_queries(["drum"] * batch), frames, 1, eta=0.5)
+    weights = [1.0] if mixed == 1 else [2.0, -1.0, 0.0][:mixed]
+    case["condition"] = case["condition"][:1].repeat(mixed, 1, 1)
+    case["weights"] = torch.tensor(weights)
+    session = OrtSession(Bundle.open(exported).graph("denoiser_step", "fp32"), "cpu", 1)
+    found = session.run({name: value.numpy() for name, value in case.items()})
+    with torch.no_grad():
+        want = description.module(**case)
+    for name, value in zip(("x_next", "x0"), want, strict=True):
+        assert difference(value.numpy(), found[name]).snr_db > parity.tolerance_db(
+            "fp32", "denoiser_step"
+        )
+    mel = found["x0"].repeat(2, axis=2)[:, :, :17]  # any length will do for the vocoder
+    session = OrtSession(Bundle.open(exported).graph("vocoder", "fp32"), "cpu", 1)
+    hop = source.mel.hop_length
+    assert session.run({"mel": mel})["waveform"].shape == (batch, mel.shape[2] * hop)
+
+
+def test_difference_is_measured_right():
+    reference = np.array([3.0, -4.0], np.float32)
+    found = difference(reference, reference + np.array([0.0, 0.5], np.float32))
+    assert found.max_abs == 0.5
+    assert found.rms == pytest.approx(0.5 / np.sqrt(2))
+    assert found.snr_db == pytest.approx(20.0)  # 25 over 0.25
+    assert difference(reference, reference).snr_db == parity.LARGEST_SNR_DB
+    broken = difference(reference, np.array([3.0, np.nan], np.float32))
+    assert broken.snr_db == -np.inf
+    assert worst([found, broken]).max_abs == np.inf
+    with pytest.raises(ValueError, match="shapes differ"):
+        difference(reference, reference[:1])
+
+
+def test_damaged_weights_are_found(exported, source, tmp_path):
+    description = graphs.image_encoder(source)
+    interface = GraphSpec(description.inputs, description.outputs, {})
+    references = reference_outputs(description)
+    path = exported / "fp32" / "image_encoder.onnx"
+    measure_parity(description, references, path, interface, "fp32", 1)
+    model = onnx.load(path)
+    weight = max(model.graph.initializer, key=lambda w: len(w.raw_data))
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] += 0.1  # one weight of thousands
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(ParityError, match=r"image_encoder \(fp32\): differs .* < 80 dB"):
+        measure_parity(description, references, tmp_path / "damaged.onnx", interface, "fp32", 1)
+    (tmp_path / "no.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match="ONNX Runtime"):
+        measure_parity(description, references, tmp_path / "no.onnx", interface, "fp32", 1)
+
+
+def test_every_precision_has_a_tolerance():
+    for plan in PLANS.values():
+        for graph, precision in plan.items():
+            assert parity.tolerance_db(precision, graph) > 0.0
+
+
+def test_exporter_failures_are_one_line(source):
+    class Branches(torch.nn.Module):
+        def forward(self, image):
+            return image.sum() if image.sum() > 0 else image  # depends on values
+
+    description = dataclasses.replace(graphs.image_encoder(source), module=Branches())
+    with pytest.raises(ExportError, match="image_encoder: the exporter failed") as caught:
+        export_onnx(description)
+    assert "\n" not in str(caught.value)
+    assert logging.getLogger("torch.onnx").level != logging.ERROR
