@@ -32,9 +32,7 @@ def mel_filterbank(spec: MelSpec) -> NDArray[np.float32]:
         Slaney 1998, Auditory Toolbox, Interval Technical Report 1998-010.
     """
     edges = _slaney_to_hz(
-        np.linspace(
-            *_hz_to_slaney(np.array([spec.f_min_hz, spec.f_max_hz])), spec.n_mels + 2
-        )
+        np.linspace(*_hz_to_slaney(np.array([spec.f_min_hz, spec.f_max_hz])), spec.n_mels + 2)
     )
     bins = np.fft.rfftfreq(spec.n_fft, 1.0 / spec.sample_rate)
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
