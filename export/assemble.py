@@ -202,7 +202,7 @@ def convert(
 
 def _condition(source: ExportSource, folder: Path) -> ConditionSpec:
     clip, path = source.clip, folder / "tokenizer.json"
-    clip.tokenizer.save(str(path))
+    clip.tokenizer.save(str(path), pretty=False)
     return ConditionSpec(
         encoder=clip.name,
         dim=clip.dim,

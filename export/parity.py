@@ -23,8 +23,8 @@ LARGEST_SNR_DB = 200.0
 # The least signal-to-noise ratio of any output on any case, in decibels.
 #
 # fp32: both sides round alike but add up in another order; 2^-24 a rounding is 144 dB, and a
-#   network of tens of layers loses some 40 dB of it. The light vocoder sums phase speeds over all
-#   frames and normalises phasors that may be near zero, which costs it more.
+#   network of tens of layers loses some 40 dB of it. The light vocoder sums phase speeds over
+#   hundreds of frames and normalises phasors that may be near zero: 62 dB untrained, 47 trained.
 # w16: weights rounded to 2^-11 of themselves are 66 dB away at most layers.
 # fp16: activations too, at every layer: 66 dB less 10 log10 of some tens of roundings, and less
 #   what normalisation amplifies.
@@ -32,7 +32,7 @@ LARGEST_SNR_DB = 200.0
 # int8: 256 levels over the range of a tensor leave about 40 dB a layer; tens of layers and
 #   guidance (w = 2: 7 dB) leave half of that.
 _TOLERANCE_DB: dict[str, dict[str, float]] = {
-    "fp32": {"": 80.0, "vocoder": 40.0},
+    "fp32": {"": 80.0, "vocoder": 30.0},
     "w16": {"": 45.0, "vocoder": 20.0},
     "fp16": {"": 35.0, "vocoder": 10.0},
     "w8": {"": 27.0},
