@@ -103,7 +103,7 @@ def text_encoder(source: ExportSource) -> GraphDescription:
         inputs={"input_ids": tokens, "attention_mask": tokens},
         outputs={"embedding": TensorSpec("float32", ("B", clip.dim))},
         cases=tuple(cases),
-        half_scopes=("tower.sentence.bert", "tower.model"),
+        half_scopes=_half_scopes(clip.text_tower, ("sentence.bert",)),
     )
 
 
@@ -126,8 +126,20 @@ def image_encoder(source: ExportSource) -> GraphDescription:
         inputs={"image": TensorSpec("float32", ("B", 3, size, size))},
         outputs={"embedding": TensorSpec("float32", ("B", source.clip.dim))},
         cases=tuple(cases),
-        half_scopes=("tower.stem", "tower.blocks", "tower.model"),
+        half_scopes=_half_scopes(source.clip.image_tower, ("stem", "blocks")),
     )
+
+
+def _half_scopes(tower: nn.Module, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``own`` scopes where a tower has them, else the MLPs of an open_clip model.
+
+    Its attention stays fp32: ONNX Runtime 1.32 crashes on the CPU as it optimises scaled products
+    in fp16.
+    """
+    names = [name for name, _ in tower.named_modules()]
+    found = [name for name in names if name in own]
+    found = found or [name for name in names if name.split(".")[-1] == "mlp"]
+    return tuple(f"tower.{name}" for name in found)
 
 
 def denoiser_step(source: ExportSource) -> GraphDescription:

@@ -14,11 +14,12 @@ from clipsynth_rt.backends.ort import OrtSession
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.errors import ExportError, ParityError
 from clipsynth_rt.export import graphs, parity
-from clipsynth_rt.export.assemble import PLANS
+from clipsynth_rt.export.assemble import PLANS, convert
 from clipsynth_rt.export.parity import difference, measure_parity, reference_outputs, worst
 from clipsynth_rt.export.precision import quantise_static, store_half, store_tables, to_fp16
-from clipsynth_rt.export.to_onnx import export_onnx
+from clipsynth_rt.export.to_onnx import export_onnx, save_model
 from clipsynth_rt.spec import GraphSpec
+from clipsynth_rt.training.models.hifigan import HifiGan, HifiGanConfig
 
 
 def small_model() -> onnx.ModelProto:
@@ -211,3 +212,29 @@ def test_exporter_failures_are_one_line(source):
         export_onnx(description)
     assert "\n" not in str(caught.value)
     assert logging.getLogger("torch.onnx").level != logging.ERROR
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_hifigan_exports(source, tmp_path, precision):
+    torch.manual_seed(5)
+    config = HifiGanConfig(
+        channels=16,
+        block_kernels=(3,),
+        dilations=((1, 3),),
+        upsample_rates=(8, 8, 4),
+        upsample_kernels=(16, 16, 8),
+    )
+    network = HifiGan(config, source.mel)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    source = dataclasses.replace(source, vocoder=network.fold_().eval())
+    mels = [torch.randn(3, source.mel.n_mels, 16), torch.randn(1, source.mel.n_mels, 9)]
+    description = graphs.vocoder(source, mels)
+    model = convert(export_onnx(description), description, precision, source)
+    save_model(model, tmp_path / "vocoder.onnx")
+    interface = GraphSpec(description.inputs, description.outputs, {})
+    result = measure_parity(
+        description, reference_outputs(description), tmp_path / "vocoder.onnx", interface, precision
+    )
+    # no phases here: convolutions alone, as in the denoiser
+    assert result.snr_db > parity.tolerance_db(precision, "denoiser_step")
