@@ -1,11 +1,13 @@
 """Write the README's figures out of benchmarks/results/*.json: python benchmarks/report.py.
 
-Each block of the README between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is made anew from
-the JSON that ``clipsynth-rt evaluate`` and ``benchmarks/measure.py`` wrote; ``--check`` changes
-nothing and fails where the README differs.
+Each block of the README between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is made anew
+from the JSON that ``clipsynth-rt evaluate`` and ``benchmarks/measure.py`` wrote, and the shipped
+bundle's manifest gets the evaluation as its ``metrics``; ``--check`` changes nothing and fails
+where the README differs.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -54,7 +56,34 @@ def latency() -> str:
     return "\n".join(lines) + "\n"
 
 
-BLOCKS = {"evaluation": evaluation, "latency": latency}
+def retrieval() -> str:
+    """Return how well the encoder's two towers meet."""
+    path = ROOT / "training" / "checkpoints" / "default" / "clip.json"
+    found = json.loads(path.read_text())["retrieval"]
+    lines = ["| held-out pictures | direction | recall@1 (chance) | recall@5 (chance) |"]
+    lines.append("| --- | --- | ---: | ---: |")
+    for kind, scores in found.items():
+        for way in ("image_to_text", "text_to_image"):
+            cells = [
+                f"{100 * scores[f'{way}@{k}']:.1f}% ({100 * scores[f'{way}_chance@{k}']:.2f}%)"
+                for k in (1, 5)
+            ]
+            lines.append(f"| {kind} | {way.replace('_', ' ')} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {"evaluation": evaluation, "retrieval": retrieval, "latency": latency}
+
+
+def write_metrics() -> None:
+    """Put the evaluation into the shipped bundle's manifest."""
+    from clipsynth_rt.spec import Manifest
+
+    path = ROOT / "clipsynth_rt" / "bundles" / "default" / "manifest.json"
+    manifest = Manifest.from_dict(json.loads(path.read_text()))
+    metrics = load("evaluation")
+    manifest = dataclasses.replace(manifest, metrics=metrics)
+    path.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
 
 
 def fill(text: str) -> str:
@@ -81,6 +110,7 @@ def main() -> None:
         sys.exit("README.md: figures differ from benchmarks/results; run benchmarks/report.py")
     if not arguments.check:
         path.write_text(after)
+        write_metrics()
 
 
 if __name__ == "__main__":

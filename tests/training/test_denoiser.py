@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_named(config, tmp_path):
     DenoiserTrainer(config, clips(), tmp_path).save()
     path = tmp_path / "denoiser_state.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="denoiser_state.safetensors: damaged"):
+    with pytest.raises(CheckpointError, match=r"denoiser_state\.safetensors: damaged"):
         DenoiserTrainer(config, clips(), tmp_path)
 
 

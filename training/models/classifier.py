@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ class SoundClassifier(nn.Module):
         widths = config.channels
         self.stem = nn.Conv2d(1, widths[0], (4, 4), (4, 4))
         blocks = [_Block(widths[0], widths[0], 1)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             blocks += [_Block(before, after, 2), _Block(after, after, 1)]
         self.blocks = nn.Sequential(*blocks)
         rows = config.n_mels // 4 // 2 ** (len(widths) - 1)
