@@ -22,6 +22,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--seeds", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", type=click.IntRange(min=1, max=1000), help="The bundle's if left out.")
 @click.option("--guidance", type=float, help="The bundle's if left out.")
+@click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
 @click.option("-o", "--out", type=_FOLDER, help="Write the report here, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
@@ -34,6 +35,7 @@ def command(
     seeds: int,
     steps: int | None,
     guidance: float | None,
+    resynthesis_clips: int,
     provider: str,
     out: Path | None,
     as_json: bool,
@@ -52,6 +54,7 @@ def command(
             seeds=seeds,
             steps=steps,
             guidance=guidance,
+            resynthesis_clips=resynthesis_clips,
             provider=provider,
             progress=progress,
         )

@@ -201,6 +201,9 @@ class IstftVocoder(nn.Module):
         frames at once: in a frame that turns with the summed speed the recurrence is a real one,
         and a product with a lower triangular matrix of decays.
         """
+        # a runtime may write logsigmoid as log(sigmoid), which is -inf for a gate that is far shut,
+        # and the difference of two of those is not a number
+        gate = gate.clamp(-15.0, 15.0)
         angle = torch.cumsum(speed, dim=1)
         cosine, sine = torch.cos(angle), torch.sin(angle)
         still = torch.stack([real * cosine + imag * sine, imag * cosine - real * sine], dim=1)
