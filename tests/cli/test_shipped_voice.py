@@ -1,0 +1,66 @@
+"""The voice that ships: it opens, it is whole, and it speaks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+import clipsynth_rt
+from clipsynth_rt import Bundle, Synthesizer
+from clipsynth_rt.cli import main
+
+ROOT = Path(clipsynth_rt.__file__).parent / "bundles" / "default"
+
+
+@pytest.fixture(scope="module")
+def voice():
+    return Synthesizer.from_bundle(threads=2)
+
+
+def test_bundle_is_whole_and_small():
+    bundle = Bundle.open(None)
+    bundle.verify()
+    assert sum(f.stat().st_size for f in ROOT.rglob("*") if f.is_file()) < 60e6
+    manifest = bundle.manifest
+    assert manifest.license == "Apache-2.0"
+    assert manifest.condition.templates == ("a photo of {query}",)
+    assert 0 < manifest.metrics["text"]["top1"] <= 1
+    assert (ROOT / "MODEL_CARD.md").is_file()
+
+
+def test_different_queries_are_different_sounds(voice):
+    drum, flute = voice.synth_batch(["drum", "flute"], seed=[0, 0], steps=4)
+    for clip in (drum, flute):
+        assert np.isfinite(clip.waveform).all()
+        assert np.abs(clip.waveform).max() > 0.02
+    # a struck drum is broadband, a flute's energy lies in few partials
+    assert flatness(drum.waveform) > flatness(flute.waveform)
+
+
+def flatness(waveform: np.ndarray) -> float:
+    """Spectral flatness: geometric over arithmetic mean of the power spectrum."""
+    power = np.square(np.abs(np.fft.rfft(waveform))) + 1e-9
+    return float(np.exp(np.log(power).mean()) / power.mean())
+
+
+def test_the_readme_command_writes_a_drum(tmp_path):
+    out = tmp_path / "drum.wav"
+    result = CliRunner().invoke(main, ["synth", "drum", "-o", str(out), "--json"])
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert {"rtf", "audio_s", "stages_s", "provider", "steps", "network_calls"} <= set(report)
+    sound, rate = soundfile.read(out)
+    assert rate == 22050
+    assert len(sound) / rate == pytest.approx(report["audio_s"], abs=1e-3)
+    assert np.abs(sound).max() > 0.02
+
+
+def test_a_picture_speaks_too(voice):
+    from PIL import Image
+
+    picture = Image.fromarray(np.full((80, 120, 3), 200, np.uint8))
+    clip = voice.synth(image=picture, steps=2)
+    assert np.isfinite(clip.waveform).all()
