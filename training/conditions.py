@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,8 +139,7 @@ def load_conditioned(
     labels = read_labels(labels_csv) if labels_csv is not None else {}
     names = sorted(set(labels.values()))
     text = embed_labels(names, clip) if names else torch.zeros(0, 1, clip.dim)
-    index = {name: number for number, name in enumerate(names)}
-    label = torch.tensor([index.get(labels.get(_origin(i), ""), -1) for i in shards.ids])
+    label = torch.tensor(label_indices(shards.ids, labels, names))
     return ConditionedMels(mels, image, has_image, text, label)
 
 
@@ -155,17 +154,23 @@ def load_labelled(
     shards = ShardSet.open(shards_dir, mel_spec)
     labels = read_labels(labels_csv)
     names = tuple(sorted(set(labels.values())))
-    index = {name: number for number, name in enumerate(names)}
-    label = torch.tensor([index.get(labels.get(_origin(i), ""), -1) for i in shards.ids])
+    label = torch.tensor(label_indices(shards.ids, labels, names))
     mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
     none = torch.zeros(len(mels), dtype=torch.bool)
     empty = torch.zeros(len(mels), 0, 1), torch.zeros(0, 1, 1)
     return ConditionedMels(mels, empty[0], none, empty[1], label), names
 
 
-def _origin(clip_id: str) -> str:
-    """Return the video's id: a window of a longer video has a suffix after ``#``."""
-    return clip_id.split("#")[0]
+def label_indices(ids: Sequence[str], labels: Mapping[str, str], names: Sequence[str]) -> list[int]:
+    """Return the index in ``names`` of each clip's label, -1 where it has none of them.
+
+    Args:
+        ids: Clip ids; a window of a longer video is its video's id, ``#`` and a number.
+        labels: Video id -> label.
+        names: Labels in the order of their indices.
+    """
+    index = {name: number for number, name in enumerate(names)}
+    return [index.get(labels.get(clip.split("#")[0], ""), -1) for clip in ids]
 
 
 def _embed_frames(shards: ShardSet, clip: object) -> tuple[Tensor, Tensor]:

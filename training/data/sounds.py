@@ -93,7 +93,6 @@ class Concept:
     samples: tuple[str, ...] = ()
     polyphonic: bool = False
     weight: int = 1
-    picture_exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

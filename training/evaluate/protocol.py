@@ -21,7 +21,7 @@ from torch import Tensor
 from clipsynth_rt.errors import DataError
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.conditions import read_labels
+from clipsynth_rt.training.conditions import label_indices, read_labels
 from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.evaluate.metrics import accuracy, frechet_distance
 from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
@@ -96,9 +96,7 @@ class LabelledClips:
             DataError: If there is none.
         """
         shards = ShardSet.open(folder, spec)
-        concept_of = read_labels(labels_csv)
-        index = {name: i for i, name in enumerate(labels)}
-        target = np.array([index.get(concept_of.get(i.split("#")[0], ""), -1) for i in shards.ids])
+        target = np.array(label_indices(shards.ids, read_labels(labels_csv), labels))
         rows = np.flatnonzero(target >= 0)
         if len(rows) == 0:
             raise DataError(f"{folder}: {labels_csv} labels none of its clips")
