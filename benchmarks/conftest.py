@@ -9,13 +9,13 @@ import os
 import platform
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clipsynth_rt import Bundle, Synthesizer, __version__
 from clipsynth_rt.bundle import DEFAULT_PATH, MANIFEST_NAME
+from clipsynth_rt.machine import processor_name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +48,7 @@ def facts(benchmark: Any, synthesizer: Synthesizer) -> dict[str, Any]:
         bundle=synthesizer.bundle.manifest.name,
         provider=synthesizer.session("denoiser_step").provider,
         precision=precisions(synthesizer.bundle, synthesizer),
-        cpu=cpu_model(),
+        cpu=processor_name(),
         physical_cores=physical_cores(),
         load_before=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         python=platform.python_version(),
@@ -64,13 +64,3 @@ def precisions(bundle: Bundle, synthesizer: Synthesizer) -> dict[str, str]:
     return {
         name: bundle.graph(name, synthesizer.precision).precision for name in synthesizer.loaded
     }
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

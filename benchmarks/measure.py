@@ -7,7 +7,6 @@ median of each figure, the machine and the date.
 import argparse
 import datetime
 import json
-import os
 import platform
 import resource
 import statistics
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.machine import describe_machine
 
 
 def one_process(folder: str, extra: list[str]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def main() -> None:
     folder = Path(bundle.path)
     report = {
         "measured": datetime.date.today().isoformat(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": describe_machine(),
         "python": platform.python_version(),
         "onnxruntime": __import__("onnxruntime").__version__,
         "bundle": bundle.manifest.name,
@@ -73,14 +73,6 @@ def main() -> None:
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 if __name__ == "__main__":

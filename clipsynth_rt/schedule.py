@@ -25,15 +25,28 @@ def alpha_sigma(t: float) -> tuple[float, float]:
     return math.cos(0.5 * math.pi * t), math.sin(0.5 * math.pi * t)
 
 
+def shift_time(u: float, shift: float) -> float:
+    """Return the time t at which the cosine schedule, shifted by ``shift``, is at its time ``u``.
+
+    tan(pi t / 2) = shift * tan(pi u / 2): sigma / alpha grows by the factor ``shift``.
+
+    Source:
+        Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1 (shifted cosine schedule).
+    """
+    alpha, sigma = alpha_sigma(u)
+    return 2.0 / math.pi * math.atan2(shift * sigma, alpha)
+
+
 def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
     """Return the times that a sampler visits, noisiest first, ending in zero.
 
-    Evenly spaced from pure noise at 1, so that the first call sees what training called its
-    noisiest timestep ("trailing" spacing: Lin et al. 2024, arXiv:2305.08891, table 2).
+    Evenly spaced in the shifted schedule, from pure noise at 1, so that the first call sees what
+    training called its noisiest timestep ("trailing" spacing: Lin et al. 2024, arXiv:2305.08891,
+    table 2).
 
     Args:
         num_steps: Steps N, from 1 to ``spec.num_train_timesteps``.
-        spec: Supplies the number of training timesteps.
+        spec: Supplies the number of training timesteps and the shift.
 
     Returns:
         float64 [N + 1] in [0, 1], strictly decreasing; the last element is 0.0.
@@ -43,7 +56,8 @@ def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
     """
     if not 1 <= num_steps <= spec.num_train_timesteps:
         raise InputError(f"steps must be from 1 to {spec.num_train_timesteps}, got {num_steps}")
-    return np.arange(num_steps, -1, -1, dtype=np.float64) / num_steps
+    even = [i / num_steps for i in range(num_steps, -1, -1)]
+    return np.array([1.0, *(shift_time(u, spec.time_shift) for u in even[1:-1]), 0.0])
 
 
 def gaussian_noise(

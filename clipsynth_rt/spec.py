@@ -69,12 +69,15 @@ class DiffusionSpec:
 
     ``x0_min`` and ``x0_max`` bound the normalised mel: the denoiser step clips its estimate of x0
     to them (static thresholding, Saharia et al. 2022, arXiv:2205.11487), because guidance pushes
-    estimates beyond what any sound has.
+    estimates beyond what any sound has. ``time_shift`` k moves the cosine schedule towards noise by
+    2 log k in log-SNR, in training and in sampling (Hoogeboom et al. 2023, arXiv:2301.11093): a mel
+    spectrogram's neighbours are alike, so what it is a sound of shows through much noise.
     """
 
     schedule: str = "cosine"
     prediction: str = "v"
     num_train_timesteps: int = 1000
+    time_shift: float = 1.0
     num_steps: int = 8
     guidance_scale: float = 2.0
     frames_multiple: int = 8
@@ -222,6 +225,8 @@ class Manifest:
         for name in ("frames_multiple", "default_frames"):
             if getattr(diffusion, name) > diffusion.max_frames:
                 raise ManifestError(f"diffusion.{name}: more than max_frames")
+        if not 0.0 < diffusion.time_shift < math.inf:
+            raise ManifestError(f"diffusion.time_shift: {diffusion.time_shift} is not above 0")
         if diffusion.num_steps > diffusion.num_train_timesteps:
             raise ManifestError("diffusion.num_steps: more than num_train_timesteps")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
+from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.training.checkpoint import default_checkpoint
 from clipsynth_rt.training.clip import load_clip
 from clipsynth_rt.training.conditions import ConditionedMels, load_conditioned
 from clipsynth_rt.training.config import TrainConfig, load_config
-from clipsynth_rt.training.evaluate.report import machine
 from clipsynth_rt.training.models.unet import count_flops, count_parameters
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
@@ -105,7 +105,7 @@ def main() -> None:
     names = arguments.only or list(CANDIDATES)
     report = {
         "measured": datetime.date.today().isoformat(),
-        "machine": machine(),
+        "machine": describe_machine(),
         "cpu_seconds": arguments.cpu_seconds,
         "rows": compare(names, *splits, arguments.cpu_seconds, base),
     }

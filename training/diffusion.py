@@ -24,7 +24,9 @@ def cosine_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_times(count: int, spec: DiffusionSpec, generator: torch.Generator) -> Tensor:
-    """Draw training times, float32 [count], of {1/N, ..., 1}, spread evenly over the batch.
+    """Draw training times, float32 [count], spread evenly over the batch.
+
+    They are the N times {1/N, ..., 1} of the schedule, as ``spec.time_shift`` moves them.
 
     Source:
         Low-discrepancy sampling of Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
@@ -32,7 +34,9 @@ def sample_times(count: int, spec: DiffusionSpec, generator: torch.Generator) ->
     n = spec.num_train_timesteps
     offset = torch.rand(1, generator=generator)
     uniform = (offset + torch.arange(count) / count) % 1.0
-    return (uniform * n).floor().clamp(0, n - 1).add(1).div(n)
+    u = (uniform * n).floor().clamp(0, n - 1).add(1).div(n)
+    alpha, sigma = cosine_schedule(u)
+    return torch.atan2(spec.time_shift * sigma, alpha) * (2 / math.pi)
 
 
 def perturb_condition(

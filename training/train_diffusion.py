@@ -23,6 +23,7 @@ from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.diffusion import perturb_condition, sample_times, velocity_loss
+from clipsynth_rt.training.distributed import any_process, average_gradients, rank_and_count
 from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.models.unet import UNet, count_flops, count_parameters
 
@@ -45,6 +46,8 @@ class RunLimits:
 
 class DenoiserTrainer:
     """Everything that a denoiser run consists of; ``run`` walks it.
+
+    Under ``torchrun`` each process takes its share of every batch; the first one saves and logs.
 
     Args:
         config: What to train.
@@ -88,6 +91,7 @@ class DenoiserTrainer:
             weight_decay=config.optimiser.weight_decay,
             fused=True,
         )
+        self.rank, self.processes = rank_and_count()
         self.indices = data.usable(config.optimiser.variant)
         self.step = 0
         if (self.out_dir / "denoiser_state.json").is_file():
@@ -111,19 +115,21 @@ class DenoiserTrainer:
             recent.append(loss)
             if on_step is not None:
                 on_step(self.step, loss)
-            if self.step % limits.evaluate_every == 0:
+            if self.step % limits.evaluate_every == 0 and self.rank == 0:
                 self._log(recent, time.monotonic() - began, time.process_time() - cpu_began)
                 recent = []
-            if self.step % limits.save_every == 0:
+            if self.step % limits.save_every == 0 and self.rank == 0:
                 self.save()
-        self._log(recent, time.monotonic() - began, time.process_time() - cpu_began)
-        self.save()
+        if self.rank == 0:
+            self._log(recent, time.monotonic() - began, time.process_time() - cpu_began)
+            self.save()
 
     def train_step(self, learning_rate: float) -> float:
         """Take one optimiser step and return its loss."""
         settings = self.config.optimiser
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
-        batch = self._batch_indices()
+        number = settings.seed * 1_000_003 + self.step
+        generator = torch.Generator().manual_seed(number * self.processes + self.rank)
+        batch = self._batch_indices()[self.rank :: self.processes]
         mel = self._crop(self.data.mels[batch], generator).float()
         condition = self.data.conditions(batch, settings.variant, generator)
         condition = perturb_condition(condition, settings, generator)
@@ -132,6 +138,7 @@ class DenoiserTrainer:
         loss = velocity_loss(self.model, mel, condition, t, noise, settings.loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
@@ -242,7 +249,7 @@ class DenoiserTrainer:
 
     def _finished(self, limits: RunLimits, began: float, cpu_began: float) -> bool:
         minutes = (time.monotonic() - began) / 60
-        return (
+        return any_process(
             (limits.max_steps is not None and self.step >= limits.max_steps)
             or (limits.max_minutes is not None and minutes >= limits.max_minutes)
             or (

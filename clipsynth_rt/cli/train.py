@@ -79,6 +79,7 @@ def denoiser(
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.clip import load_clip
     from clipsynth_rt.training.conditions import load_conditioned
+    from clipsynth_rt.training.distributed import join
     from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
     _set_threads(threads)
@@ -98,6 +99,7 @@ def denoiser(
     held_out = None
     if validation is not None:
         held_out = load_conditioned(validation, encoder, settings.mel, labels)
+    join()
     trainer = DenoiserTrainer(settings, data, out, held_out)
     trainer.run(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
+from clipsynth_rt.schedule import sampling_times
 from clipsynth_rt.training.checkpoint import load_part
 from clipsynth_rt.training.conditions import ConditionedMels, phrasings, read_labels
 from clipsynth_rt.training.config import TrainConfig, load_config, preset_names
@@ -18,7 +19,13 @@ from clipsynth_rt.training.diffusion import (
     velocity_loss,
 )
 from clipsynth_rt.training.ema import WeightAverage
-from clipsynth_rt.training.models.unet import UNet, UNetConfig, count_flops, count_parameters
+from clipsynth_rt.training.models.unet import (
+    Canvas,
+    UNet,
+    UNetConfig,
+    count_flops,
+    count_parameters,
+)
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
 
@@ -113,6 +120,25 @@ def test_times_cover_the_interval_evenly(config):
     assert t.max() <= 1
     histogram = torch.histc(t, bins=10, min=0, max=1)
     assert (histogram - 100).abs().max() <= 1
+
+
+def test_times_are_those_that_a_sampler_visits(config):
+    spec = dataclasses.replace(config.diffusion, time_shift=3.0, num_train_timesteps=8)
+    t = sample_times(64, spec, torch.Generator().manual_seed(0)).unique()
+    visited = torch.from_numpy(sampling_times(8, spec)[:-1]).flip(0).float()
+    torch.testing.assert_close(t, visited)
+
+
+def test_canvas_begins_blank_and_fits_any_length(config):
+    canvas = Canvas(6, 4, 4, config.unet)
+    embedding = torch.randn(2, config.unet.embedding)
+    assert not canvas(embedding, 9).any()
+    torch.nn.init.normal_(canvas.mix.weight)
+    long, short = canvas(embedding, 40), canvas(embedding, 9)
+    assert long.shape == (2, 6, 4, 40)
+    torch.testing.assert_close(long[..., :9], short)
+    # a row is a constant and decaying envelopes: it settles
+    assert (long[..., 1:] - long[..., :-1])[..., -1].abs().max() < long.abs().max()
 
 
 def test_condition_dropout_and_noise(config):

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.schedule import MAX_SEED, alpha_sigma, gaussian_noise, sampling_times
+from clipsynth_rt.schedule import (
+    MAX_SEED,
+    alpha_sigma,
+    gaussian_noise,
+    sampling_times,
+    shift_time,
+)
 from clipsynth_rt.spec import DiffusionSpec
 
 
@@ -30,6 +36,22 @@ def test_times_fall_from_one_to_zero(num_steps: int) -> None:
     assert len(times) == num_steps + 1
     assert (times[0], times[-1]) == (1.0, 0.0)
     assert (np.diff(times) < 0).all()
+
+
+@pytest.mark.parametrize("u", [0.1, 0.5, 0.9])
+def test_shift_multiplies_the_noise_to_signal_ratio(u: float) -> None:
+    alpha, sigma = alpha_sigma(u)
+    shifted_alpha, shifted_sigma = alpha_sigma(shift_time(u, 3.0))
+    assert shifted_sigma / shifted_alpha == pytest.approx(3.0 * sigma / alpha)
+    assert shift_time(u, 1.0) == pytest.approx(u)
+
+
+def test_shifted_times_dwell_on_noise() -> None:
+    even = sampling_times(8, DiffusionSpec())
+    shifted = sampling_times(8, DiffusionSpec(time_shift=3.0))
+    assert (shifted[0], shifted[-1]) == (1.0, 0.0)
+    assert (np.diff(shifted) < 0).all()
+    assert (shifted[1:-1] > even[1:-1]).all()
 
 
 @pytest.mark.parametrize("num_steps", [0, -1, 1001])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.training.evaluate.protocol import (
     Judge,
@@ -80,7 +80,7 @@ def evaluate(
     diffusion = synthesizer.bundle.manifest.diffusion
     report: dict[str, Any] = {
         "measured": datetime.date.today().isoformat(),
-        "machine": machine(),
+        "machine": describe_machine(),
         "bundle": synthesizer.bundle.manifest.name,
         "steps_default": diffusion.num_steps if steps is None else steps,
         "guidance_default": diffusion.guidance_scale if guidance is None else guidance,
@@ -148,18 +148,6 @@ def picture_queries(test: LabelledClips, labels: Sequence[str]) -> tuple[list[An
     if not pictures:
         raise DataError("no test clip has a picture; leave the part image out")
     return pictures, targets
-
-
-def machine() -> str:
-    """Return the processor's name and core count, and the system."""
-    import os
-
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((li.split(":")[1].strip() for li in lines if li.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_WIDTH = 64
+DECAY_FRAMES = (4.0, 16.0, 48.0, 160.0, 480.0)
+"""Time constants of the envelopes that a canvas is made of: 46 ms to 5.6 s at the default hop."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class UNetConfig:
         full_attention: Levels whose last block is followed by attention over all positions.
         embedding: Width of the timestep and condition embedding.
         groups: Groups of the group normalisation.
+        canvas: Channels of the picture that the embedding paints before the second level; 0: none.
     """
 
     n_mels: int = 80
@@ -38,6 +41,7 @@ class UNetConfig:
     full_attention: tuple[bool, ...] = (False, False, True)
     embedding: int = 256
     groups: int = 8
+    canvas: int = 16
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> UNetConfig:
@@ -133,6 +137,33 @@ class Attention(nn.Module):
         return x + self.out(h)
 
 
+class Canvas(nn.Module):
+    """Embedding [B, E] -> [B, C, rows, columns]: for each row, a sum of decaying envelopes.
+
+    Noise alone says nothing of what is wanted, and a scale and shift a channel cannot say where
+    in pitch and time it belongs; so the first estimates of x0, which decide what a few-step
+    sample becomes, stay far from the mean sound of a query. This paints it. Time is counted from
+    the start of the clip, so the canvas fits any length.
+    """
+
+    def __init__(self, channels: int, rows: int, columns_stride: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.shape = config.canvas, rows, len(DECAY_FRAMES) + 1
+        self.paint = nn.Linear(config.embedding, math.prod(self.shape))
+        self.mix = nn.Conv2d(config.canvas, channels, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+        rates = torch.tensor([0.0, *(columns_stride / frames for frames in DECAY_FRAMES)])
+        self.register_buffer("rates", rates, persistent=False)
+
+    def forward(self, embedding: Tensor, columns: int) -> Tensor:
+        """Return the canvas of ``columns`` columns."""
+        position = torch.arange(columns, device=embedding.device, dtype=torch.float32)
+        envelopes = torch.exp(-self.rates[:, None] * position[None])
+        weights = self.paint(embedding).reshape(-1, *self.shape)
+        return self.mix(weights @ envelopes.to(weights.dtype))
+
+
 class Level(nn.Module):
     """Residual blocks at one resolution, with the attention that the level has."""
 
@@ -185,6 +216,11 @@ class UNet(nn.Module):
         self.rows = nn.ParameterList(
             [nn.Parameter(torch.zeros(1, c, r, 1)) for c, r in zip(widths, rows, strict=True)]
         )
+        self.canvas = (
+            Canvas(widths[1], rows[1], 2 * config.stem[1], config)
+            if config.canvas and len(widths) > 1
+            else None
+        )
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         for i, channels in enumerate(widths):
             self.down.append(Level([channels] * config.blocks[i], channels, i, config))
@@ -216,7 +252,10 @@ class UNet(nn.Module):
         h = self.stem(x[:, None].contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for i, level in enumerate(self.down):
-            outputs = level(h + self.rows[i].to(h.dtype), embedding, None)
+            h = h + self.rows[i].to(h.dtype)
+            if i == 1 and self.canvas is not None:
+                h = h + self.canvas(embedding, h.shape[3]).to(h.dtype)
+            outputs = level(h, embedding, None)
             skips += outputs
             h = self.shrink[i](outputs[-1]) if i < len(self.shrink) else outputs[-1]
         for i, level in enumerate(self.up):

@@ -1,0 +1,20 @@
+"""What a figure was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def processor_name() -> str:
+    """Return the processor's name."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def describe_machine() -> str:
+    """Return the processor, how many cores there are, and the system, in one line."""
+    return f"{processor_name()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
