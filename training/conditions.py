@@ -85,18 +85,18 @@ class ConditionedMels:
         return out
 
 
-def read_labels(path: str | Path) -> dict[str, str]:
-    """Return clip id -> concept from a ``labels.csv``.
+def read_labels(path: str | Path, column: str = "concept") -> dict[str, str]:
+    """Return clip id -> concept, or another column, from a ``labels.csv``.
 
     Raises:
-        DataError: If the file is missing or lacks the columns ``id`` and ``concept``.
+        DataError: If the file is missing or lacks the columns ``id`` and ``column``.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
-            if not {"id", "concept"} <= set(rows.fieldnames or ()):
-                raise DataError(f"{path}: needs the columns id and concept")
-            return {row["id"]: row["concept"] for row in rows}
+            if not {"id", column} <= set(rows.fieldnames or ()):
+                raise DataError(f"{path}: needs the columns id and {column}")
+            return {row["id"]: row[column] for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
@@ -119,6 +119,7 @@ def load_conditioned(
     clip: object,
     mel_spec: MelSpec,
     labels_csv: str | Path | None = None,
+    kinds: Sequence[str] = (),
 ) -> ConditionedMels:
     """Read shards and embed their frames, and their labels where given.
 
@@ -127,20 +128,40 @@ def load_conditioned(
         clip: From ``clipsynth_rt.training.clip.load_clip``.
         mel_spec: The analysis that the shards must have.
         labels_csv: Optional labels, for -Text, -Hybrid and evaluation.
+        kinds: Keep clips of these kinds alone (``labels_csv``'s column ``kind``); empty for all.
 
     Raises:
-        DataError: If shards or labels cannot be used.
+        DataError: If shards or labels cannot be used, or no clip is of one of ``kinds``.
+        InputError: If ``kinds`` are given without ``labels_csv``.
     """
     shards = ShardSet.open(shards_dir, mel_spec)
     if len(shards) == 0:
         raise DataError(f"{shards_dir}: holds no clips")
+    rows = _rows_of_kinds(shards, labels_csv, kinds)
     mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
     image, has_image = _embed_frames(shards, clip)
     labels = read_labels(labels_csv) if labels_csv is not None else {}
     names = sorted(set(labels.values()))
     text = embed_labels(names, clip) if names else torch.zeros(0, 1, clip.dim)
     label = torch.tensor(label_indices(shards.ids, labels, names))
+    if rows is not None:
+        mels, image, has_image, label = mels[rows], image[rows], has_image[rows], label[rows]
     return ConditionedMels(mels, image, has_image, text, label)
+
+
+def _rows_of_kinds(
+    shards: ShardSet, labels_csv: str | Path | None, kinds: Sequence[str]
+) -> list[int] | None:
+    if not kinds:
+        return None
+    if labels_csv is None:
+        raise InputError("kinds of clips are told by labels.csv, and none was given")
+    kind = read_labels(labels_csv, "kind")
+    rows = [i for i, id_ in enumerate(shards.ids) if kind.get(id_.split("#")[0]) in kinds]
+    if not rows:
+        known = ", ".join(sorted(set(kind.values())))
+        raise DataError(f"{labels_csv}: no clip is of kind {', '.join(kinds)}; kinds: {known}")
+    return rows
 
 
 def load_labelled(

@@ -52,6 +52,12 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 @click.option("--clip", "clip_name", help="Checkpoint folder or open_clip model; shipped one.")
 @click.option("--clip-pretrained", help="open_clip's tag or checkpoint file for --clip.")
 @click.option("--labels", type=_FOLDER, help="labels.csv, for the variants text and hybrid.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
+)
 @click.option("--validation", type=_FOLDER, help="Shards of held-out clips.")
 @click.option("--config", default="edge", show_default=True, help="edge, paper, tiny or a file.")
 @click.option("--variant", help="image (CLIPSynth), text or hybrid; the configuration's.")
@@ -65,6 +71,7 @@ def denoiser(
     clip_name: str | None,
     clip_pretrained: str | None,
     labels: Path | None,
+    kinds: tuple[str, ...],
     validation: Path | None,
     config: str,
     variant: str | None,
@@ -91,14 +98,16 @@ def denoiser(
         settings = dataclasses.replace(settings, optimiser=optimiser)
     if settings.optimiser.variant == "text" and labels is None:
         raise InputError("--variant text needs --labels labels.csv")
+    if kinds and labels is None:
+        raise InputError("--kind needs --labels labels.csv")
     encoder = load_clip(clip_name or str(default_checkpoint()), clip_pretrained)
     if encoder.dim != settings.unet.condition_dim:
         unet = dataclasses.replace(settings.unet, condition_dim=encoder.dim)
         settings = dataclasses.replace(settings, unet=unet)
-    data = load_conditioned(shards, encoder, settings.mel, labels)
+    data = load_conditioned(shards, encoder, settings.mel, labels, kinds)
     held_out = None
     if validation is not None:
-        held_out = load_conditioned(validation, encoder, settings.mel, labels)
+        held_out = load_conditioned(validation, encoder, settings.mel, labels, kinds)
     join()
     trainer = DenoiserTrainer(settings, data, out, held_out)
     trainer.run(

@@ -1,0 +1,67 @@
+"""From shards and labels to what the denoiser trains on."""
+
+import numpy as np
+import pytest
+import torch
+
+from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.spec import MelSpec
+from clipsynth_rt.training.conditions import load_conditioned
+from clipsynth_rt.training.data.shards import ShardWriter
+
+SPEC = MelSpec()
+KINDS = ("note", "phrase", "note", "hit", "phrase")
+
+
+class Encoder:
+    """A CLIP whose embedding of a picture is its mean colour."""
+
+    dim, image_size = 3, 4
+
+    def encode_images(self, images):
+        return torch.nn.functional.normalize(torch.tensor(images).float().mean(dim=(1, 2)), dim=1)
+
+    def encode_text(self, texts):
+        return torch.nn.functional.normalize(torch.ones(len(texts), 3), dim=1)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rng = np.random.default_rng(0)
+    count = len(KINDS)
+    writer = ShardWriter(tmp_path / "shards", SPEC)
+    writer.add(
+        [f"id{i}" for i in range(count)],
+        np.arange(count, dtype=np.float16)[:, None, None] * np.ones((1, 8, 6), np.float16),
+        rng.integers(1, 256, (count, 2, 4, 4, 3), dtype=np.uint8),
+        np.zeros((count, 1536), np.int16),
+    )
+    writer.flush()
+    rows = [f"id{i},{'drum' if i % 2 else 'flute'},{kind}" for i, kind in enumerate(KINDS)]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["id,concept,kind", *rows]) + "\n")
+    return tmp_path / "shards", labels
+
+
+def test_every_clip_is_kept_unless_kinds_are_named(corpus):
+    data = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1])
+    assert data.label.tolist() == [1, 0, 1, 0, 1]
+    assert len(data) == 5
+    assert data.image.shape == (5, 2, 3)
+
+
+def test_kinds_pick_clips_with_all_that_belongs_to_them(corpus):
+    whole = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1])
+    some = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], ("note", "hit"))
+    rows = [0, 2, 3]
+    assert some.mels[:, 0, 0].tolist() == rows
+    assert torch.equal(some.image, whole.image[rows])
+    assert torch.equal(some.has_image, whole.has_image[rows])
+    assert torch.equal(some.label, whole.label[rows])
+
+
+def test_kinds_that_no_clip_has_are_named(corpus):
+    with pytest.raises(DataError, match="no clip is of kind song; kinds: hit, note, phrase"):
+        load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], ("song",))
+    with pytest.raises(InputError, match="told by labels.csv"):
+        load_conditioned(corpus[0], Encoder(), SPEC, kinds=("note",))
