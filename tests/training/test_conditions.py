@@ -63,5 +63,5 @@ def test_kinds_pick_clips_with_all_that_belongs_to_them(corpus):
 def test_kinds_that_no_clip_has_are_named(corpus):
     with pytest.raises(DataError, match="no clip is of kind song; kinds: hit, note, phrase"):
         load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], ("song",))
-    with pytest.raises(InputError, match="told by labels.csv"):
+    with pytest.raises(InputError, match=r"told by labels\.csv"):
         load_conditioned(corpus[0], Encoder(), SPEC, kinds=("note",))

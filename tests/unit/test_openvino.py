@@ -1,0 +1,144 @@
+"""The OpenVINO backend against ONNX Runtime, and what it refuses."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipsynth_rt.bundle import Bundle, GraphFile
+from clipsynth_rt.errors import BackendError, BundleError
+from clipsynth_rt.spec import GraphSpec, TensorSpec
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+from clipsynth_rt.backends import openvino as ov
+from clipsynth_rt.backends import ort
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture
+def vocoder(bundle: Bundle) -> GraphFile:
+    return bundle.graph("vocoder")
+
+
+def step_inputs(bundle: Bundle, batch: int, frames: int, halves: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    bins, dim = bundle.manifest.mel.n_mels, bundle.manifest.condition.dim
+    return {
+        "x": rng.standard_normal((batch, bins, frames)).astype(np.float32),
+        "noise": np.zeros((batch, bins, frames), np.float32),
+        "condition": rng.standard_normal((halves, batch, dim)).astype(np.float32),
+        "weights": np.array([2.0, -1.0][:halves], np.float32),
+        "t": np.array([0.7], np.float32),
+        "s": np.array([0.4], np.float32),
+        "eta": np.zeros(1, np.float32),
+    }
+
+
+def test_probe_runs_a_graph() -> None:
+    assert ov.probe() == ""
+
+
+@pytest.mark.parametrize(("batch", "frames", "halves"), [(1, 16, 1), (2, 16, 2), (1, 32, 2)])
+def test_a_step_is_the_one_of_onnx_runtime(
+    bundle: Bundle, batch: int, frames: int, halves: int
+) -> None:
+    graph = bundle.graph("denoiser_step")
+    inputs = step_inputs(bundle, batch, frames, halves)
+    found = ov.OpenVinoSession(graph, 1).run(inputs)
+    expected = ort.OrtSession(graph, "cpu", 1).run(inputs)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        # bfloat16 has 8 bits: two steps of the last one, of the largest value
+        bound = np.abs(value).max() / 64 if ov.has_bfloat16() else 1e-4
+        np.testing.assert_allclose(found[name], value, atol=bound)
+
+
+def test_all_but_the_denoiser_keep_float32(bundle: Bundle, vocoder: GraphFile) -> None:
+    assert ov.precision_of("vocoder") == ov.precision_of("text_encoder") == "f32"
+    mel = np.random.default_rng(0).standard_normal((2, 8, 6)).astype(np.float32)
+    found = ov.OpenVinoSession(vocoder, 1).run({"mel": mel})["waveform"]
+    expected = ort.OrtSession(vocoder, "cpu", 1).run({"mel": mel})["waveform"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: True)
+    assert ov.precision_of("denoiser_step") == "bf16"
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: False)
+    assert ov.precision_of("denoiser_step") == "f32"
+
+
+def test_few_shapes_are_kept(vocoder: GraphFile) -> None:
+    session = ov.OpenVinoSession(vocoder, 1)
+    for frames in (2, 3, 4, 5, 6, 2, 6):
+        waveform = session.run({"mel": np.zeros((1, 8, frames), np.float32)})["waveform"]
+        assert waveform.shape == (1, 256 * frames)
+    assert len(session._compiled) == ov.MAX_SHAPES
+
+
+def test_threads_do_not_share_results(vocoder: GraphFile) -> None:
+    session = ov.OpenVinoSession(vocoder, 1)
+    rng = np.random.default_rng(1)
+    mels = [rng.standard_normal((1, 8, 4)).astype(np.float32) for _ in range(4)]
+    expected = [session.run({"mel": mel})["waveform"] for mel in mels]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            found = session.run({"mel": mels[number]})["waveform"]
+            if not np.allclose(found, expected[number], atol=1e-6):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{}, {"mel": np.zeros((1, 7, 3), np.float32)}, {"other": np.zeros(1, np.float32)}],
+    ids=["none", "shape", "name"],
+)
+def test_wrong_inputs(vocoder: GraphFile, inputs: dict[str, Any]) -> None:
+    with pytest.raises(BackendError, match=r"^vocoder: ") as caught:
+        ov.OpenVinoSession(vocoder, 1).run(inputs)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "name", "message"),
+    [
+        (("B", 8, "F"), "float32", "mels", "inputs are mel and"),
+        (("B", 8, "F"), "float16", "mel", "input mel is float32"),
+        (("B", 9, "F"), "float32", "mel", "input mel is float32"),
+        (("B", 8), "float32", "mel", "input mel is"),
+        ((1, 8, "F"), "float32", "mel", "input mel is"),
+    ],
+)
+def test_a_graph_that_is_not_what_the_manifest_says(
+    vocoder: GraphFile, shape: tuple[Any, ...], dtype: str, name: str, message: str
+) -> None:
+    spec = GraphSpec({name: TensorSpec(dtype, shape)}, vocoder.spec.outputs, vocoder.spec.files)
+    with pytest.raises(BundleError, match=message) as caught:
+        ov.OpenVinoSession(GraphFile("vocoder", "fp32", vocoder.path, spec), 1)
+    assert str(vocoder.path) in str(caught.value)
+
+
+def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
+    path = tmp_path / "vocoder.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match=r"vocoder\.onnx: OpenVINO .* cannot load it") as caught:
+        ov.OpenVinoSession(GraphFile("vocoder", "fp32", path, vocoder.spec), 1)
+    assert "\n" not in str(caught.value)
