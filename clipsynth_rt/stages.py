@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
-from clipsynth_rt.backends import Session, choose_provider, open_session
+from clipsynth_rt.backends import ENGINE_PROVIDERS, Session, choose, open_session
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
@@ -23,6 +23,8 @@ from clipsynth_rt.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsynth_rt.backends.trt import TrtBackend
+
 Embedding = NDArray[np.float32]
 
 
@@ -31,7 +33,8 @@ class Stages:
 
     Args:
         bundle: An opened bundle.
-        provider: ``cpu``, ``cuda`` or ``auto``: CUDA where it really loads, else the CPU.
+        provider: One of ``backends.PROVIDERS``, or ``auto``: the best that works, engines only
+            where they are built already.
         precision: See ``Bundle.graph``.
         threads: CPU threads; None is one for each physical core.
 
@@ -49,11 +52,41 @@ class Stages:
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle
-        self.provider = choose_provider(provider)
+        self.choice = choose(provider, self._unready(precision))
+        self.provider = self.choice.provider
         self.precision = precision
         self._threads = threads
         self._sessions: dict[str, Session] = {}
         self._tokenizer: Tokenizer | None = None
+        self.engines: TrtBackend | None = None
+        if self.provider in ENGINE_PROVIDERS:
+            from clipsynth_rt.backends.trt import TrtBackend
+
+            self.engines = TrtBackend(bundle, self.provider, precision)
+
+    def _unready(self, precision: str | Mapping[str, str] | None) -> Callable[[str], str]:
+        """Return what ``auto`` asks of a provider that loads."""
+
+        def unready(name: str) -> str:
+            if name not in ENGINE_PROVIDERS:
+                return ""
+            from clipsynth_rt.backends import trt
+
+            return trt.unready(self.bundle, name, precision)
+
+        return unready
+
+    def close(self) -> None:
+        """Give sessions and device memory back; the stages are of no use afterwards."""
+        self._sessions.clear()
+        if self.engines is not None:
+            self.engines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def load(self, graphs: Sequence[str]) -> None:
         """Load graphs side by side: parsing and optimising one keeps a single core busy."""
@@ -70,6 +103,11 @@ class Stages:
         return tuple(self._sessions)
 
     def _open(self, name: str) -> Session:
+        if self.engines is not None:
+            from clipsynth_rt.backends.engines import engine_precision
+
+            precision = engine_precision(self.bundle, self.precision)
+            return self.engines.session(self.bundle.graph(name, precision))
         graph = self.bundle.graph(name, self.precision)
         return open_session(graph, self.provider, self._threads)
 
@@ -92,9 +130,6 @@ class Stages:
             NumericalError: If an embedding is not finite.
         """
         condition = self.bundle.manifest.condition
-        if self._tokenizer is None:
-            path = self.bundle.tokenizer_file()
-            self._tokenizer = Tokenizer(path, condition.context_length)
         texts = [check_query(query) for query in queries]
         known: dict[str, Embedding] = {}
         for text in texts:
@@ -102,13 +137,25 @@ class Stages:
                 continue
             # not str.format: braces in a query or a template are just characters
             prompts = [t.replace("{query}", text) for t in templates or condition.templates]
-            ids, mask = self._tokenizer.tokenize(prompts)
+            ids, mask = self.tokenize(prompts)
             # one run a query: quantised graphs scale activations by the whole batch, and a clip
             # must not depend on its neighbours
             inputs = {"input_ids": ids, "attention_mask": mask}
             embeddings = self.session("text_encoder").run(inputs)["embedding"]
             known[text] = _unit(embeddings.mean(axis=0), "text_encoder")
         return np.stack([known[text] for text in texts])
+
+    def tokenize(self, prompts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and attention mask of prompts, both int64 [B, L].
+
+        Raises:
+            InputError: If a prompt is not valid Unicode.
+        """
+        if self._tokenizer is None:
+            path = self.bundle.tokenizer_file()
+            length = self.bundle.manifest.condition.context_length
+            self._tokenizer = Tokenizer(path, length)
+        return self._tokenizer.tokenize(prompts)
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.

@@ -91,13 +91,11 @@ def session_options(threads: int | None = None) -> Any:
 
 
 def choose_provider(provider: str) -> str:
-    """Return ``provider``, or for ``auto`` the best that loads.
+    """Return ``provider`` if it loads.
 
     Raises:
-        ProviderUnavailableError: If the one asked for by name does not load.
+        ProviderUnavailableError: If it does not.
     """
-    if provider == "auto":
-        return "cpu" if probe("cuda") else "cuda"
     problem = probe(provider)
     if problem:
         raise ProviderUnavailableError(
