@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,6 @@ PRECISION = "fp16"
 
 _MAGIC = b"clipsynth-rt plan 1\n"
 _LONGEST_HEADER = 65536
-
-Progress = Callable[[float, int, str], None]
-"""Called with (engines done, with the share of the current one; engines in all; its name)."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +264,10 @@ class PlanCache:
             logger.warning("%s: not a whole plan (%s); building it again", path, error)
             return None
 
-    def build_seconds(self, spec: EngineSpec, library: Library) -> float | None:
+    def build_seconds(self, graph: str, library: Library) -> float | None:
         """Return how long this graph's builds took here before, on average; None if unknown."""
         known = []
-        for path in self.folder.glob(f"{spec.graph.name}-*-{library.name}-*.plan"):
+        for path in self.folder.glob(f"{graph}-*-{library.name}-*.plan"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 known.append(float(_read_header(path)["build_s"]))
         return sum(known) / len(known) if known else None
@@ -289,7 +286,7 @@ class PlanCache:
         Args:
             spec: The engine.
             library: The builder.
-            target: From ``Library.targets`` or ``Library.target_for``.
+            target: From ``Library.targets`` or ``Library.targets_for``.
             progress: Told how far a build is.
             rebuild: Whether what is there is known not to load.
 
@@ -375,75 +372,39 @@ class PlanCache:
             os.close(handle)
 
 
-def estimate_s(
-    specs: Sequence[EngineSpec], library: Library, target: str, cache: PlanCache
-) -> tuple[list[EngineSpec], float | None]:
-    """Return the engines that are yet to be built, and about how long that takes in seconds.
-
-    The time is None where no earlier build of each graph says.
-    """
-    missing = [spec for spec in specs if cache.read(spec, library, target) is None]
-    graphs = {spec.graph.name: spec for spec in missing}
-    known = {name: cache.build_seconds(spec, library) for name, spec in graphs.items()}
-    total = 0.0
-    for spec in missing:
-        seconds = known[spec.graph.name]
-        if seconds is None:
-            return missing, None
-        total += seconds
-    return missing, total
-
-
-def build_engines(
-    specs: Sequence[EngineSpec],
-    library: Library,
-    target: str,
-    cache: PlanCache,
-    progress: Progress | None = None,
-) -> list[Path]:
-    """Build what is not built yet, and return the plans' files.
-
-    Raises:
-        EngineError: If one cannot be built; those before it stay.
-        OutputError: If the folder cannot be written.
-    """
-    paths = []
-    for done, spec in enumerate(specs):
-        if progress is not None:
-            progress(done, len(specs), spec.label)
-        cache.get(spec, library, target, _share(progress, done, len(specs), spec.label))
-        paths.append(cache.path(spec, library, target))
-    if progress is not None and specs:
-        progress(len(specs), len(specs), specs[-1].label)
-    return paths
-
-
-def _share(progress: Progress | None, done: int, count: int, label: str) -> BuildProgress | None:
-    if progress is None:
-        return None
-    return lambda share: progress(done + share, count, label)
-
-
-def load_engine(spec: EngineSpec, library: Library, target: str, cache: PlanCache) -> Any:
+def load_engine(
+    spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache
+) -> Any:
     """Return a deserialised engine, building it if need be, and again if it does not load.
+
+    Args:
+        spec: The engine.
+        library: The builder.
+        targets: What may be played here, best first; the first is what would be built.
+        cache: Where plans are.
 
     Raises:
         EngineError: If it cannot be built, or a fresh one does not load either.
         OutputError: If it has to be built and cannot be kept.
     """
-    if not cache.has(spec, library, target):
-        logger.warning(
-            "building %s for %s; clipsynth-rt build does this ahead", spec.label, library.name
-        )
-        plan = cache.get(spec, library, target)
-        return _check(spec, library.deserialise(spec.graph.name, plan))
-    plan = cache.get(spec, library, target)
-    try:
-        return _check(spec, library.deserialise(spec.graph.name, plan))
-    except EngineError as error:
-        logger.warning("%s; building it again", error)
-    plan = cache.get(spec, library, target, rebuild=True)
+    for target in targets:
+        plan = cache.read(spec, library, target)
+        if plan is None:
+            continue
+        try:
+            return _check(spec, library.deserialise(spec.graph.name, plan))
+        except EngineError as error:
+            logger.warning("%s; building it again", error)
+    logger.warning(
+        "building %s for %s; clipsynth-rt build does this ahead", spec.label, library.name
+    )
+    plan = cache.get(spec, library, targets[0], rebuild=True)
     return _check(spec, library.deserialise(spec.graph.name, plan))
+
+
+def is_built(spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache) -> bool:
+    """Return whether there is a plan for one of ``targets``."""
+    return any(cache.has(spec, library, target) for target in targets)
 
 
 def _check(spec: EngineSpec, engine: Any) -> Any:

@@ -79,12 +79,12 @@ class Library:
         names = self.module.ComputeCapability.__members__
         return tuple(sorted((n[2:] for n in names if re.fullmatch(r"SM\d+", n)), key=int))
 
-    def target_for(self, compute_capability: tuple[int, int]) -> str:
-        """Return what to build for, for a GPU of this compute capability, such as ``86``."""
+    def targets_for(self, compute_capability: tuple[int, int]) -> tuple[str, ...]:
+        """Return what plays on a GPU of this compute capability, best first, such as ``86``."""
         target = f"{compute_capability[0]}{compute_capability[1]}"
-        if self.name == "tensorrt-rtx" and target not in self.targets:
-            return PORTABLE
-        return target
+        if self.name != "tensorrt-rtx":
+            return (target,)
+        return (target, PORTABLE) if target in self.targets else (PORTABLE,)
 
     def check_targets(self, targets: tuple[str, ...]) -> None:
         """Refuse targets that this library does not build for.
@@ -119,7 +119,7 @@ class Library:
             name: The graph's, for messages.
             model: ONNX file; its precision is what the engine computes in.
             shapes: Input -> shape, every input of the graph.
-            target: From ``targets`` or ``target_for``.
+            target: From ``targets`` or ``targets_for``.
             timing_cache: What an earlier build returned; ``b""`` is a new one.
             progress: Told how far the build is.
 

@@ -20,6 +20,7 @@ from clipsynth_rt.backends.engines import (
     clip_engines,
     engine_spec,
     frame_bucket,
+    is_built,
     load_engine,
 )
 from clipsynth_rt.backends.trt_clip import (
@@ -81,7 +82,7 @@ class TrtBackend:
         self.cache = cache if isinstance(cache, PlanCache) else PlanCache(cache)
         self.library = library or nvinfer.load_library(provider)
         self.device = device or cuda.open_device()
-        self.target = self.library.target_for(self.device.compute_capability)
+        self.targets = self.library.targets_for(self.device.compute_capability)
         self.stream = self.device.create_stream()
         self.captures = 0
         self.peak_device_bytes = 0
@@ -94,7 +95,7 @@ class TrtBackend:
 
     def missing(self, specs: Sequence[EngineSpec]) -> list[EngineSpec]:
         """Return the engines that would have to be built first."""
-        return [s for s in specs if not self.cache.has(s, self.library, self.target)]
+        return [s for s in specs if not is_built(s, self.library, self.targets, self.cache)]
 
     def clip(self, key: ClipKey) -> CapturedClip:
         """Return a captured clip, capturing it if it is not among the last ``MAX_GRAPHS``.
@@ -159,7 +160,7 @@ class TrtBackend:
         """Return a loaded engine, building it if need be."""
         found = self._engines.get(spec.label)
         if found is None:
-            loaded = load_engine(spec, self.library, self.target, self.cache)
+            loaded = load_engine(spec, self.library, self.targets, self.cache)
             found = Engine(spec, loaded)
             self._engines[spec.label] = found
         return found
@@ -299,7 +300,7 @@ def require(provider: str) -> None:
 def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | None = None) -> str:
     """Return which engines of a bundle's default clip are not built; nothing if empty."""
     library = nvinfer.load_library(provider)
-    target = library.target_for(cuda.open_device().compute_capability)
+    targets = library.targets_for(cuda.open_device().compute_capability)
     diffusion = bundle.manifest.diffusion
     specs = clip_engines(
         bundle,
@@ -309,7 +310,7 @@ def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | 
         guided=diffusion.guidance_scale != 1.0,
     )
     cache = PlanCache()
-    missing = [spec.label for spec in specs if not cache.has(spec, library, target)]
+    missing = [spec.label for spec in specs if not is_built(spec, library, targets, cache)]
     return f"no engine {missing[0]} is built; run clipsynth-rt build" if missing else ""
 
 

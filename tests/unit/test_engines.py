@@ -15,14 +15,13 @@ import pytest
 
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import engines, nvinfer
+from clipsynth_rt.backends.ahead import build_ahead, build_engines, choose_builder, estimate_s
 from clipsynth_rt.backends.engines import (
     EngineSpec,
     PlanCache,
     all_engines,
-    build_engines,
     clip_engines,
     engine_spec,
-    estimate_s,
     frame_bucket,
     frame_buckets,
     load_engine,
@@ -241,14 +240,14 @@ def test_a_plan_that_does_not_load_is_built_again(
     cache.get(vocoder, library, "86")
     monkeypatch.setattr(library, "build", real)
     caplog.set_level(logging.WARNING)
-    engine = load_engine(vocoder, library, "86", cache)
+    engine = load_engine(vocoder, library, ["86"], cache)
     assert engine.get_tensor_shape("waveform") == (1, 168 * 256)
     assert "cannot load its engine (Serialization assertion failed" in caplog.text
     assert "building it again" in caplog.text
     assert len(trt.builds) == 1
     # for good
     assert cache.read(vocoder, library, "86") is not None
-    load_engine(vocoder, library, "86", cache)
+    load_engine(vocoder, library, ["86"], cache)
     assert len(trt.builds) == 1
 
 
@@ -259,7 +258,7 @@ def test_an_engine_of_another_graph(
     graph = type(other)("vocoder", "fp32", other.path, vocoder.graph.spec)
     spec = EngineSpec(graph, 1, 168, 0, vocoder.shapes)
     with pytest.raises(EngineError, match=r"its inputs are image and manifest\.json says mel"):
-        load_engine(spec, library, "86", cache)
+        load_engine(spec, library, ["86"], cache)
 
 
 def test_a_build_that_fails_leaves_nothing(
@@ -374,10 +373,9 @@ def test_progress_and_estimate(
     bundle: Bundle, library: nvinfer.Library, trt: Any, cache: PlanCache
 ) -> None:
     specs = all_engines(bundle, batches=[1])
-    missing, seconds = estimate_s(specs, library, "86", cache)
-    assert (missing, seconds) == (specs, None)
+    assert estimate_s(specs, library, ["86"], cache) == (len(specs), None)
     told: list[tuple[float, int, str]] = []
-    paths = build_engines(specs, library, "86", cache, lambda *facts: told.append(facts))
+    paths = build_engines(specs, library, ["86"], cache, lambda *facts: told.append(facts)).paths
     assert all(path.is_file() for path in paths)
     done = [share for share, _, _ in told]
     assert done == sorted(done)
@@ -385,15 +383,73 @@ def test_progress_and_estimate(
     assert done[-1] == len(specs)
     # within an engine too
     assert {0.25, 0.5, 0.75} <= set(done)
-    assert {label for _, _, label in told} == {spec.label for spec in specs}
+    assert {label for _, _, label in told} == {f"{spec.label} for 86" for spec in specs}
     header = json.loads(paths[0].read_bytes().split(b"\n")[1])
     assert header["builder"] == "tensorrt-rtx 1.0"
-    assert estimate_s(specs, library, "86", cache) == ([], 0.0)
+    assert estimate_s(specs, library, ["86"], cache) == (0, 0.0)
     # another target: builds of before say how long
-    missing, seconds = estimate_s(specs, library, "89", cache)
-    assert missing == specs
+    missing, seconds = estimate_s(specs, library, ["86", "89"], cache)
+    assert missing == len(specs)
     assert seconds is not None
     assert seconds >= 0.0
+
+
+def test_the_portable_plan_plays_where_there_is_no_better(
+    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, cache: PlanCache
+) -> None:
+    cache.get(vocoder, library, "portable")
+    load_engine(vocoder, library, ["86", "portable"], cache)
+    assert len(trt.builds) == 1
+    # the GPU's own goes first where there is one
+    cache.get(vocoder, library, "86")
+    cache.path(vocoder, library, "portable").write_bytes(b"never read")
+    load_engine(vocoder, library, ["86", "portable"], cache)
+    assert len(trt.builds) == 2
+
+
+def test_one_engine_that_fails_does_not_stop_the_others(
+    bundle: Bundle, library: nvinfer.Library, trt: Any, cache: PlanCache
+) -> None:
+    real = library.build
+
+    def build(name: str, *rest: Any) -> Any:
+        trt.refusal = "FP32 GEMM is not supported" if name == "text_encoder" else ""
+        return real(name, *rest)
+
+    library.build = build  # type: ignore[method-assign]
+    specs = all_engines(bundle, batches=[1])
+    built = build_engines(specs, library, ["80", "86"], cache)
+    assert len(built.paths) == 2 * (len(specs) - 1)
+    assert len(built.failures) == 2
+    with pytest.raises(EngineError, match=r"^2 of 10 engines .*text_encoder-b1 for 80: .*GEMM"):
+        built.check()
+
+
+def test_building_ahead_needs_a_builder_and_a_target(
+    tiny_bundle: Path, fake_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from clipsynth_rt.backends import cuda
+    from clipsynth_rt.errors import ProviderUnavailableError
+
+    bundle = Bundle.open(tiny_bundle)
+    # with a GPU: its own
+    built = build_ahead(bundle, batches=[1])
+    assert {path.name.split("-tensorrt-rtx-")[1][:3] for path in built.paths} == {"86-"}
+    library, targets = choose_builder("auto", ["80", "120"])
+    assert (library.name, targets) == ("tensorrt-rtx", ("80", "120"))
+    with pytest.raises(InputError, match="unknown target '42'"):
+        choose_builder("auto", ["42"])
+    with pytest.raises(InputError, match="unknown builder 'cpu'"):
+        choose_builder("cpu", [])
+
+    def no_gpu() -> None:
+        raise ProviderUnavailableError("no CUDA-capable device is detected")
+
+    monkeypatch.setattr(cuda, "open_device", no_gpu)
+    assert choose_builder("auto", [])[1] == ("portable",)
+    monkeypatch.setattr(nvinfer, "load_library", lambda name: nvinfer.Library("tensorrt", fake_gpu))
+    with pytest.raises(ProviderUnavailableError, match=r"tensorrt builds for the GPU .* no CUDA"):
+        choose_builder("tensorrt", [])
 
 
 def test_timing_cache_of_tensorrt(

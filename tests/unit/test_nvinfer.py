@@ -11,7 +11,8 @@ import pytest
 
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import cuda, nvinfer
-from clipsynth_rt.backends.engines import PlanCache, all_engines, build_engines, engine_spec
+from clipsynth_rt.backends.ahead import build_engines
+from clipsynth_rt.backends.engines import PlanCache, all_engines, engine_spec
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -41,7 +42,9 @@ def test_real_engines_of_every_graph_of_a_bundle(
     cache = PlanCache(tmp_path)
     specs = all_engines(Bundle.open(tiny_bundle))
     shares: list[float] = []
-    paths = build_engines(specs, rtx, "86", cache, lambda done, *_: shares.append(done))
+    built = build_engines(specs, rtx, ["86"], cache, lambda done, *_: shares.append(done))
+    assert built.failures == []
+    paths = built.paths
     assert {path.name.split("-")[0] for path in paths} == {
         "text_encoder",
         "image_encoder",
@@ -66,9 +69,9 @@ def test_real_builds_are_the_same_twice(
 
 def test_real_targets(rtx: nvinfer.Library) -> None:
     assert {"80", "86", "89", "120"} <= set(rtx.targets)
-    assert rtx.target_for((8, 9)) == "89"
+    assert rtx.targets_for((8, 9)) == ("89", "portable")
     # one that this version does not list gets the portable engine
-    assert rtx.target_for((9, 0)) == "portable"
+    assert rtx.targets_for((9, 0)) == ("portable",)
     rtx.check_targets(("80", "portable"))
     with pytest.raises(InputError, match="unknown target '42'"):
         rtx.check_targets(("86", "42"))
@@ -104,7 +107,7 @@ def test_a_real_plan_without_a_gpu_or_cut_short(
 def test_tensorrt_builds_for_its_own_gpu(gpu_double: Any, fake_cuda: Any) -> None:
     library = nvinfer.Library("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
     assert library.targets == ()
-    assert library.target_for((9, 0)) == "90"
+    assert library.targets_for((9, 0)) == ("90",)
     with pytest.raises(InputError, match="targets are for tensorrt-rtx"):
         library.check_targets(("86",))
 

@@ -310,7 +310,7 @@ def test_a_named_provider_that_does_not_load(
 def test_a_backend_of_its_own(tiny_bundle: Path, fake_gpu: Any, tmp_path: Path) -> None:
     backend = TrtBackend(Bundle.open(tiny_bundle), "tensorrt-rtx", cache=tmp_path / "mine")
     with backend:
-        assert backend.target == "86"
+        assert backend.targets == ("86", "portable")
         key = ClipKey(168, 4, 1, guided=True, from_text=False)
         inputs = {n: np.zeros(s, d) for n, (s, d) in backend.clip(key).inputs.items()}
         inputs["times"][0, 0] = 1.0
