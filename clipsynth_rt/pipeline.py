@@ -195,6 +195,16 @@ class Synthesizer(Stages):
         """
         self.synth_batch(["sound"], **wishes)
 
+    def frames_for(self, num_frames: int) -> int:
+        """Return how many frames are sampled for ``num_frames``: on engines, a whole bucket.
+
+        Raises:
+            InputError: If no engine holds them.
+        """
+        if self.engines is None:
+            return num_frames
+        return frame_bucket(num_frames, self.bundle.manifest)
+
     def _captures_text(self, plan: SynthPlan) -> bool:
         return self.engines is not None and plan.sampler == "ddim" and len(plan.templates) == 1
 
@@ -207,10 +217,8 @@ class Synthesizer(Stages):
         timer: StageTimer,
         progress: Progress | None,
     ) -> list[AudioClip]:
-        frames = plan.num_frames
-        if self.engines is not None:
-            # an engine makes a whole bucket; ``finish`` cuts what is too much
-            frames = frame_bucket(frames, self.bundle.manifest)
+        # ``finish`` cuts what is too much
+        frames = self.frames_for(plan.num_frames)
         with timer.stage("denoise"):
             mel = self.sample(
                 condition,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
 from clipsynth_rt.backends import ENGINE_PROVIDERS, Session, choose, open_session
+from clipsynth_rt.backends.engines import engine_precision
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
@@ -102,13 +103,17 @@ class Stages:
         """Names of the graphs loaded so far."""
         return tuple(self._sessions)
 
-    def _open(self, name: str) -> Session:
-        if self.engines is not None:
-            from clipsynth_rt.backends.engines import engine_precision
+    @property
+    def file_precision(self) -> str | Mapping[str, str] | None:
+        """Which files are loaded: what the caller chose, or on engines fp16 where there is one."""
+        if self.engines is None:
+            return self.precision
+        return engine_precision(self.bundle, self.precision)
 
-            precision = engine_precision(self.bundle, self.precision)
-            return self.engines.session(self.bundle.graph(name, precision))
-        graph = self.bundle.graph(name, self.precision)
+    def _open(self, name: str) -> Session:
+        graph = self.bundle.graph(name, self.file_precision)
+        if self.engines is not None:
+            return self.engines.session(graph)
         return open_session(graph, self.provider, self._threads)
 
     def session(self, name: str) -> Session:
