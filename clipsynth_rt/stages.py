@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -219,13 +220,17 @@ class Stages:
             return np.stack([gaussian_noise(seed, num_frames, bins, stream) for seed in seeds])
 
         x = noise_for_step(0) if noise is None else noise
-        step = self._guided_step(condition, weight, negative)
+        fixed = _mixed_conditions(condition, weight, negative)
         if sampler == "dpmpp_2m":
+            step = self._host_step(fixed)
             mel = samplers.dpmpp_2m(step, x, times, progress=progress)
         else:
-            mel = samplers.ddim(
-                step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
-            )
+            with self._device_step(x, fixed) as (step, fetch):
+                mel = fetch(
+                    samplers.ddim(
+                        step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
+                    )
+                )
         if mel.shape != x.shape:
             raise BackendError(f"denoiser gave a mel of {mel.shape} instead of {x.shape}")
         if not np.isfinite(mel).all():
@@ -235,17 +240,24 @@ class Stages:
             )
         return mel
 
-    def _guided_step(
-        self, condition: Embedding, weight: float, negative: Embedding | None
-    ) -> samplers.Step:
-        """Return the graph as a step, with both halves of guidance in one batch; one at w = 1."""
+    @contextmanager
+    def _device_step(
+        self, x: Mel, fixed: dict[str, Any]
+    ) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
+        """Give the step that leaves x where it is, and what brings the last x to the host."""
         session = self.session("denoiser_step")
-        fixed: dict[str, Any] = {"condition": condition[None], "weights": np.ones(1, np.float32)}
-        if weight != 1.0:
-            other = np.zeros_like(condition) if negative is None else negative
-            stacked = np.stack([condition, np.broadcast_to(other, condition.shape)])
-            fixed["condition"] = stacked.astype(np.float32)
-            fixed["weights"] = np.array([weight, 1.0 - weight], np.float32)
+        if session.provider != "cuda":
+            yield self._host_step(fixed), lambda mel: mel
+            return
+        from clipsynth_rt.backends.ort import OrtSession
+
+        assert isinstance(session, OrtSession)
+        with session.loops.loop(x, fixed) as step:
+            yield step, lambda value: value.numpy()
+
+    def _host_step(self, fixed: dict[str, Any]) -> samplers.Step:
+        """Return the graph as a step over arrays."""
+        session = self.session("denoiser_step")
 
         def step(x: Mel, t: float, s: float, eta: float, noise: Mel) -> tuple[Mel, Mel]:
             scalars = {"t": t, "s": s, "eta": eta}
@@ -268,6 +280,18 @@ class Stages:
         if waveforms.shape != expected:
             raise BackendError(f"vocoder gave {waveforms.shape} samples instead of {expected}")
         return waveforms
+
+
+def _mixed_conditions(
+    condition: Embedding, weight: float, negative: Embedding | None
+) -> dict[str, Any]:
+    """Return condition [G, B, D] and weights [G]: both halves of guidance in a batch, or one."""
+    if weight == 1.0:
+        return {"condition": condition[None], "weights": np.ones(1, np.float32)}
+    other = np.zeros_like(condition) if negative is None else negative
+    stacked = np.stack([condition, np.broadcast_to(other, condition.shape)])
+    weights = np.array([weight, 1.0 - weight], np.float32)
+    return {"condition": stacked.astype(np.float32), "weights": weights}
 
 
 def _unit(vector: Embedding, where: str) -> Embedding:
