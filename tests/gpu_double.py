@@ -257,7 +257,7 @@ class Tensorrt:
 
         class Builder:
             def create_network(self, flags: int) -> Any:
-                return SimpleNamespace(flags=flags, model=None, inputs=[])
+                return SimpleNamespace(flags=flags, model=None, inputs=[], num_layers=0)
 
             def create_builder_config(self) -> Any:
                 return Config()

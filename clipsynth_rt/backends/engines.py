@@ -43,6 +43,9 @@ CACHE_VARIABLE = "CLIPSYNTH_RT_CACHE"
 PRECISION = "fp16"
 """What engines are built from where the caller does not choose: the type is in the graph."""
 
+RECIPE = 1
+"""How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
+
 _MAGIC = b"clipsynth-rt plan 1\n"
 _LONGEST_HEADER = 65536
 
@@ -222,6 +225,7 @@ def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
         "precision": spec.graph.precision,
         "builder": [library.name, library.version],
         "target": target,
+        "recipe": RECIPE,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

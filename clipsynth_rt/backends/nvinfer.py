@@ -23,6 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from clipsynth_rt.backends import ENGINE_PROVIDERS
 from clipsynth_rt.errors import (
     EngineError,
@@ -141,11 +143,13 @@ class Library:
                 errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
                 raise _RefusedError(errors[-1] if errors else "the file is no ONNX model")
             _fix_shapes(network, shapes)
+            kept = _widen_tables(trt, network)
             config = builder.create_builder_config()
             cache = self._configure(trt, config, target, timing_cache)
             if progress is not None:
                 config.progress_monitor = _make_monitor(trt, progress)
             plan = builder.build_serialized_network(network, config)
+            kept.clear()
             if plan is None:
                 raise _RefusedError
             return bytes(plan), b"" if cache is None else bytes(cache.serialize())
@@ -302,6 +306,34 @@ def _fix_shapes(network: Any, shapes: Shapes) -> None:
                 f"input {name} is {list(promised)} and {list(shapes[name])} was asked"
             )
         tensor.shape = shapes[name]
+
+
+def _widen_tables(trt: Any, network: Any) -> list[Any]:
+    """Put fp16 constants in the place of int8 ones, and return what has to live until the build.
+
+    TensorRT takes int8 constants as quantised values alone, and wants them dequantised at once; an
+    int8 embedding table is looked up first and scaled afterwards. fp16 holds every int8 exactly.
+    """
+    kept: list[Any] = []
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    tables = {
+        layer.get_output(0).name: layer
+        for layer in layers
+        if layer.type == trt.LayerType.CONSTANT and layer.get_output(0).dtype == trt.int8
+    }
+    if not tables:
+        return kept
+    for layer in layers:
+        # a constant that is dequantised, as a quantised convolution's is, stays as it is
+        if layer.type != trt.LayerType.GATHER or layer.get_input(0).name not in tables:
+            continue
+        table = tables[layer.get_input(0).name]
+        # the bindings give layers as their base class, which has no weights
+        table.__class__ = trt.IConstantLayer
+        values = np.asarray(table.weights, np.float16).reshape(tuple(table.shape))
+        kept.append(values)
+        layer.set_input(0, network.add_constant(tuple(table.shape), values).get_output(0))
+    return kept
 
 
 def _make_logger(module: Any, messages: collections.deque[str]) -> Any:

@@ -94,6 +94,42 @@ def test_real_refusals(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_real_int8_table(rtx: nvinfer.Library, quantised: bool) -> None:
+    """Looked up first and scaled afterwards, or the other way round: both build."""
+    onnx = pytest.importorskip("onnx")
+    np = pytest.importorskip("numpy")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    table = (np.arange(400 * 64) % 255 - 127).astype(np.int8).reshape(400, 64)
+    constants = [
+        onnx.numpy_helper.from_array(table, "table"),
+        onnx.numpy_helper.from_array(np.float32(0.01), "scale"),
+    ]
+    if quantised:
+        nodes = [
+            helper.make_node("DequantizeLinear", ["table", "scale"], ["wide"]),
+            helper.make_node("Gather", ["wide", "ids"], ["rows"]),
+        ]
+    else:
+        nodes = [
+            helper.make_node("Gather", ["table", "ids"], ["narrow"]),
+            helper.make_node("Cast", ["narrow"], ["wide"], to=kinds.FLOAT),
+            helper.make_node("Mul", ["wide", "scale"], ["rows"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "tables",
+        [helper.make_tensor_value_info("ids", kinds.INT64, ["B"])],
+        [helper.make_tensor_value_info("rows", kinds.FLOAT, ["B", 64])],
+        constants,
+    )
+    opset = helper.make_opsetid("", 18)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    onnx.checker.check_model(model)
+    plan, _ = rtx.build("tables", model.SerializeToString(), {"ids": (3,)}, "86")
+    assert len(plan) > table.size
+
+
 def test_a_real_plan_without_a_gpu_or_cut_short(
     rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
 ) -> None:
