@@ -36,7 +36,7 @@ def test_denoiser_step(
 ) -> None:
     manifest = synthesizer.bundle.manifest
     multiple = manifest.diffusion.frames_multiple
-    frames = -(-manifest.diffusion.default_frames // multiple) * multiple
+    frames = synthesizer.frames_for(-(-manifest.diffusion.default_frames // multiple) * multiple)
     condition = synthesizer.encode_text(["drum"])
     noise = gaussian_noise(0, frames, manifest.mel.n_mels)[None]
     facts.update(num_frames=frames, guidance=guidance, network_calls=1 if guidance == 1.0 else 2)
@@ -50,7 +50,7 @@ def test_denoiser_step(
 
 def test_vocoder(benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any]) -> None:
     manifest = synthesizer.bundle.manifest
-    frames = manifest.diffusion.default_frames
+    frames = synthesizer.frames_for(manifest.diffusion.default_frames)
     mel = synthesizer.sample(synthesizer.encode_text(["drum"]), [0], frames)
     result = benchmark(synthesizer.vocode, mel)
     audio_s = manifest.mel.seconds(frames)

@@ -39,8 +39,8 @@ class AudioClip:
         network_calls: Evaluations of the denoiser network for this clip: one a step where
             guidance is off, two (in one batch) where it is on.
         provider: Where the graphs really ran, such as ``cpu`` or ``cuda``.
-        stages_s: Seconds a stage (``text``, ``denoise``, ``vocode``; ``write`` once saved). For a
-            clip of a batch, its equal share.
+        stages_s: Seconds a stage (``text``, ``denoise``, ``vocode``; on engines ``text``,
+            ``prepare``, ``clip``; ``write`` once saved). For a clip of a batch, its equal share.
     """
 
     waveform: NDArray[np.float32]

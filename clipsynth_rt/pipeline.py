@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsynth_rt.audio import AudioClip, finish
+from clipsynth_rt.backends.engines import BATCH_SIZES, frame_bucket
+from clipsynth_rt.backends.trt_clip import clip_inputs
 from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import SynthConfig, SynthPlan, SynthWishes, make_plan
+from clipsynth_rt.config import SynthConfig, SynthPlan, SynthWishes, check_query, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.sampler import Progress
 from clipsynth_rt.stages import Embedding, Stages
@@ -143,8 +148,14 @@ class Synthesizer(Stages):
         if len(seeds) != count:
             raise InputError(f"{len(seeds)} seeds for {count} clips")
         timer = StageTimer()
+        prompts: list[str] = []
         with timer.stage("text"):
-            if queries:
+            if self._captures_text(plan) and queries:
+                # the text encoder is part of the clip's CUDA graph
+                template = plan.templates[0]
+                prompts = [template.replace("{query}", check_query(text)) for text in queries]
+                condition = np.zeros((count, self.bundle.manifest.condition.dim), np.float32)
+            elif queries:
                 condition = self.encode_text(queries, plan.templates)
             else:
                 condition = self.encode_images(images)
@@ -155,20 +166,47 @@ class Synthesizer(Stages):
                 negative = self.encode_text([plan.negative], plan.templates)[0]
         names = list(queries) or [_image_name(image) for image in images]
         clips: list[AudioClip] = []
-        for start in range(0, count, MAX_BATCH):
-            part = slice(start, min(start + MAX_BATCH, count))
-            clips += self._synth_part(
-                condition[part],
-                negative,
-                seeds[part],
-                plan,
-                StageTimer(),
-                _part_progress(progress, start, part.stop - start, count, plan.steps),
-            )
+        most = MAX_BATCH if self.engines is None else max(BATCH_SIZES)
+        for start in range(0, count, most):
+            part = slice(start, min(start + most, count))
+            told = _part_progress(progress, start, part.stop - start, count, plan.steps)
+            if self.engines is not None and plan.sampler == "ddim":
+                clips += self._play_part(
+                    prompts[part], condition[part], negative, seeds[part], plan
+                )
+                if told is not None:
+                    told(plan.steps, plan.steps)
+            else:
+                clips += self._synth_part(
+                    condition[part], negative, seeds[part], plan, StageTimer(), told
+                )
         for clip, name in zip(clips, names, strict=True):
             clip.query = name
             clip.stages_s = {"text": timer.stages_s["text"] / count, **clip.stages_s}
         return clips
+
+    def warm_up(self, **wishes: Unpack[SynthWishes]) -> None:
+        """Make and discard one sound, so that the next of its kind takes no longer than any other.
+
+        On engines this builds what is not built and captures the clip's CUDA graph.
+
+        Raises:
+            ClipSynthError: As ``synth``.
+        """
+        self.synth_batch(["sound"], **wishes)
+
+    def frames_for(self, num_frames: int) -> int:
+        """Return how many frames are sampled for ``num_frames``: on engines, a whole bucket.
+
+        Raises:
+            InputError: If no engine holds them.
+        """
+        if self.engines is None:
+            return num_frames
+        return frame_bucket(num_frames, self.bundle.manifest)
+
+    def _captures_text(self, plan: SynthPlan) -> bool:
+        return self.engines is not None and plan.sampler == "ddim" and len(plan.templates) == 1
 
     def _synth_part(
         self,
@@ -179,12 +217,13 @@ class Synthesizer(Stages):
         timer: StageTimer,
         progress: Progress | None,
     ) -> list[AudioClip]:
-        sample_rate = self.bundle.manifest.mel.sample_rate
+        # ``finish`` cuts what is too much
+        frames = self.frames_for(plan.num_frames)
         with timer.stage("denoise"):
             mel = self.sample(
                 condition,
                 seeds,
-                plan.num_frames,
+                frames,
                 steps=plan.steps,
                 guidance=plan.guidance,
                 eta=plan.eta,
@@ -193,9 +232,41 @@ class Synthesizer(Stages):
                 progress=progress,
             )
         with timer.stage("vocode"):
-            waveforms = [
-                finish(waveform, plan.num_samples, sample_rate) for waveform in self.vocode(mel)
-            ]
+            waveforms = self.vocode(mel)
+        return self._finish(waveforms, seeds, plan, timer)
+
+    def _play_part(
+        self,
+        prompts: Sequence[str],
+        condition: Embedding,
+        negative: Embedding | None,
+        seeds: Sequence[int],
+        plan: SynthPlan,
+    ) -> list[AudioClip]:
+        """Make up to one engine batch of clips, each batch one CUDA graph."""
+        assert self.engines is not None
+        timer = StageTimer()
+        with timer.stage("prepare"):
+            tokens = self.tokenize(prompts) if prompts else None
+            key, inputs = clip_inputs(
+                self.bundle.manifest, plan, seeds, condition, negative, tokens
+            )
+        # building and capturing happen once, and are no part of a clip's time
+        self.engines.clip(key)
+        with timer.stage("clip"):
+            waveforms = self.engines.play(key, inputs)[: len(seeds)]
+        return self._finish(waveforms, seeds, plan, timer)
+
+    def _finish(
+        self,
+        waveforms: NDArray[np.float32],
+        seeds: Sequence[int],
+        plan: SynthPlan,
+        timer: StageTimer,
+    ) -> list[AudioClip]:
+        sample_rate = self.bundle.manifest.mel.sample_rate
+        with timer.stage("clip" if "clip" in timer.stages_s else "vocode"):
+            finished = [finish(waveform, plan.num_samples, sample_rate) for waveform in waveforms]
         halves = 1 if plan.guidance == 1.0 else 2
         return [
             AudioClip(
@@ -208,7 +279,7 @@ class Synthesizer(Stages):
                 provider=self.session("denoiser_step").provider,
                 stages_s={name: s / len(seeds) for name, s in timer.stages_s.items()},
             )
-            for waveform, seed in zip(waveforms, seeds, strict=True)
+            for waveform, seed in zip(finished, seeds, strict=True)
         ]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
-from clipsynth_rt.backends import Session, choose_provider, open_session
+from clipsynth_rt.backends import ENGINE_PROVIDERS, Session, choose, open_session
+from clipsynth_rt.backends.engines import engine_precision
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
@@ -23,6 +25,8 @@ from clipsynth_rt.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsynth_rt.backends.trt import TrtBackend
+
 Embedding = NDArray[np.float32]
 
 
@@ -31,7 +35,8 @@ class Stages:
 
     Args:
         bundle: An opened bundle.
-        provider: ``cpu``, ``cuda`` or ``auto``: CUDA where it really loads, else the CPU.
+        provider: One of ``backends.PROVIDERS``, or ``auto``: the best that works, engines only
+            where they are built already.
         precision: See ``Bundle.graph``.
         threads: CPU threads; None is one for each physical core.
 
@@ -49,11 +54,41 @@ class Stages:
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle
-        self.provider = choose_provider(provider)
+        self.choice = choose(provider, self._unready(precision))
+        self.provider = self.choice.provider
         self.precision = precision
         self._threads = threads
         self._sessions: dict[str, Session] = {}
         self._tokenizer: Tokenizer | None = None
+        self.engines: TrtBackend | None = None
+        if self.provider in ENGINE_PROVIDERS:
+            from clipsynth_rt.backends.trt import TrtBackend
+
+            self.engines = TrtBackend(bundle, self.provider, precision)
+
+    def _unready(self, precision: str | Mapping[str, str] | None) -> Callable[[str], str]:
+        """Return what ``auto`` asks of a provider that loads."""
+
+        def unready(name: str) -> str:
+            if name not in ENGINE_PROVIDERS:
+                return ""
+            from clipsynth_rt.backends import trt
+
+            return trt.unready(self.bundle, name, precision)
+
+        return unready
+
+    def close(self) -> None:
+        """Give sessions and device memory back; the stages are of no use afterwards."""
+        self._sessions.clear()
+        if self.engines is not None:
+            self.engines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def load(self, graphs: Sequence[str]) -> None:
         """Load graphs side by side: parsing and optimising one keeps a single core busy."""
@@ -69,8 +104,17 @@ class Stages:
         """Names of the graphs loaded so far."""
         return tuple(self._sessions)
 
+    @property
+    def file_precision(self) -> str | Mapping[str, str] | None:
+        """Which files are loaded: what the caller chose, or on engines fp16 where there is one."""
+        if self.engines is None:
+            return self.precision
+        return engine_precision(self.bundle, self.precision)
+
     def _open(self, name: str) -> Session:
-        graph = self.bundle.graph(name, self.precision)
+        graph = self.bundle.graph(name, self.file_precision)
+        if self.engines is not None:
+            return self.engines.session(graph)
         return open_session(graph, self.provider, self._threads)
 
     def session(self, name: str) -> Session:
@@ -92,9 +136,6 @@ class Stages:
             NumericalError: If an embedding is not finite.
         """
         condition = self.bundle.manifest.condition
-        if self._tokenizer is None:
-            path = self.bundle.tokenizer_file()
-            self._tokenizer = Tokenizer(path, condition.context_length)
         texts = [check_query(query) for query in queries]
         known: dict[str, Embedding] = {}
         for text in texts:
@@ -102,13 +143,25 @@ class Stages:
                 continue
             # not str.format: braces in a query or a template are just characters
             prompts = [t.replace("{query}", text) for t in templates or condition.templates]
-            ids, mask = self._tokenizer.tokenize(prompts)
+            ids, mask = self.tokenize(prompts)
             # one run a query: quantised graphs scale activations by the whole batch, and a clip
             # must not depend on its neighbours
             inputs = {"input_ids": ids, "attention_mask": mask}
             embeddings = self.session("text_encoder").run(inputs)["embedding"]
             known[text] = _unit(embeddings.mean(axis=0), "text_encoder")
         return np.stack([known[text] for text in texts])
+
+    def tokenize(self, prompts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and attention mask of prompts, both int64 [B, L].
+
+        Raises:
+            InputError: If a prompt is not valid Unicode.
+        """
+        if self._tokenizer is None:
+            path = self.bundle.tokenizer_file()
+            length = self.bundle.manifest.condition.context_length
+            self._tokenizer = Tokenizer(path, length)
+        return self._tokenizer.tokenize(prompts)
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.
@@ -167,13 +220,17 @@ class Stages:
             return np.stack([gaussian_noise(seed, num_frames, bins, stream) for seed in seeds])
 
         x = noise_for_step(0) if noise is None else noise
-        step = self._guided_step(condition, weight, negative)
+        fixed = _mixed_conditions(condition, weight, negative)
         if sampler == "dpmpp_2m":
+            step = self._host_step(fixed)
             mel = samplers.dpmpp_2m(step, x, times, progress=progress)
         else:
-            mel = samplers.ddim(
-                step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
-            )
+            with self._device_step(x, fixed) as (step, fetch):
+                mel = fetch(
+                    samplers.ddim(
+                        step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
+                    )
+                )
         if mel.shape != x.shape:
             raise BackendError(f"denoiser gave a mel of {mel.shape} instead of {x.shape}")
         if not np.isfinite(mel).all():
@@ -183,17 +240,24 @@ class Stages:
             )
         return mel
 
-    def _guided_step(
-        self, condition: Embedding, weight: float, negative: Embedding | None
-    ) -> samplers.Step:
-        """Return the graph as a step, with both halves of guidance in one batch; one at w = 1."""
+    @contextmanager
+    def _device_step(
+        self, x: Mel, fixed: dict[str, Any]
+    ) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
+        """Give the step that leaves x where it is, and what brings the last x to the host."""
         session = self.session("denoiser_step")
-        fixed: dict[str, Any] = {"condition": condition[None], "weights": np.ones(1, np.float32)}
-        if weight != 1.0:
-            other = np.zeros_like(condition) if negative is None else negative
-            stacked = np.stack([condition, np.broadcast_to(other, condition.shape)])
-            fixed["condition"] = stacked.astype(np.float32)
-            fixed["weights"] = np.array([weight, 1.0 - weight], np.float32)
+        if session.provider != "cuda":
+            yield self._host_step(fixed), lambda mel: mel
+            return
+        from clipsynth_rt.backends.ort import OrtSession
+
+        assert isinstance(session, OrtSession)
+        with session.loops.loop(x, fixed) as step:
+            yield step, lambda value: value.numpy()
+
+    def _host_step(self, fixed: dict[str, Any]) -> samplers.Step:
+        """Return the graph as a step over arrays."""
+        session = self.session("denoiser_step")
 
         def step(x: Mel, t: float, s: float, eta: float, noise: Mel) -> tuple[Mel, Mel]:
             scalars = {"t": t, "s": s, "eta": eta}
@@ -216,6 +280,18 @@ class Stages:
         if waveforms.shape != expected:
             raise BackendError(f"vocoder gave {waveforms.shape} samples instead of {expected}")
         return waveforms
+
+
+def _mixed_conditions(
+    condition: Embedding, weight: float, negative: Embedding | None
+) -> dict[str, Any]:
+    """Return condition [G, B, D] and weights [G]: both halves of guidance in a batch, or one."""
+    if weight == 1.0:
+        return {"condition": condition[None], "weights": np.ones(1, np.float32)}
+    other = np.zeros_like(condition) if negative is None else negative
+    stacked = np.stack([condition, np.broadcast_to(other, condition.shape)])
+    weights = np.array([weight, 1.0 - weight], np.float32)
+    return {"condition": stacked.astype(np.float32), "weights": weights}
 
 
 def _unit(vector: Embedding, where: str) -> Embedding:

@@ -55,3 +55,40 @@ def edit_manifest() -> Callable[[Path, Callable[[dict[str, Any]], object]], None
         path.write_text(json.dumps(data))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def gpu_double() -> ModuleType:
+    """CUDA and TensorRT without a GPU."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    return _load_by_path(HERE / "gpu_double.py")
+
+
+@pytest.fixture
+def fake_cuda(gpu_double: ModuleType) -> Any:
+    """CUDA's runtime over host memory."""
+    return gpu_double.Cuda()
+
+
+@pytest.fixture
+def fake_gpu(
+    gpu_double: ModuleType, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Any:
+    """Make the provider tensorrt-rtx run on the double; its module has ``builds`` and ``cuda``."""
+    from clipsynth_rt.backends import cuda, nvinfer
+    from clipsynth_rt.errors import MissingExtraError
+
+    module = gpu_double.Tensorrt(fake_cuda)
+    library = nvinfer.Library("tensorrt-rtx", module)
+    device = cuda.Device(fake_cuda)
+
+    def load(name: str) -> nvinfer.Library:
+        if name != library.name:
+            raise MissingExtraError(name, name)
+        return library
+
+    monkeypatch.setattr(nvinfer, "load_library", load)
+    monkeypatch.setattr(cuda, "open_device", lambda: device)
+    monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "engines"))
+    return module

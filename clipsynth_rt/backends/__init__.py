@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from clipsynth_rt.bundle import GraphFile
-from clipsynth_rt.errors import InputError
+from clipsynth_rt.errors import ClipSynthError, InputError
 
-PROVIDERS = ("cpu", "cuda")
-"""What can be asked for by name; ``auto`` is the best of them that loads."""
+PROVIDERS = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
+"""What can be asked for by name; ``auto`` is the best of them that works."""
+
+ENGINE_PROVIDERS = ("tensorrt", "tensorrt-rtx")
+"""Those that play engines built ahead, in place of ONNX graphs."""
+
+BEST_FIRST = ("tensorrt", "tensorrt-rtx", "cuda", "cpu")
+"""The order in which ``auto`` tries."""
 
 Array = NDArray[Any]
 
@@ -31,8 +38,41 @@ class Session(Protocol):
         """
 
 
-def choose_provider(provider: str = "auto") -> str:
-    """Return the provider that will run: the one asked for, or the best that loads.
+@dataclass(frozen=True)
+class Choice:
+    """A provider, and why ``auto`` took none of the better ones.
+
+    Attributes:
+        provider: One of ``PROVIDERS``.
+        not_taken: Better provider -> reason; empty where the provider was asked for by name.
+    """
+
+    provider: str
+    not_taken: dict[str, str] = field(default_factory=dict)
+
+
+def probe(provider: str) -> str:
+    """Try a provider, and return what went wrong: nothing if empty.
+
+    Raises:
+        MissingExtraError: If ONNX Runtime is not installed and ``provider`` needs it.
+    """
+    if provider in ENGINE_PROVIDERS:
+        from clipsynth_rt.backends import trt
+
+        return trt.probe(provider)
+    from clipsynth_rt.backends import ort
+
+    return ort.probe(provider)
+
+
+def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) -> Choice:
+    """Return the provider that will run: the one asked for, or the best that works.
+
+    Args:
+        provider: ``auto`` or one of ``PROVIDERS``.
+        unready: Asked of a provider that loads, under ``auto`` alone: what else keeps it from
+            being taken, such as engines that are not built; nothing if empty.
 
     Raises:
         InputError: If there is no provider of that name.
@@ -41,9 +81,42 @@ def choose_provider(provider: str = "auto") -> str:
     """
     if provider not in ("auto", *PROVIDERS):
         raise InputError(f"unknown provider {provider!r}; use auto, {', '.join(PROVIDERS)}")
+    if provider != "auto":
+        _require(provider)
+        return Choice(provider)
+    not_taken: dict[str, str] = {}
+    *better, last = BEST_FIRST
+    for name in better:
+        try:
+            problem = probe(name) or (unready(name) if unready is not None else "")
+        except ClipSynthError as error:
+            problem = str(error)
+        if not problem:
+            return Choice(name, not_taken)
+        not_taken[name] = problem
+    _require(last)
+    return Choice(last, not_taken)
+
+
+def choose_provider(provider: str = "auto") -> str:
+    """Return the name of ``choose``'s provider.
+
+    Raises:
+        ClipSynthError: As ``choose``.
+    """
+    return choose(provider).provider
+
+
+def _require(provider: str) -> None:
+    """Raise what keeps a provider from loading, if anything does."""
+    if provider in ENGINE_PROVIDERS:
+        from clipsynth_rt.backends import trt
+
+        trt.require(provider)
+        return
     from clipsynth_rt.backends import ort
 
-    return ort.choose_provider(provider)
+    ort.choose_provider(provider)
 
 
 def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = None) -> Session:
@@ -51,7 +124,8 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
 
     Args:
         graph: A verified graph of a bundle.
-        provider: ``auto`` or one of ``PROVIDERS``.
+        provider: ``cpu``, ``cuda``, or ``auto`` for the better of the two that works. Engines
+            belong to a whole bundle: see ``trt.TrtBackend.session``.
         threads: CPU threads; None is one for each physical core.
 
     Raises:
@@ -62,7 +136,12 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
     """
     if threads is not None and not 1 <= threads <= 1024:
         raise InputError(f"threads must be from 1 to 1024, got {threads}")
-    chosen = choose_provider(provider)
+    if provider in ENGINE_PROVIDERS:
+        raise InputError(f"{provider} plays the engines of a bundle; open a Synthesizer on it")
+    if provider == "auto":
+        provider = choose(provider, lambda name: "no ONNX" * (name in ENGINE_PROVIDERS)).provider
+    elif provider not in PROVIDERS:
+        raise InputError(f"unknown provider {provider!r}; use auto, {', '.join(PROVIDERS)}")
     from clipsynth_rt.backends import ort
 
-    return ort.OrtSession(graph, chosen, threads)
+    return ort.OrtSession(graph, ort.choose_provider(provider), threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +27,15 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("onnxruntime", "cpu") from error
 
+from clipsynth_rt.backends.ort_loop import NO_CAPTURE, StepLoops, run_options
+
 _NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _FATAL_ONLY = 4
+_NAMED = 5
+"""Nodes that a warning names; it counts the others."""
+
+logger = logging.getLogger(__name__)
 
 # The smallest graph that proves a provider: y = x + x, float32 [1] (IR version 8, opset 13).
 _PROBE = base64.b64decode(
@@ -51,15 +58,35 @@ class OrtSession:
 
     def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
         self.name = graph.name
-        self._session = _load(str(graph.path), provider, session_options(threads), graph.path)
+        self._captures = provider == "cuda" and graph.name == "denoiser_step"
+        self._session = self._open(graph, provider, threads)
         _check_interface(graph, self._session)
+        if provider == "cuda":
+            _report_strays(graph.name, self._session, provider)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._provider = provider
+
+    def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
+        options = session_options(threads)
+        if not self._captures:
+            return _load(str(graph.path), provider, options, graph.path)
+        try:
+            return _load(str(graph.path), provider, options, graph.path, captures=True)
+        except BundleError as error:
+            # a node on the CPU, such as one that computes a shape, cannot be captured
+            logger.warning("%s: no CUDA graph (%s)", graph.name, error)
+            self._captures = False
+            return _load(str(graph.path), provider, session_options(threads), graph.path)
 
     @property
     def provider(self) -> str:
         """``cpu`` or ``cuda``, as ONNX Runtime confirmed it."""
         return self._provider
+
+    @functools.cached_property
+    def loops(self) -> StepLoops:
+        """The session as denoiser steps whose x stays on the device."""
+        return StepLoops(self._session, self._provider, captures=self._captures)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name.
@@ -68,7 +95,9 @@ class OrtSession:
             BackendError: If the graph fails, with ONNX Runtime's reason.
         """
         try:
-            values = self._session.run(self._outputs, dict(inputs))
+            # arrays come from the host, at other addresses every time: nothing to capture
+            options = run_options(NO_CAPTURE) if self._captures else None
+            values = self._session.run(self._outputs, dict(inputs), options)
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error
@@ -85,19 +114,19 @@ def session_options(threads: int | None = None) -> Any:
     # threads that spin while they wait gain nothing measurable on an idle machine and, where
     # something else wants the cores, make a denoiser step 1.6 times as slow (two cores, load 5)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # lets _report_strays ask where each node runs
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # problems are raised as exceptions; the log would only repeat them on stderr
     options.log_severity_level = _FATAL_ONLY
     return options
 
 
 def choose_provider(provider: str) -> str:
-    """Return ``provider``, or for ``auto`` the best that loads.
+    """Return ``provider`` if it loads.
 
     Raises:
-        ProviderUnavailableError: If the one asked for by name does not load.
+        ProviderUnavailableError: If it does not.
     """
-    if provider == "auto":
-        return "cpu" if probe("cuda") else "cuda"
     problem = probe(provider)
     if problem:
         raise ProviderUnavailableError(
@@ -125,18 +154,62 @@ def probe(provider: str) -> str:
     return "" if result[0] == 2.0 else f"1 + 1 gave {result[0]}"
 
 
-def _load(model: str | bytes, provider: str, options: Any, path: Path) -> Any:
+def provider_options(provider: str, *, captures: bool = False) -> dict[str, str]:
+    """Return what an execution provider is told."""
+    if provider != "cuda":
+        return {}
+    return {
+        # trying every algorithm of every new shape takes longer than a whole clip
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "enable_cuda_graph": "1" if captures else "0",
+    }
+
+
+def _report_strays(graph: str, session: Any, provider: str) -> None:
+    """Warn of nodes that run elsewhere than was asked: each is a copy to the host and back."""
+    strays = stray_nodes(session, provider)
+    if strays:
+        more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
+        logger.warning(
+            "%s: %d nodes do not run on %s: %s%s",
+            graph,
+            len(strays),
+            provider,
+            ", ".join(strays[:_NAMED]),
+            more,
+        )
+
+
+def stray_nodes(session: Any, provider: str) -> list[str]:
+    """Return the nodes of a session that another execution provider runs, as "name (type)"."""
+    # ONNX Runtime tells since 1.24
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return []
+    return [
+        f"{node.name} ({node.op_type})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != _NAMES[provider]
+        for node in part.get_nodes()
+    ]
+
+
+def _load(
+    model: str | bytes, provider: str, options: Any, path: Path, *, captures: bool = False
+) -> Any:
     name = _NAMES[provider]
     if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         # finds CUDA and cuDNN installed as wheels, which the dynamic linker does not
         onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[name])
+        chosen = [(name, provider_options(provider, captures=captures))]
+        session = onnxruntime.InferenceSession(model, options, providers=chosen)
     except Exception as error:
         raise BundleError(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it on {provider} "
             f"({_first_line(error)})"
         ) from error
+    # nor may it go on elsewhere after a provider failed in the middle of a run
+    session.disable_fallback()
     # without an exception, ONNX Runtime runs on the CPU what a provider could not load
     if name not in session.get_providers():
         raise ProviderUnavailableError(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from clipsynth_rt import __version__
-from clipsynth_rt.errors import BundleError, MissingExtraError
+from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
 
 _PACKAGES = (
     "numpy",
@@ -20,6 +20,8 @@ _PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+    "cuda-bindings",
     "torch",
     "onnx",
     "open_clip_torch",
@@ -44,7 +46,8 @@ def examine(bundle: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in _PACKAGES},
-        **_providers(),
+        **_providers(bundle),
+        "engines": _engines(),
         "bundle": _bundle(bundle),
     }
 
@@ -56,19 +59,64 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _providers() -> dict[str, Any]:
+def _providers(path: str | None) -> dict[str, Any]:
     """Run a one-operator graph on every provider, rather than believe a list."""
-    from clipsynth_rt.backends import PROVIDERS
+    from clipsynth_rt import backends
+    from clipsynth_rt.bundle import Bundle
+
+    states: dict[str, str] = {}
+    for name in backends.PROVIDERS:
+        try:
+            states[name] = backends.probe(name) or "ok"
+        except MissingExtraError as error:
+            states[name] = str(error)
+
+    def unready(name: str) -> str:
+        if name not in backends.ENGINE_PROVIDERS:
+            return ""
+        from clipsynth_rt.backends import trt
+
+        return trt.unready(Bundle.open(path), name)
 
     try:
+        choice = backends.choose("auto", unready)
+    except (MissingExtraError, ProviderUnavailableError):
+        return {"providers": states, "auto": None, "not_taken": {}, "threads": None}
+    threads = None
+    if states["cpu"] == "ok":
         from clipsynth_rt.backends import ort
-    except MissingExtraError as error:
-        return {"providers": dict.fromkeys(PROVIDERS, str(error)), "auto": None, "threads": None}
-    problems = {name: ort.probe(name) for name in PROVIDERS}
+
+        threads = ort.physical_cores()
     return {
-        "providers": {name: problem or "ok" for name, problem in problems.items()},
-        "auto": ort.choose_provider("auto"),
-        "threads": ort.physical_cores(),
+        "providers": states,
+        "auto": choice.provider,
+        "not_taken": choice.not_taken,
+        "threads": threads,
+    }
+
+
+def _engines() -> dict[str, Any]:
+    """Return which TensorRT is here or what to install, the GPU, and what has been built."""
+    from clipsynth_rt.backends import cuda, nvinfer
+    from clipsynth_rt.backends.engines import default_cache
+
+    try:
+        device = cuda.open_device()
+        major, minor = device.compute_capability
+        gpu = (
+            f"{device.name}, compute capability {major}.{minor}, "
+            f"{device.total / 2**20:.0f} MiB, driver for CUDA {device.driver()}"
+        )
+    except (MissingExtraError, ProviderUnavailableError) as error:
+        gpu = str(error)
+    folder = default_cache()
+    plans = [path.stat().st_size for path in folder.glob("*.plan")]
+    return {
+        "libraries": {name: nvinfer.describe_library(name) for name in nvinfer.LIBRARIES},
+        "gpu": gpu,
+        "cache": str(folder),
+        "plans": len(plans),
+        "bytes": sum(plans),
     }
 
 
@@ -91,6 +139,11 @@ def _lines(facts: dict[str, Any]) -> str:
             for name, version in facts["packages"].items()
         ),
         *(f"provider  {name}: {state}" for name, state in facts["providers"].items()),
+        *(f"builder   {name}: {state}" for name, state in facts["engines"]["libraries"].items()),
+        f"gpu       {facts['engines']['gpu']}",
+        f"engines   {facts['engines']['plans']} built, {facts['engines']['bytes'] / 1e6:.1f} MB, "
+        f"in {facts['engines']['cache']}",
+        *(f"auto      not {name}: {reason}" for name, reason in facts["not_taken"].items()),
     ]
     bundle = facts["bundle"]
     if "problem" in bundle:
@@ -104,7 +157,6 @@ def _lines(facts: dict[str, Any]) -> str:
     elif "problem" in bundle:
         lines.append(f"would run on {facts['auto']}, if it had a bundle")
     else:
-        lines.append(
-            f"would run {bundle['name']} on {facts['auto']} with {facts['threads']} CPU threads"
-        )
+        threads = f" with {facts['threads']} CPU threads" if facts["threads"] else ""
+        lines.append(f"would run {bundle['name']} on {facts['auto']}{threads}")
     return "\n".join(lines)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from clipsynth_rt.cli.build import TARGETS_HELP, numbers
+
 _FOLDER = click.Path(path_type=Path)
 
 
@@ -29,6 +31,12 @@ _FOLDER = click.Path(path_type=Path)
     "--sentence-encoder", type=_FOLDER, help="Weights of the text tower; its installed package."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
+@click.option(
+    "--engines/--no-engines",
+    default=None,
+    help="Build TensorRT engines of the fp16 graphs too; where a builder is installed if left out.",
+)
+@click.option("--targets", callback=numbers, metavar="CC,CC", help=TARGETS_HELP)
 def command(
     precisions: tuple[str, ...],
     checkpoint: Path | None,
@@ -38,25 +46,32 @@ def command(
     clip_pretrained: str | None,
     sentence_encoder: Path | None,
     threads: int | None,
+    engines: bool | None,
+    targets: tuple[str, ...],
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, each measured against PyTorch.
 
     \b
       clipsynth-rt export                       (the shipped weights, as they ship)
       clipsynth-rt export --precision fp16 --checkpoint run/ --out bundle/
+      clipsynth-rt export --precision fp16 --targets 86,89,120   (and engines for these GPUs)
       clipsynth-rt synth drum -o drum.wav --bundle bundle/
     """  # noqa: D301  (click reads \b as "keep these lines")
     import torch
 
+    from clipsynth_rt.cli.progress import engine_progress
     from clipsynth_rt.export.assemble import check_plans, export_bundle
+    from clipsynth_rt.export.to_engine import export_engines, wants_engines
     from clipsynth_rt.training.checkpoint import default_checkpoint
 
     plans = check_plans(precisions or ("edge",))
     if threads is not None:
         torch.set_num_threads(threads)
+    out = out or Path(f"clipsynth-bundle-{plans[0]}")
+    engines = wants_engines(engines, plans, targets, click.echo)
     export_bundle(
         checkpoint or default_checkpoint(),
-        out or Path(f"clipsynth-bundle-{plans[0]}"),
+        out,
         plans,
         name,
         clip=clip,
@@ -65,3 +80,7 @@ def command(
         threads=threads,
         progress=click.echo,
     )
+    if engines:
+        with engine_progress() as progress:
+            built = export_engines(out, targets, report=click.echo, progress=progress)
+        click.echo(f"{built.paths[0].parent}: {len(built.paths)} engines by {built.library}")

@@ -20,3 +20,20 @@ def query_progress(title: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield advance
+
+
+@contextmanager
+def engine_progress() -> Iterator[Callable[[float, int, str], None]]:
+    """Yield a function (engines done, of how many, name) that draws a bar as ``query_progress``."""
+    from tqdm import tqdm
+
+    shape = "{desc} |{bar}| {n:.1f}/{total_fmt} engines [{elapsed}<{remaining}]"
+    # leave=True: what was built stays to be read
+    with tqdm(disable=not sys.stderr.isatty(), bar_format=shape, leave=True) as bar:
+
+        def advance(done: float, total: int, label: str) -> None:
+            bar.total = total
+            bar.set_description_str(label, refresh=False)
+            bar.update(done - bar.n)
+
+        yield advance

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clipsynth_rt.audio import AudioClip
 
 _PROGRESS_DELAY_S = 1.5
+PROVIDER_HELP = "auto, cpu, cuda, tensorrt or tensorrt-rtx."
 
 
 @click.command("synth")
@@ -43,7 +44,12 @@ _PROGRESS_DELAY_S = 1.5
 @click.option("--sampler", default="ddim", show_default=True, help="ddim or dpmpp_2m.")
 @click.option("--eta", type=float, default=0.0, show_default=True, help="DDIM noise, 0 to 1.")
 @click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
-@click.option("--provider", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, tensorrt or tensorrt-rtx.",
+)
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
 @click.option("--format", "file_format", help="wav, flac or ogg; by the file name if left out.")
@@ -96,6 +102,7 @@ def command(
         else:
             clip.save(target, file_format)
         report = describe(clip, where, target)
+        report["not_taken"] = synthesizer.choice.not_taken
         # standard output is the sound's where it goes there
         click.echo(json.dumps(report) if as_json else _lines(report), err=target is None)
 
@@ -123,6 +130,10 @@ def _lines(report: dict[str, Any]) -> str:
         f"{report['path']}: {report['audio_s']:.2f} s of {report['query']!r}, "
         f"RTF {report['rtf']:.3f} on {report['provider']}"
     )
+    if report["not_taken"]:
+        # the first clause says what is wrong, the next what to do: "doctor" has both
+        reasons = [f"{name} ({why.split(';')[0]})" for name, why in report["not_taken"].items()]
+        lines.append(f"auto took {report['provider']}, not {', '.join(reasons)}")
     return "\n".join(lines)
 
 

@@ -73,6 +73,11 @@ def test_a_sound_and_a_line_a_stage(synth: Synth) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["text", "denoise", "vocode", "write"]
     assert lines[4].startswith("drum.wav: 0.50 s of 'drum', RTF ")
+    # which provider "auto" took is said, and why each better one was not
+    if lines[4].endswith("on cpu"):
+        assert lines[5].startswith("auto took cpu, not tensorrt (")
+        assert "tensorrt-rtx (" in lines[5]
+        assert "cuda (" in lines[5]
     assert os.listdir() == ["drum.wav"]
 
 
@@ -81,7 +86,7 @@ def test_json(synth: Synth, tiny_bundle: Path) -> None:
         *("drum", "-o", "drum.flac", "--json", "--steps", "5", "--guidance", "3", "--seed", "9")
     )
     report = json.loads(result.stdout)
-    assert report.keys() == KEYS | {"query", "path"}
+    assert report.keys() == KEYS | {"query", "path", "not_taken"}
     assert list(report["stages_s"]) == ["text", "denoise", "vocode", "write"]
     assert (report["steps"], report["network_calls"], report["guidance"]) == (5, 10, 3.0)
     assert (report["seed"], report["bundle"], report["path"]) == (9, "tiny-test", "drum.flac")

@@ -1,0 +1,455 @@
+"""What plays on the GPU: one engine, or a whole clip captured into one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsynth_rt.backends import Array, cuda
+from clipsynth_rt.backends.engines import EngineSpec, batch_size, clip_engines, frame_bucket
+from clipsynth_rt.config import SynthPlan
+from clipsynth_rt.errors import EngineError, InputError
+from clipsynth_rt.schedule import gaussian_noise, sampling_times
+from clipsynth_rt.spec import Manifest
+
+if TYPE_CHECKING:
+    from clipsynth_rt.backends.trt import TrtBackend
+
+
+@dataclass(frozen=True)
+class ClipKey:
+    """What a captured clip is captured for; all else is an input.
+
+    Attributes:
+        frames: One of ``frame_buckets``.
+        batch: One of ``BATCH_SIZES``.
+        steps: Denoising steps N.
+        guided: Whether two conditions are mixed.
+        from_text: Whether the text encoder runs; else the condition is an input.
+        stochastic: Whether every step gets noise of its own (eta above 0).
+    """
+
+    frames: int
+    batch: int
+    steps: int
+    guided: bool
+    from_text: bool = True
+    stochastic: bool = False
+
+
+def clip_inputs(
+    manifest: Manifest,
+    plan: SynthPlan,
+    seeds: Sequence[int],
+    condition: NDArray[np.float32],
+    negative: NDArray[np.float32] | None = None,
+    tokens: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> tuple[ClipKey, dict[str, Array]]:
+    """Return what to capture for some clips, and what to feed it.
+
+    Args:
+        manifest: The bundle's.
+        plan: What the clips share.
+        seeds: One a clip, at most the largest engine batch.
+        condition: float32 [B, D]; overwritten on the device where there are ``tokens``.
+        negative: Embedding to steer away from, float32 [D]; None is the learned null condition.
+        tokens: Ids and attention mask, int64 [B, L], where the clip starts from text.
+
+    Raises:
+        InputError: If no engine holds the clips.
+    """
+    size = batch_size(len(seeds))
+    frames = frame_bucket(plan.num_frames, manifest)
+    guided = plan.guidance != 1.0
+    key = ClipKey(frames, size, plan.steps, guided, tokens is not None, plan.eta > 0.0)
+
+    def noise(stream: int) -> Array:
+        rows = [gaussian_noise(seed, frames, manifest.mel.n_mels, stream) for seed in seeds]
+        return fill_up(np.stack(rows), size)
+
+    x = noise(0)
+    condition = fill_up(condition, size)
+    times = np.zeros((plan.steps + 1, cuda.ALIGNMENT // 4), np.float32)
+    times[:, 0] = sampling_times(plan.steps, manifest.diffusion)
+    inputs: dict[str, Array] = {
+        "times": times,
+        "condition": condition[None],
+        "weights": np.ones(1, np.float32),
+        "eta": np.array([plan.eta], np.float32),
+        "x": x,
+        "noise": np.zeros((1, *x.shape), np.float32),
+    }
+    if guided:
+        other = np.zeros_like(condition)
+        if negative is not None:
+            other[:] = negative
+        inputs["condition"] = np.stack([condition, other])
+        inputs["weights"] = np.array([plan.guidance, 1.0 - plan.guidance], np.float32)
+    if plan.eta > 0.0:
+        inputs["noise"] = np.stack([noise(i + 1) for i in range(plan.steps)])
+    if tokens is not None:
+        length = manifest.condition.context_length
+        names = ("input_ids", "attention_mask")
+        for name, value in zip(names, tokens, strict=True):
+            inputs[name] = pad_tokens(fill_up(value, size), length)
+    return key, inputs
+
+
+class Engine:
+    """A loaded engine."""
+
+    def __init__(self, spec: EngineSpec, engine: Any) -> None:
+        self.spec, self.engine = spec, engine
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Working memory of one run."""
+        return int(self.engine.device_memory_size_v2)
+
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """Return an output's shape, fixed since the engine was built."""
+        return tuple(self.engine.get_tensor_shape(name))
+
+
+class _Arena:
+    """Tensors side by side in one device buffer, and where asked in one pinned host buffer.
+
+    Inputs of a clip are one copy that way, however many there are.
+    """
+
+    def __init__(
+        self, device: cuda.Device, tensors: Mapping[str, tuple[tuple[int, ...], str]], pinned: bool
+    ) -> None:
+        self._device = device
+        self.tensors = dict(tensors)
+        self._offsets: dict[str, int] = {}
+        size = 0
+        for name, (shape, dtype) in tensors.items():
+            self._offsets[name] = size
+            size += _aligned(_nbytes(shape, dtype))
+        self.size = size
+        self._address: int | None = device.alloc(size)
+        self._host: int | None = None
+        self._views: dict[str, Array] = {}
+        if pinned:
+            try:
+                self._host, memory = device.alloc_pinned(size)
+            except BaseException:
+                self.close()
+                raise
+            memory[:] = 0
+            for name, (shape, dtype) in tensors.items():
+                start = self._offsets[name]
+                flat = memory[start : start + _nbytes(shape, dtype)]
+                self._views[name] = flat.view(dtype).reshape(shape)
+
+    def address(self, name: str) -> int:
+        """Return where a tensor lies on the device."""
+        assert self._address is not None
+        return self._address + self._offsets[name]
+
+    def set(self, inputs: Mapping[str, Array], where: str) -> None:
+        """Copy arrays into pinned memory.
+
+        Raises:
+            InputError: If one is missing, unknown or of another shape.
+        """
+        if inputs.keys() != self._views.keys():
+            odd = sorted(inputs.keys() ^ self._views.keys())
+            raise InputError(f"{where}: inputs differ in {', '.join(odd)}")
+        for name, value in inputs.items():
+            view = self._views[name]
+            if np.shape(value) != view.shape or np.asarray(value).dtype != view.dtype:
+                raise InputError(
+                    f"{where}: {name} is {np.asarray(value).dtype} {list(np.shape(value))} instead "
+                    f"of {view.dtype} {list(view.shape)}"
+                )
+            view[...] = value
+
+    def get(self) -> dict[str, Array]:
+        """Return copies of what lies in pinned memory."""
+        return {name: view.copy() for name, view in self._views.items()}
+
+    def upload(self, stream: Any) -> None:
+        """Copy pinned memory to the device."""
+        assert self._address is not None
+        assert self._host is not None
+        self._device.copy_in(self._address, self._host, self.size, stream)
+
+    def download(self, stream: Any) -> None:
+        """Copy the device's tensors to pinned memory."""
+        assert self._address is not None
+        assert self._host is not None
+        self._device.copy_out(self._host, self._address, self.size, stream)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        # a view into memory that is gone would crash whoever reads it
+        self._views.clear()
+        address, host = self._address, self._host
+        self._address = self._host = None
+        if address is not None:
+            self._device.free(address)
+        if host is not None:
+            self._device.free_pinned(host)
+
+
+class _Runnable:
+    """Engines with contexts of their own, one shared scratch buffer, and arenas."""
+
+    def __init__(self, backend: TrtBackend) -> None:
+        self._backend, self._device = backend, backend.device
+        self._engines: list[Engine] = []
+        self._contexts: list[Any] = []
+        self._arenas: list[_Arena] = []
+        self._scratch: int | None = None
+        self._executable: Any = None
+
+    def _arena(
+        self, tensors: Mapping[str, tuple[tuple[int, ...], str]], pinned: bool = False
+    ) -> _Arena:
+        arena = _Arena(self._device, tensors, pinned)
+        self._arenas.append(arena)
+        return arena
+
+    def _start(self) -> None:
+        """Make a context for each engine; they run one after the other, so they share scratch."""
+        size = max(engine.scratch_bytes for engine in self._engines)
+        self._scratch = self._device.alloc(size)
+        for engine in self._engines:
+            context = self._backend.library.create_context(engine.engine)
+            context.set_device_memory(self._scratch, size)
+            self._contexts.append(context)
+
+    def _enqueue_engine(self, context: Any, label: str) -> None:
+        if not context.execute_async_v3(int(self._backend.stream)):
+            raise EngineError(f"{label}: {self._backend.provider} could not start it")
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._executable is not None:
+            self._device.destroy_graph(self._executable)
+            self._executable = None
+        # contexts before the memory that they use, and engines after their contexts
+        self._contexts.clear()
+        self._engines.clear()
+        for arena in self._arenas:
+            arena.close()
+        self._arenas.clear()
+        if self._scratch is not None:
+            self._device.free(self._scratch)
+            self._scratch = None
+
+
+class CapturedClip(_Runnable):
+    """Text encoder, N denoiser steps, vocoder and copies in one CUDA graph.
+
+    Everything that differs from clip to clip of one ``ClipKey`` lies in fixed buffers: tokens,
+    conditions, guidance weights, times, eta, noise.
+
+    Args:
+        backend: Supplies engines, device and stream.
+        key: What to capture.
+
+    Raises:
+        EngineError: If an engine cannot be built, loaded or captured.
+        BackendError: If the device is out of memory; nothing of it stays there.
+
+    Attributes:
+        inputs: Name -> (shape, dtype) of what ``play`` takes.
+    """
+
+    def __init__(self, backend: TrtBackend, key: ClipKey) -> None:
+        super().__init__(backend)
+        self.key = key
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        backend, key = self._backend, self.key
+        specs = clip_engines(
+            backend.bundle,
+            backend.precision,
+            batch=key.batch,
+            frames=key.frames,
+            guided=key.guided,
+        )
+        if not key.from_text:
+            specs = specs[1:]
+        self._engines = [backend.engine(spec) for spec in specs]
+        text, step = specs[0].shapes, specs[-2].shapes
+        mel = step["x"]
+        many = key.steps if key.stochastic else 1
+        if key.stochastic and _nbytes(mel, "float32") % cuda.ALIGNMENT:
+            raise EngineError(
+                f"denoiser_step: {mel[1]} bins by {mel[2]} frames do not lie on {cuda.ALIGNMENT} "
+                "bytes, which eta above 0 needs on engines; use eta 0"
+            )
+        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
+            # a row of 256 bytes a time, because a tensor's address has to be aligned
+            "times": ((key.steps + 1, cuda.ALIGNMENT // 4), "float32"),
+            "condition": (step["condition"], "float32"),
+            "weights": (step["weights"], "float32"),
+            "eta": (step["eta"], "float32"),
+            "x": (mel, "float32"),
+            "noise": ((many, *mel), "float32"),
+        }
+        if key.from_text:
+            self.inputs |= {name: (shape, "int64") for name, shape in text.items()}
+        self._in = self._arena(self.inputs, pinned=True)
+        self._mels = self._arena({n: (mel, "float32") for n in ("even", "odd", "x0")})
+        waveform = self._engines[-1].output_shape("waveform")
+        self._out = self._arena({"waveform": (waveform, "float32")}, pinned=True)
+        self._start()
+        self._bind()
+        # the first run compiles and allocates, which a capture forbids
+        self._enqueue()
+        self._device.wait(backend.stream)
+        if backend.use_graphs:
+            self._check_capturable()
+            self._executable = self._device.capture(backend.stream, self._enqueue)
+            self._device.upload(self._executable, backend.stream)
+            self._device.wait(backend.stream)
+
+    def _bind(self) -> None:
+        """Give the contexts every address that stays the same from step to step."""
+        *text, step, vocoder = self._contexts
+        for context in text:
+            for name in ("input_ids", "attention_mask"):
+                context.set_tensor_address(name, self._in.address(name))
+            # straight into the first of the mixed conditions
+            context.set_tensor_address("embedding", self._in.address("condition"))
+        for name in ("condition", "weights", "eta"):
+            step.set_tensor_address(name, self._in.address(name))
+        step.set_tensor_address("x0", self._mels.address("x0"))
+        last = ("even", "odd")[self.key.steps % 2]
+        vocoder.set_tensor_address("mel", self._mels.address(last))
+        vocoder.set_tensor_address("waveform", self._out.address("waveform"))
+
+    def _enqueue(self) -> None:
+        """Put one clip on the stream."""
+        stream = self._backend.stream
+        *text, step, vocoder = self._contexts
+        self._in.upload(stream)
+        for context in text:
+            self._enqueue_engine(context, "text_encoder")
+        noise_bytes = _nbytes(*self.inputs["x"]) if self.key.stochastic else 0
+        source = self._in.address("x")
+        for i in range(self.key.steps):
+            times = self._in.address("times") + i * cuda.ALIGNMENT
+            # steps write to two buffers in turn: "odd" after the first, "even" after the second
+            target = self._mels.address("odd" if i % 2 == 0 else "even")
+            addresses = {
+                "t": times,
+                "s": times + cuda.ALIGNMENT,
+                "noise": self._in.address("noise") + i * noise_bytes,
+                "x": source,
+                "x_next": target,
+            }
+            for name, address in addresses.items():
+                step.set_tensor_address(name, address)
+            self._enqueue_engine(step, "denoiser_step")
+            source = target
+        self._enqueue_engine(vocoder, "vocoder")
+        self._out.download(stream)
+
+    def _check_capturable(self) -> None:
+        for context, engine in zip(self._contexts, self._engines, strict=True):
+            ask = getattr(context, "is_stream_capturable", None)
+            if ask is not None and not ask(int(self._backend.stream)):
+                raise EngineError(
+                    f"{engine.spec.label}: {self._backend.provider} cannot capture this engine "
+                    "into a CUDA graph"
+                )
+
+    def play(self, inputs: Mapping[str, Array]) -> NDArray[np.float32]:
+        """Run the clip and return waveforms, float32 [B, T].
+
+        Raises:
+            InputError: If an input is missing or of another shape.
+            BackendError: If the GPU fails.
+        """
+        self._in.set(inputs, "clip")
+        if self._executable is not None:
+            self._device.launch(self._executable, self._backend.stream)
+        else:
+            self._enqueue()
+        self._device.wait(self._backend.stream)
+        waveform: NDArray[np.float32] = self._out.get()["waveform"]
+        return waveform
+
+
+class Player(_Runnable):
+    """One engine with its own buffers.
+
+    Raises:
+        EngineError: If the engine cannot be built or loaded.
+        BackendError: If the device is out of memory.
+    """
+
+    def __init__(self, backend: TrtBackend, spec: EngineSpec) -> None:
+        super().__init__(backend)
+        self.spec = spec
+        try:
+            engine = backend.engine(spec)
+            self._engines = [engine]
+            promised = spec.graph.spec
+            self._in = self._arena(
+                {n: (shape, promised.inputs[n].dtype) for n, shape in spec.shapes.items()}, True
+            )
+            outputs = promised.outputs
+            self._out = self._arena(
+                {n: (engine.output_shape(n), t.dtype) for n, t in outputs.items()}, True
+            )
+            self._start()
+            for name in spec.shapes:
+                self._contexts[0].set_tensor_address(name, self._in.address(name))
+            for name in outputs:
+                self._contexts[0].set_tensor_address(name, self._out.address(name))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output by name."""
+        self._in.set(inputs, self.spec.graph.name)
+        self._in.upload(self._backend.stream)
+        self._enqueue_engine(self._contexts[0], self.spec.label)
+        self._out.download(self._backend.stream)
+        self._device.wait(self._backend.stream)
+        return self._out.get()
+
+
+def fill_up(rows: Array, size: int, axis: int = 0) -> Array:
+    """Repeat the last of ``rows`` until there are ``size`` of them."""
+    more = size - rows.shape[axis]
+    if more <= 0:
+        return rows
+    last = np.take(rows, [-1], axis)
+    return np.concatenate([rows, np.repeat(last, more, axis)], axis)
+
+
+def pad_tokens(tokens: Array, length: int) -> Array:
+    """Append zeros to ids or masks [B, L]: a mask of zero hides whatever the id says.
+
+    Raises:
+        InputError: If there are more than ``length``.
+    """
+    if tokens.shape[1] > length:
+        raise InputError(f"text_encoder: {tokens.shape[1]} tokens and at most {length} fit")
+    return np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
+
+
+def _nbytes(shape: Sequence[int], dtype: str) -> int:
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize
+
+
+def _aligned(size: int) -> int:
+    return -(-size // cuda.ALIGNMENT) * cuda.ALIGNMENT

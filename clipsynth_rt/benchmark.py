@@ -1,0 +1,282 @@
+"""How long each stage of a synthesizer takes, measured the same way wherever it is asked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from clipsynth_rt import __version__
+from clipsynth_rt.errors import InputError
+from clipsynth_rt.machine import processor_name
+from clipsynth_rt.pipeline import Synthesizer
+from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.timing import real_time_factor
+
+QUERY = "drum"
+_VERSIONED = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+    "cuda-bindings",
+)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Repeated runs of one thing, in seconds.
+
+    Attributes:
+        median_s: Half of the runs were faster.
+        low_s: A tenth of the runs were faster.
+        high_s: A tenth of the runs were slower.
+        repeats: Runs, without those that warmed up.
+    """
+
+    median_s: float
+    low_s: float
+    high_s: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark.
+
+    Attributes:
+        stage: ``text_encoder``, ``step``, ``vocoder`` or ``clip``.
+        provider: Where it really ran.
+        batch: Clips at once.
+        frames: Mel frames; 0 for the text encoder.
+        steps: Denoising steps; 0 where there are none.
+        guidance: Scale w; 1 is off.
+        timing: How long it took.
+        rtf: Seconds spent a second of sound; for ``clip`` alone.
+    """
+
+    stage: str
+    provider: str
+    batch: int
+    frames: int
+    steps: int
+    guidance: float
+    timing: Timing
+    rtf: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        data = asdict(self)
+        return {**{k: v for k, v in data.items() if k != "timing"}, **data["timing"]}
+
+
+def measure(run: Callable[[], object], repeats: int = 20, warmup: int = 2) -> Timing:
+    """Time a call that returns when its work is done.
+
+    Args:
+        run: What to time. Every provider's results are on the host when it returns.
+        repeats: Timed runs, at least 1.
+        warmup: Runs before, which compile, allocate and fill caches.
+
+    Raises:
+        InputError: If ``repeats`` or ``warmup`` makes no sense.
+    """
+    if repeats < 1 or warmup < 0:
+        raise InputError(f"{repeats} repeats after {warmup} warm-up runs; at least 1 after 0")
+    for _ in range(warmup):
+        run()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    low, high = np.quantile(seconds, [0.1, 0.9])
+    return Timing(statistics.median(seconds), float(low), float(high), repeats)
+
+
+def bench_stages(
+    synthesizer: Synthesizer,
+    *,
+    batches: Sequence[int] = (1,),
+    duration_s: float | None = None,
+    repeats: int = 20,
+    warmup: int = 2,
+) -> list[Row]:
+    """Time text encoder, one step with and without guidance, and vocoder.
+
+    Raises:
+        InputError: If a value makes no sense.
+        ClipSynthError: If a stage fails.
+    """
+    manifest = synthesizer.bundle.manifest
+    mel_spec, diffusion = manifest.mel, manifest.diffusion
+    wanted = diffusion.default_frames if duration_s is None else mel_spec.frames(duration_s)
+    multiple = diffusion.frames_multiple
+    frames = synthesizer.frames_for(-(-wanted // multiple) * multiple)
+    rows = []
+
+    def add(stage: str, batch: int, guidance: float, run: Callable[[], object]) -> None:
+        text = stage == "text_encoder"
+        timing = measure(run, repeats, warmup)
+        session = synthesizer.session({"step": "denoiser_step"}.get(stage, stage))
+        rows.append(
+            Row(
+                stage,
+                session.provider,
+                batch,
+                0 if text else frames,
+                1 if stage == "step" else 0,
+                guidance,
+                timing,
+            )
+        )
+
+    add("text_encoder", 1, 1.0, lambda: synthesizer.encode_text([QUERY]))
+    embedding = synthesizer.encode_text([QUERY])
+    scale = diffusion.guidance_scale if diffusion.guidance_scale != 1.0 else 2.0
+    for batch in batches:
+        seeds = range(batch)
+        condition = np.repeat(embedding, batch, axis=0)
+        noise = np.stack([gaussian_noise(seed, frames, mel_spec.n_mels) for seed in seeds])
+        for guidance in (1.0, scale):
+
+            def step(
+                condition: Any = condition,
+                noise: Any = noise,
+                seeds: Any = seeds,
+                guidance: float = guidance,
+            ) -> Any:
+                # one step from noise to mel: one run of the graph
+                return synthesizer.sample(
+                    condition, seeds, frames, steps=1, guidance=guidance, noise=noise
+                )
+
+            add("step", batch, guidance, step)
+        mel = step()
+        add("vocoder", batch, 1.0, lambda mel=mel: synthesizer.vocode(mel))  # type: ignore[misc]
+    return rows
+
+
+def bench_clips(
+    synthesizer: Synthesizer,
+    *,
+    steps: Sequence[int | None] = (None,),
+    guidances: Sequence[float | None] = (None,),
+    batches: Sequence[int] = (1,),
+    duration_s: float | None = None,
+    repeats: int = 20,
+    warmup: int = 2,
+) -> list[Row]:
+    """Time whole clips, from text to waveform.
+
+    Args:
+        synthesizer: What to time.
+        steps: Denoising steps; None is the bundle's.
+        guidances: Scales; None is the bundle's.
+        batches: Clips at once.
+        duration_s: Seconds of sound; None is the bundle's.
+        repeats: See ``measure``, as ``warmup``.
+        warmup: See there.
+
+    Raises:
+        InputError: If a value makes no sense.
+        ClipSynthError: If synthesis fails.
+    """
+    rows = []
+    mel = synthesizer.bundle.manifest.mel
+    for batch in batches:
+        for count in steps:
+            for guidance in guidances:
+
+                def clips(
+                    batch: int = batch, count: int | None = count, guidance: float | None = guidance
+                ) -> Any:
+                    return synthesizer.synth_batch(
+                        [QUERY] * batch, duration_s=duration_s, steps=count, guidance=guidance
+                    )
+
+                timing = measure(clips, repeats, warmup)
+                first = clips()[0]
+                rtf = real_time_factor(timing.median_s, batch * first.audio_s)
+                frames = mel.frames(first.audio_s)
+                rows.append(
+                    Row(
+                        "clip",
+                        first.provider,
+                        batch,
+                        frames,
+                        first.steps,
+                        first.guidance,
+                        timing,
+                        rtf,
+                    )
+                )
+    return rows
+
+
+def describe_run(synthesizer: Synthesizer) -> dict[str, Any]:
+    """Return what figures of a synthesizer were taken on and with, as JSON data."""
+    bundle = synthesizer.bundle
+    facts: dict[str, Any] = {
+        "bundle": bundle.manifest.name,
+        "provider": synthesizer.provider,
+        "not_taken": synthesizer.choice.not_taken,
+        "precision": {
+            name: bundle.graph(name, synthesizer.file_precision).precision
+            for name in synthesizer.loaded
+        },
+        "cpu": processor_name(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "clipsynth_rt": __version__,
+        "versions": _versions(),
+    }
+    engines = synthesizer.engines
+    if engines is not None:
+        facts["gpu"] = engines.device.name
+        facts["compute_capability"] = list(engines.device.compute_capability)
+        facts["driver_cuda"] = engines.device.driver()
+        facts["library"] = f"{engines.library.name} {engines.library.version}"
+        facts["cuda_graphs"] = engines.use_graphs
+    return facts
+
+
+def peak_memory(synthesizer: Synthesizer) -> dict[str, float | None]:
+    """Return the most memory that this process and its engines have had, in MB."""
+    engines = synthesizer.engines
+    return {
+        "peak_memory_mb": _peak_resident_mb(),
+        "peak_device_mb": None if engines is None else engines.peak_device_bytes / 2**20,
+    }
+
+
+def _peak_resident_mb() -> float | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    # kilobytes on Linux, bytes on macOS
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _VERSIONED:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

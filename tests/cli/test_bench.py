@@ -1,0 +1,105 @@
+"""``clipsynth-rt bench``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+from clipsynth_rt import cli
+from clipsynth_rt.benchmark import measure
+from clipsynth_rt.errors import InputError
+
+
+def invoke(*args: str) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli.main, args, prog_name="clipsynth-rt")
+
+
+def test_table(tiny_bundle: Path) -> None:
+    result = invoke("bench", "--bundle", str(tiny_bundle), "--provider", "cpu", "--repeats", "2")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("tiny-test on cpu (")
+    assert "onnxruntime " in lines[1]
+    assert "peak memory" in lines[2]
+    stages = [line.split()[0] for line in lines[4:]]
+    assert stages == ["text_encoder", "step", "step", "vocoder", "clip", "clip"]
+
+
+def test_json(tiny_bundle: Path) -> None:
+    result = invoke(
+        *("bench", "--bundle", str(tiny_bundle), "--provider", "cpu", "--json"),
+        *("--steps", "1,3", "--batch", "1,2", "--repeats", "3", "--warmup", "0"),
+        *("--duration", "0.5", "--threads", "1"),
+    )
+    assert result.exit_code == 0, result.output
+    (run,) = json.loads(result.stdout)
+    assert run["provider"] == "cpu"
+    assert run["precision"] == dict.fromkeys(("text_encoder", "denoiser_step", "vocoder"), "fp32")
+    assert run["peak_memory_mb"] > 10
+    assert run["peak_device_mb"] is None
+    clips = [row for row in run["rows"] if row["stage"] == "clip"]
+    cases = {(row["batch"], row["steps"], row["guidance"]) for row in clips}
+    assert cases == {(b, n, w) for b in (1, 2) for n in (1, 3) for w in (1.0, 2.0)}
+    for row in run["rows"]:
+        assert 0.0 < row["low_s"] <= row["median_s"] <= row["high_s"]
+        assert row["repeats"] == 3
+        assert row["provider"] == "cpu"
+        if row["stage"] == "clip":
+            assert row["rtf"] == pytest.approx(row["median_s"] / (0.5 * row["batch"]))
+
+
+def test_on_engines(tiny_bundle: Path, fake_gpu: Any) -> None:
+    result = invoke(
+        *("bench", "--bundle", str(tiny_bundle), "--json", "--repeats", "1", "--warmup", "0"),
+        *("--provider", "tensorrt-rtx,cpu"),
+    )
+    assert result.exit_code == 0, result.output
+    engines, cpu = json.loads(result.stdout)
+    assert (engines["provider"], cpu["provider"]) == ("tensorrt-rtx", "cpu")
+    assert engines["gpu"] == "Double"
+    assert engines["library"] == "tensorrt-rtx 1.0"
+    assert engines["peak_device_mb"] > 0
+    assert {row["provider"] for row in engines["rows"]} == {"tensorrt-rtx"}
+    # a whole bucket, of which the clip is a part
+    assert {row["frames"] for row in engines["rows"] if row["stage"] == "step"} == {168}
+    assert fake_gpu.cuda.left()["device"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--provider", "tpu"], 1, "unknown provider 'tpu'"),
+        (["--provider", "tensorrt"], 1, "provider tensorrt is not available"),
+        (["--steps", "few"], 2, "not a list of whole numbers"),
+        (["--repeats", "0"], 2, "0 is not in the range"),
+        (["--steps", "0"], 1, "steps must be from 1"),
+    ],
+)
+def test_bad_input(
+    tiny_bundle: Path, fake_gpu: Any, arguments: list[str], code: int, message: str
+) -> None:
+    result = invoke("bench", "--bundle", str(tiny_bundle), "--warmup", "0", *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_measure() -> None:
+    calls: list[float] = []
+
+    def work() -> None:
+        calls.append(0.0)
+        time.sleep(0.002 if len(calls) > 2 else 0.05)
+
+    timing = measure(work, repeats=5, warmup=2)
+    assert len(calls) == 7
+    # the slow runs warmed up and were not counted
+    assert 0.002 <= timing.low_s <= timing.median_s <= timing.high_s
+    assert timing.low_s < 0.05
+    with pytest.raises(InputError, match="0 repeats"):
+        measure(work, repeats=0)

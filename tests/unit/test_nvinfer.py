@@ -1,0 +1,174 @@
+"""One adapter for TensorRT and TensorRT for RTX; the second really builds, without a GPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clipsynth_rt import Bundle
+from clipsynth_rt.backends import cuda, nvinfer
+from clipsynth_rt.backends.ahead import build_engines
+from clipsynth_rt.backends.engines import PlanCache, all_engines, engine_spec
+from clipsynth_rt.errors import (
+    EngineError,
+    InputError,
+    MissingExtraError,
+    ProviderUnavailableError,
+)
+
+
+@pytest.fixture
+def rtx() -> nvinfer.Library:
+    try:
+        return nvinfer.load_library("tensorrt-rtx")
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def fresh() -> Any:
+    nvinfer.load_library.cache_clear()
+    yield
+    nvinfer.load_library.cache_clear()
+
+
+def test_real_engines_of_every_graph_of_a_bundle(
+    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    cache = PlanCache(tmp_path)
+    specs = all_engines(Bundle.open(tiny_bundle))
+    shares: list[float] = []
+    built = build_engines(specs, rtx, ["86"], cache, lambda done, *_: shares.append(done))
+    assert built.failures == []
+    paths = built.paths
+    assert {path.name.split("-")[0] for path in paths} == {
+        "text_encoder",
+        "image_encoder",
+        "denoiser_step",
+        "vocoder",
+    }
+    assert shares == sorted(shares)
+    assert len(shares) > len(specs) + 1  # told within builds too
+    for spec in specs:
+        plan = cache.read(spec, rtx, "86")
+        assert plan is not None
+        assert plan.startswith(b"vtrt")  # the library's own mark, checked again when it loads
+
+
+def test_real_builds_are_the_same_twice(
+    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    spec = engine_spec(Bundle.open(tiny_bundle), "vocoder", frames=168)
+    plans = [PlanCache(tmp_path / name).get(spec, rtx, "86") for name in "ab"]
+    assert plans[0] == plans[1]
+
+
+def test_real_targets(rtx: nvinfer.Library) -> None:
+    assert {"80", "86", "89", "120"} <= set(rtx.targets)
+    assert rtx.targets_for((8, 9)) == ("89", "portable")
+    # one that this version does not list gets the portable engine
+    assert rtx.targets_for((9, 0)) == ("portable",)
+    rtx.check_targets(("80", "portable"))
+    with pytest.raises(InputError, match="unknown target '42'"):
+        rtx.check_targets(("86", "42"))
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes", "message"),
+    [
+        (b"not a graph", {"mel": (1, 8, 168)}, "Failed to parse the ONNX model"),
+        (None, {"mel": (1, 9, 168)}, r"input mel is \[-1, 8, -1\] and \[1, 9, 168\] was asked"),
+        (None, {"sound": (1, 8, 168)}, r"its inputs are mel and manifest\.json says sound"),
+    ],
+)
+def test_real_refusals(
+    rtx: nvinfer.Library, tiny_bundle: Path, model: bytes | None, shapes: Any, message: str
+) -> None:
+    data = model or (tiny_bundle / "fp32" / "vocoder.onnx").read_bytes()
+    with pytest.raises(EngineError, match=rf"vocoder: tensorrt-rtx .*{message}") as caught:
+        rtx.build("vocoder", data, shapes, "86")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_real_plan_without_a_gpu_or_cut_short(
+    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    spec = engine_spec(Bundle.open(tiny_bundle), "vocoder", frames=168)
+    plan = PlanCache(tmp_path).get(spec, rtx, "86")
+    for broken in (plan[:-100], b"junk" * 1000):
+        with pytest.raises(EngineError, match=r"cannot load its engine .*Serialization assertion"):
+            rtx.deserialise("vocoder", broken)
+
+
+def test_tensorrt_builds_for_its_own_gpu(gpu_double: Any, fake_cuda: Any) -> None:
+    library = nvinfer.Library("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
+    assert library.targets == ()
+    assert library.targets_for((9, 0)) == ("90",)
+    with pytest.raises(InputError, match="targets are for tensorrt-rtx"):
+        library.check_targets(("86",))
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("name", nvinfer.LIBRARIES)
+def test_not_installed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for module in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf'pip install "clipsynth-rt\[{name}\]"'):
+        nvinfer.load_library(name)
+    assert "pip install" in nvinfer.describe_library(name)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "libtensorrt_rtx.so.1.0"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [broken])
+    with pytest.raises(ProviderUnavailableError, match=r"tensorrt-rtx does not load .*libtensorrt"):
+        nvinfer.load_library("tensorrt-rtx")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_bindings_of_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [tmp_path / "libtensorrt_rtx.so.1.6.2"])
+    monkeypatch.setattr(nvinfer.ctypes, "CDLL", lambda *_, **__: None)
+    module = SimpleNamespace(__version__="1.7.1.116")
+    monkeypatch.setattr(nvinfer.importlib, "import_module", lambda name: module)
+    with pytest.raises(ProviderUnavailableError, match=r"bindings are 1\.7\.1\.116 and .* 1\.6\.2"):
+        nvinfer.load_library("tensorrt-rtx")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("cudaErrorInsufficientDriver", "insufficient for CUDA runtime; install or update the"),
+        ("cudaErrorNoDevice", "no CUDA-capable device is detected"),
+    ],
+)
+def test_no_usable_gpu(gpu_double: Any, fake_cuda: Any, error: str, message: str) -> None:
+    fake_cuda.failing["cudaGetDeviceCount"] = gpu_double.Error[error]
+    with pytest.raises(ProviderUnavailableError, match=message) as caught:
+        cuda.Device(fake_cuda)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.open_device.cache_clear()
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(MissingExtraError, match=r"cuda\.bindings is not installed"):
+        cuda.open_device()
+
+
+def test_device_memory_is_counted(fake_cuda: Any) -> None:
+    device = cuda.Device(fake_cuda)
+    first, second = device.alloc(1000), device.alloc(500)
+    device.free(first)
+    assert (device.allocated, device.peak) == (500, 1500)
+    assert device.memory_in_use() == 500
+    device.free(second)
+    assert device.driver() == "13.1"

@@ -1,0 +1,151 @@
+"""ONNX Runtime's CUDA provider, as far as it can be seen without a GPU."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipsynth_rt import Bundle, Synthesizer, sampler
+from clipsynth_rt.errors import BackendError
+from clipsynth_rt.schedule import gaussian_noise
+
+onnxruntime = pytest.importorskip("onnxruntime")
+from clipsynth_rt.backends import ort, ort_loop  # noqa: E402
+
+
+@pytest.fixture
+def cpu(tiny_bundle: Path) -> Synthesizer:
+    return Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1)
+
+
+@pytest.fixture
+def step(tiny_bundle: Path) -> ort.OrtSession:
+    return ort.OrtSession(Bundle.open(tiny_bundle).graph("denoiser_step"), "cpu", 1)
+
+
+def fixed(halves: int, batch: int = 1) -> dict[str, np.ndarray]:
+    condition = np.linspace(-1, 1, halves * batch * 4, dtype=np.float32)
+    weights = np.array([2.0, -1.0][:halves] if halves == 2 else [1.0], np.float32)
+    return {"condition": condition.reshape(halves, batch, 4), "weights": weights}
+
+
+def host_step(session: ort.OrtSession, same: dict[str, np.ndarray]) -> Any:
+    def step(x: Any, t: float, s: float, eta: float, noise: Any) -> Any:
+        scalars = {n: np.array([v], np.float32) for n, v in (("t", t), ("s", s), ("eta", eta))}
+        found = session.run({"x": x, "noise": noise, **scalars, **same})
+        return found["x_next"], found["x0"]
+
+    return step
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("eta", [0.0, 0.8])
+@pytest.mark.parametrize("halves", [1, 2])
+def test_a_loop_on_the_device_is_the_loop_over_arrays(
+    step: ort.OrtSession, steps: int, eta: float, halves: int
+) -> None:
+    x = gaussian_noise(3, 16, 8)[None]
+    times = np.linspace(1.0, 0.0, steps + 1)
+
+    def noise(i: int) -> np.ndarray:
+        return gaussian_noise(3, 16, 8, i)[None]
+
+    for _ in range(2):  # the second time on the same buffers
+        with step.loops.loop(x, fixed(halves)) as device:
+            found = sampler.ddim(device, x, times, eta=eta, noise_for_step=noise)
+            mel = found.numpy()  # type: ignore[attr-defined]
+        want = sampler.ddim(host_step(step, fixed(halves)), x, times, eta=eta, noise_for_step=noise)
+        np.testing.assert_array_equal(mel, want)
+
+
+def test_stages_use_the_loop_on_cuda(cpu: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = cpu.synth("drum", steps=3).waveform
+    session = cpu.session("denoiser_step")
+    assert isinstance(session, ort.OrtSession)
+    loops = ort_loop.StepLoops(session._session, "cpu", captures=False)
+    monkeypatch.setattr(session, "_provider", "cuda")
+    monkeypatch.setattr(session, "loops", loops, raising=False)
+    monkeypatch.setattr(session, "run", None)  # nothing comes back to the host on the way
+    clip = cpu.synth("drum", steps=3)
+    np.testing.assert_array_equal(clip.waveform, want)
+    assert clip.provider == "cuda"
+
+
+def test_buffers_are_kept_for_the_shapes_used_last(step: ort.OrtSession) -> None:
+    released: list[int] = []
+    session = step._session
+    loops = ort_loop.StepLoops(
+        SimpleNamespace(
+            io_binding=session.io_binding,
+            run_with_iobinding=session.run_with_iobinding,
+            release_captured_graph=released.append,
+        ),
+        "cpu",
+        captures=True,
+    )
+    for frames in (8, 16, 24, 32, 8, 40):
+        with loops.loop(np.zeros((1, 8, frames), np.float32), fixed(1)):
+            pass
+    # 16 went, which was used longest ago; its graphs were those of both directions
+    assert released == [3, 4]
+
+
+def test_a_loop_that_fails(step: ort.OrtSession) -> None:
+    x = np.zeros((1, 8, 16), np.float32)
+    # a batch of two conditions for one mel: the graph refuses it
+    with step.loops.loop(x, fixed(1, batch=3)) as device:
+        with pytest.raises(BackendError, match=r"^denoiser_step: ") as caught:
+            device(x, 1.0, 0.5, 0.0, x)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_provider_is_told(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One graph is captured, and one that cannot be is loaded again without, with a warning."""
+    told: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def session(model: Any, options: Any, providers: Any) -> Any:
+        told.append(providers)
+        if providers[0][1].get("enable_cuda_graph") == "1":
+            raise RuntimeError("This session cannot use the graph capture feature\nmore")
+        found = real(model, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(found, "get_providers", lambda: ["CUDAExecutionProvider"])
+        return found
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    caplog.set_level(logging.WARNING)
+    bundle = Bundle.open(tiny_bundle)
+    ort.OrtSession(bundle.graph("vocoder"), "cuda", 1)
+    step = ort.OrtSession(bundle.graph("denoiser_step"), "cuda", 1)
+    plain = {"cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"}
+    assert told == [
+        [("CUDAExecutionProvider", plain)],
+        [("CUDAExecutionProvider", {**plain, "enable_cuda_graph": "1"})],
+        [("CUDAExecutionProvider", plain)],
+    ]
+    assert "denoiser_step: no CUDA graph (" in caplog.text
+    assert "cannot use the graph capture feature" in caplog.text
+    assert step._captures is False
+    # every node of these ran on the CPU, which is said with their names
+    assert "nodes do not run on cuda: " in caplog.text
+    assert "(Transpose)" in caplog.text
+    assert " and " in caplog.text
+
+
+def test_nodes_elsewhere(step: ort.OrtSession) -> None:
+    assert ort.stray_nodes(step._session, "cpu") == []
+    strays = ort.stray_nodes(step._session, "cuda")
+    assert any(stray.endswith("(Cos)") for stray in strays)
+    # a version that does not tell
+    assert ort.stray_nodes(SimpleNamespace(), "cuda") == []
+
+
+def test_no_fallback_in_the_middle_of_a_run(step: ort.OrtSession) -> None:
+    assert step._session._enable_fallback is False
