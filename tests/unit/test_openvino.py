@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipsynth_rt import Synthesizer, backends
 from clipsynth_rt.bundle import Bundle, GraphFile
-from clipsynth_rt.errors import BackendError, BundleError
+from clipsynth_rt.errors import BackendError, BundleError, ProviderUnavailableError
 from clipsynth_rt.spec import GraphSpec, TensorSpec
 
 pytest.importorskip("openvino")
@@ -142,3 +144,36 @@ def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"vocoder\.onnx: OpenVINO .* cannot load it") as caught:
         ov.OpenVinoSession(GraphFile("vocoder", "fp32", path, vocoder.spec), 1)
     assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_it_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, gpu = backends.probe, ("tensorrt", "tensorrt-rtx", "cuda")
+    monkeypatch.setattr(backends, "probe", lambda name: "none" if name in gpu else real(name))
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: True)
+    assert backends.choose("auto").provider == "openvino"
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: False)
+    choice = backends.choose("auto")
+    assert choice.provider == "cpu"
+    assert "no bfloat16" in choice.not_taken["openvino"]
+    # alone it is better than nothing
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert backends.choose("auto").provider == "openvino"
+
+
+def test_a_provider_that_does_not_work_is_an_error(
+    vocoder: GraphFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov, "probe", lambda: "no plugin")
+    with pytest.raises(ProviderUnavailableError, match="openvino is not available: no plugin"):
+        backends.open_session(vocoder, "openvino")
+
+
+def test_a_sound_is_the_one_of_onnx_runtime(tiny_bundle: Path) -> None:
+    wishes = {"duration_s": 0.5, "steps": 4}
+    clips = [
+        Synthesizer.from_bundle(tiny_bundle, provider=provider, threads=1).synth("drum", **wishes)
+        for provider in ("openvino", "cpu")
+    ]
+    assert [clip.provider for clip in clips] == ["openvino", "cpu"]
+    found, expected = (clip.waveform for clip in clips)
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
