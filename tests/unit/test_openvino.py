@@ -87,6 +87,29 @@ def test_few_shapes_are_kept(vocoder: GraphFile) -> None:
     assert len(session._compiled) == ov.MAX_SHAPES
 
 
+def test_a_prepared_session_compiles_nothing_more(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ov.OpenVinoSession(bundle.graph("denoiser_step"), 1)
+    inputs = step_inputs(bundle, 1, 16, 2)
+    session.prepare({name: value.shape for name, value in inputs.items()})
+    monkeypatch.setattr(session, "_read", lambda: pytest.fail("compiled again"))
+    session.run(inputs)
+    with pytest.raises(BackendError, match="denoiser_step: "):
+        ov.OpenVinoSession(bundle.graph("denoiser_step"), 1).prepare({"y": (1,)})
+
+
+def test_prompts_of_any_length_take_one_compilation(bundle: Bundle) -> None:
+    graph = bundle.graph("text_encoder")
+    session = ov.OpenVinoSession(graph, 1)
+    for length in (3, 7):
+        ids = np.ones((1, length), np.int64)
+        inputs = {"input_ids": ids, "attention_mask": ids}
+        found, expected = session.run(inputs), ort.OrtSession(graph, "cpu", 1).run(inputs)
+        np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-5)
+    assert len(session._compiled) == 1
+
+
 def test_threads_do_not_share_results(vocoder: GraphFile) -> None:
     session = ov.OpenVinoSession(vocoder, 1)
     rng = np.random.default_rng(1)
