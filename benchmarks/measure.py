@@ -6,6 +6,7 @@ median of each figure, the machine and the date.
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import platform
 import resource
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clipsynth_rt.backends import probe
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 
@@ -50,6 +52,18 @@ def measure(repeats: int, extra: list[str]) -> dict[str, Any]:
     }
 
 
+def of_provider(provider: str, repeats: int) -> dict[str, Any]:
+    """Return figures at the defaults and at other step counts."""
+    where = ["--provider", provider]
+    return {
+        "default": measure(repeats, where),
+        "by_steps": {
+            str(steps): measure(3, [*where, "--steps", str(steps)])
+            for steps in (1, 2, 4, 8, 16, 25)
+        },
+    }
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,13 +79,13 @@ def main() -> None:
         "onnxruntime": __import__("onnxruntime").__version__,
         "bundle": bundle.manifest.name,
         "bundle_mb": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6,
-        "default": measure(arguments.repeats, []),
-        "by_steps": {
-            str(steps): measure(3, ["--steps", str(steps)]) for steps in (1, 2, 4, 8, 16, 25)
-        },
+        **of_provider("cpu", arguments.repeats),
         # children only: the largest of the processes above
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
+    if not probe("openvino"):
+        report["openvino_version"] = importlib.metadata.version("openvino")
+        report["openvino"] = of_provider("openvino", arguments.repeats)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -34,26 +34,40 @@ def latency() -> str:
     """Return how fast the voice is."""
     found = load("latency")
     default = found["default"]
-    stages = ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in default["stages_s"].items())
     lines = [
-        f"Measured {found['measured']} on {found['machine']} (ONNX Runtime "
-        f"{found['onnxruntime']}, provider {default['provider']}, median of fresh processes); "
-        f"a clip is {default['audio_s']:.1f} s.",
+        f"Measured {found['measured']} on {found['machine']}, median of fresh processes; a clip is "
+        f"{default['audio_s']:.1f} s. Bundle {found['bundle_mb']:.1f} MB, peak memory on ONNX "
+        f"Runtime {found['peak_memory_mb']:.0f} MB.",
         "",
-        f'- `clipsynth-rt synth "drum"`, the whole process: **{default["process_s"]:.2f} s**; peak '
-        f"memory {found['peak_memory_mb']:.0f} MB; bundle {found['bundle_mb']:.1f} MB.",
-        f"- RTF at the defaults ({default['steps']} steps, guidance {default['guidance']:g}, "
-        f"{default['network_calls']} network calls): **{default['rtf']:.3f}** ({stages}).",
+        f"At the defaults ({default['steps']} steps, guidance {default['guidance']:g}, "
+        f"{default['network_calls']} network calls):",
         "",
-        "| steps | network calls | RTF | denoise |",
-        "| ---: | ---: | ---: | ---: |",
+        "| provider | RTF | text | denoise | vocode | write | whole process |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        _default_row(f"`cpu`, ONNX Runtime {found['onnxruntime']}", default),
+    ]
+    runs = {"cpu": found["by_steps"]}
+    if "openvino" in found:
+        name = f"`openvino` {found['openvino_version']}"
+        lines.append(_default_row(name, found["openvino"]["default"]))
+        runs["openvino"] = found["openvino"]["by_steps"]
+    lines += [
+        "",
+        f"| steps | network calls | {' | '.join(f'RTF `{name}`' for name in runs)} |",
+        f"| ---: | ---: |{' ---: |' * len(runs)}",
     ]
     for steps, row in found["by_steps"].items():
-        lines.append(
-            f"| {steps} | {row['network_calls']} | {row['rtf']:.3f} "
-            f"| {1000 * row['stages_s']['denoise']:.0f} ms |"
-        )
+        factors = " | ".join(f"{run[steps]['rtf']:.3f}" for run in runs.values())
+        lines.append(f"| {steps} | {row['network_calls']} | {factors} |")
     return "\n".join(lines) + "\n"
+
+
+def _default_row(name: str, run: dict[str, Any]) -> str:
+    stages = " | ".join(
+        f"{1000 * run['stages_s'][stage]:.0f} ms"
+        for stage in ("text", "denoise", "vocode", "write")
+    )
+    return f"| {name} | **{run['rtf']:.3f}** | {stages} | {run['process_s']:.2f} s |"
 
 
 def retrieval() -> str:

@@ -219,6 +219,7 @@ class Synthesizer(Stages):
     ) -> list[AudioClip]:
         # ``finish`` cuts what is too much
         frames = self.frames_for(plan.num_frames)
+        self._prepare(len(seeds), frames, guided=plan.guidance != 1.0)
         with timer.stage("denoise"):
             mel = self.sample(
                 condition,
@@ -234,6 +235,26 @@ class Synthesizer(Stages):
         with timer.stage("vocode"):
             waveforms = self.vocode(mel)
         return self._finish(waveforms, seeds, plan, timer)
+
+    def _prepare(self, batch: int, frames: int, *, guided: bool) -> None:
+        """Let sessions that compile for fixed shapes do so, which is no part of a clip's time."""
+        manifest = self.bundle.manifest
+        mel = (batch, manifest.mel.n_mels, frames)
+        halves = 2 if guided else 1
+        wanted: dict[str, dict[str, tuple[int, ...]]] = {
+            "denoiser_step": {
+                "x": mel,
+                "noise": mel,
+                "condition": (halves, batch, manifest.condition.dim),
+                "weights": (halves,),
+                **{name: (1,) for name in ("t", "s", "eta")},
+            },
+            "vocoder": {"mel": (1, *mel[1:])},
+        }
+        for name, shapes in wanted.items():
+            prepare = getattr(self.session(name), "prepare", None)
+            if prepare is not None:
+                prepare(shapes)
 
     def _play_part(
         self,

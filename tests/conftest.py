@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from clipsynth_rt import backends
 
 HERE = Path(__file__).parent
 
@@ -92,3 +95,12 @@ def fake_gpu(
     monkeypatch.setattr(cuda, "open_device", lambda: device)
     monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "engines"))
     return module
+
+
+@pytest.fixture
+def no_cpu_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if neither ONNX Runtime nor OpenVINO were installed."""
+    for module, backend in (("onnxruntime", "ort"), ("openvino", "openvino")):
+        monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(sys.modules, f"clipsynth_rt.backends.{backend}", raising=False)
+        monkeypatch.delattr(backends, backend, raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,15 +10,15 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from clipsynth_rt.bundle import GraphFile
-from clipsynth_rt.errors import ClipSynthError, InputError
+from clipsynth_rt.errors import ClipSynthError, InputError, ProviderUnavailableError
 
-PROVIDERS = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
+PROVIDERS = ("cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
 """What can be asked for by name; ``auto`` is the best of them that works."""
 
 ENGINE_PROVIDERS = ("tensorrt", "tensorrt-rtx")
 """Those that play engines built ahead, in place of ONNX graphs."""
 
-BEST_FIRST = ("tensorrt", "tensorrt-rtx", "cuda", "cpu")
+BEST_FIRST = ("tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu")
 """The order in which ``auto`` tries."""
 
 Array = NDArray[Any]
@@ -61,9 +62,24 @@ def probe(provider: str) -> str:
         from clipsynth_rt.backends import trt
 
         return trt.probe(provider)
+    if provider == "openvino":
+        from clipsynth_rt.backends import openvino
+
+        return openvino.probe()
     from clipsynth_rt.backends import ort
 
     return ort.probe(provider)
+
+
+def slower(provider: str) -> str:
+    """Return why ``auto`` does not take a provider although it works: nothing if empty."""
+    if provider != "openvino":
+        return ""
+    from clipsynth_rt.backends import openvino
+
+    if openvino.has_bfloat16() or importlib.util.find_spec("onnxruntime") is None:
+        return ""
+    return "this processor has no bfloat16, without which ONNX Runtime is as fast"
 
 
 def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) -> Choice:
@@ -88,7 +104,9 @@ def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) 
     *better, last = BEST_FIRST
     for name in better:
         try:
-            problem = probe(name) or (unready(name) if unready is not None else "")
+            problem = probe(name) or slower(name)
+            if not problem and unready is not None:
+                problem = unready(name)
         except ClipSynthError as error:
             problem = str(error)
         if not problem:
@@ -114,6 +132,12 @@ def _require(provider: str) -> None:
 
         trt.require(provider)
         return
+    if provider == "openvino":
+        if problem := probe(provider):
+            raise ProviderUnavailableError(
+                f"provider {provider} is not available: {problem}; see clipsynth-rt doctor"
+            )
+        return
     from clipsynth_rt.backends import ort
 
     ort.choose_provider(provider)
@@ -124,7 +148,7 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
 
     Args:
         graph: A verified graph of a bundle.
-        provider: ``cpu``, ``cuda``, or ``auto`` for the better of the two that works. Engines
+        provider: ``cpu``, ``openvino``, ``cuda``, or ``auto`` for the best that works. Engines
             belong to a whole bundle: see ``trt.TrtBackend.session``.
         threads: CPU threads; None is one for each physical core.
 
@@ -142,6 +166,11 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
         provider = choose(provider, lambda name: "no ONNX" * (name in ENGINE_PROVIDERS)).provider
     elif provider not in PROVIDERS:
         raise InputError(f"unknown provider {provider!r}; use auto, {', '.join(PROVIDERS)}")
+    if provider == "openvino":
+        _require(provider)
+        from clipsynth_rt.backends import openvino
+
+        return openvino.OpenVinoSession(graph, threads)
     from clipsynth_rt.backends import ort
 
     return ort.OrtSession(graph, ort.choose_provider(provider), threads)

@@ -34,6 +34,9 @@ The vocoder sums phases over a clip, of which bfloat16 would keep the first digi
 once and gain nothing that a user would notice.
 """
 
+ANY_LENGTH_GRAPHS = frozenset({"text_encoder"})
+"""Graphs compiled once for every shape: prompts are of all lengths."""
+
 _DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 
 
@@ -41,7 +44,8 @@ class OpenVinoSession:
     """One graph in OpenVINO, compiled anew for each set of input shapes.
 
     Fixed shapes let it choose layouts and kernels ahead; a clip of another length or batch costs
-    one compilation (about half a second), and the last ``MAX_SHAPES`` are kept.
+    one compilation (about half a second), and the last ``MAX_SHAPES`` are kept. The graphs in
+    ``ANY_LENGTH_GRAPHS`` are compiled once.
 
     Args:
         graph: A verified graph of a bundle.
@@ -65,11 +69,26 @@ class OpenVinoSession:
         _check_interface(graph, self._read())
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
+        if graph.name in ANY_LENGTH_GRAPHS:
+            self._for_shapes({})
 
     @property
     def precision(self) -> str:
         """``bf16`` or ``f32``: what products are computed in."""
         return str(self._properties["INFERENCE_PRECISION_HINT"])
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compile for inputs of these shapes, so that the first run takes no longer than others.
+
+        Raises:
+            BackendError: If the graph does not take them.
+        """
+        try:
+            self._for_shapes(shapes)
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BackendError(f"{self.name}: {_first_line(error)}") from error
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name.
@@ -90,11 +109,14 @@ class OpenVinoSession:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error
 
     def _for_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+        if self.name in ANY_LENGTH_GRAPHS:
+            shapes = {}
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if key not in self._compiled:
                 model = self._read()
-                model.reshape({name: list(shape) for name, shape in shapes.items()})
+                if shapes:
+                    model.reshape({name: list(shape) for name, shape in shapes.items()})
                 self._compiled[key] = _core().compile_model(model, "CPU", self._properties)
                 if len(self._compiled) > MAX_SHAPES:
                     self._compiled.popitem(last=False)

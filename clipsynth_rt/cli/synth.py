@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipsynth_rt.audio import AudioClip
 
 _PROGRESS_DELAY_S = 1.5
-PROVIDER_HELP = "auto, cpu, cuda, tensorrt or tensorrt-rtx."
+PROVIDER_HELP = "auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
 
 
 @click.command("synth")
@@ -48,7 +48,7 @@ PROVIDER_HELP = "auto, cpu, cuda, tensorrt or tensorrt-rtx."
     "--provider",
     default="auto",
     show_default=True,
-    help="auto, cpu, cuda, tensorrt or tensorrt-rtx.",
+    help=PROVIDER_HELP,
 )
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click.testing
@@ -72,22 +71,16 @@ def test_doctor_on_a_bad_bundle_still_tells_the_rest(tmp_path: Path) -> None:
     assert "if it had a bundle" in result.stdout
 
 
-def test_doctor_without_onnxruntime(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "clipsynth_rt.backends.ort", raising=False)
-    monkeypatch.delattr(backends, "ort", raising=False)
+@pytest.mark.usefixtures("no_cpu_backend")
+def test_doctor_without_onnxruntime(tiny_bundle: Path) -> None:
     result = invoke("doctor", "--bundle", str(tiny_bundle))
     assert result.exit_code == 0
     assert 'onnxruntime is not installed; run: pip install "clipsynth-rt[cpu]"' in result.stdout
     assert "would run nothing" in result.stdout
 
 
-def test_synth_without_onnxruntime(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "clipsynth_rt.backends.ort", raising=False)
-    monkeypatch.delattr(backends, "ort", raising=False)
+@pytest.mark.usefixtures("no_cpu_backend")
+def test_synth_without_onnxruntime(tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.wav"
     result = invoke("synth", "drum", "-o", str(out), "--bundle", str(tiny_bundle))
     assert result.exit_code == 1

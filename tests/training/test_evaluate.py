@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipsynth_rt.errors import CheckpointError, DataError
+from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.evaluate import report as reports
@@ -115,6 +115,16 @@ def test_augmentation_keeps_range_and_shape():
     assert not torch.equal(out, mel)
 
 
+def test_reports_of_one_bundle_merge_and_others_do_not():
+    facts = {"bundle_sha256": "a", "steps_default": 8, "guidance_default": 2.0}
+    facts |= {"machine": "m", "real": {"top1": 0.9}}
+    earlier = {**facts, "measured": "2026-01-01", "text": {"top1": 0.1}, "image": {"top1": 0.2}}
+    later = {**facts, "measured": "2026-01-02", "text": {"top1": 0.3}}
+    assert reports.merge(earlier, later) == {**later, "image": {"top1": 0.2}}
+    with pytest.raises(InputError, match="has bundle_sha256 b, this one a"):
+        reports.merge({**earlier, "bundle_sha256": "b"}, later)
+
+
 def test_markdown_shows_what_was_measured():
     scores = {"clips": 8, "top1": 0.5, "top1_interval": [0.2, 0.8], "top5": 0.75}
     report = {
@@ -128,6 +138,8 @@ def test_markdown_shows_what_was_measured():
         "real": scores,
         "text": {**scores, "fad_generated_vs_test": 12.25, "fad_train_vs_test": 1.5},
     }
+    report["text"]["provider"] = "cpu"
     text = reports.markdown(report)
     assert "| text queries | 8 | 50.0% (20–80) | 75.0% | 12.2 |" in text
+    assert "Provider: text cpu." in text
     assert "| real training clips | | | | 1.5 |" in text

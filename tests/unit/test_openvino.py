@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipsynth_rt import Synthesizer, backends
 from clipsynth_rt.bundle import Bundle, GraphFile
-from clipsynth_rt.errors import BackendError, BundleError
+from clipsynth_rt.errors import BackendError, BundleError, ProviderUnavailableError
 from clipsynth_rt.spec import GraphSpec, TensorSpec
 
 pytest.importorskip("openvino")
@@ -85,6 +87,29 @@ def test_few_shapes_are_kept(vocoder: GraphFile) -> None:
     assert len(session._compiled) == ov.MAX_SHAPES
 
 
+def test_a_prepared_session_compiles_nothing_more(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ov.OpenVinoSession(bundle.graph("denoiser_step"), 1)
+    inputs = step_inputs(bundle, 1, 16, 2)
+    session.prepare({name: value.shape for name, value in inputs.items()})
+    monkeypatch.setattr(session, "_read", lambda: pytest.fail("compiled again"))
+    session.run(inputs)
+    with pytest.raises(BackendError, match="denoiser_step: "):
+        ov.OpenVinoSession(bundle.graph("denoiser_step"), 1).prepare({"y": (1,)})
+
+
+def test_prompts_of_any_length_take_one_compilation(bundle: Bundle) -> None:
+    graph = bundle.graph("text_encoder")
+    session = ov.OpenVinoSession(graph, 1)
+    for length in (3, 7):
+        ids = np.ones((1, length), np.int64)
+        inputs = {"input_ids": ids, "attention_mask": ids}
+        found, expected = session.run(inputs), ort.OrtSession(graph, "cpu", 1).run(inputs)
+        np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-5)
+    assert len(session._compiled) == 1
+
+
 def test_threads_do_not_share_results(vocoder: GraphFile) -> None:
     session = ov.OpenVinoSession(vocoder, 1)
     rng = np.random.default_rng(1)
@@ -142,3 +167,36 @@ def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"vocoder\.onnx: OpenVINO .* cannot load it") as caught:
         ov.OpenVinoSession(GraphFile("vocoder", "fp32", path, vocoder.spec), 1)
     assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_it_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, gpu = backends.probe, ("tensorrt", "tensorrt-rtx", "cuda")
+    monkeypatch.setattr(backends, "probe", lambda name: "none" if name in gpu else real(name))
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: True)
+    assert backends.choose("auto").provider == "openvino"
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: False)
+    choice = backends.choose("auto")
+    assert choice.provider == "cpu"
+    assert "no bfloat16" in choice.not_taken["openvino"]
+    # alone it is better than nothing
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert backends.choose("auto").provider == "openvino"
+
+
+def test_a_provider_that_does_not_work_is_an_error(
+    vocoder: GraphFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov, "probe", lambda: "no plugin")
+    with pytest.raises(ProviderUnavailableError, match="openvino is not available: no plugin"):
+        backends.open_session(vocoder, "openvino")
+
+
+def test_a_sound_is_the_one_of_onnx_runtime(tiny_bundle: Path) -> None:
+    wishes = {"duration_s": 0.5, "steps": 4}
+    clips = [
+        Synthesizer.from_bundle(tiny_bundle, provider=provider, threads=1).synth("drum", **wishes)
+        for provider in ("openvino", "cpu")
+    ]
+    assert [clip.provider for clip in clips] == ["openvino", "cpu"]
+    found, expected = (clip.waveform for clip in clips)
+    assert np.corrcoef(found, expected)[0, 1] > 0.99

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.pipeline import Synthesizer
+from clipsynth_rt.spec import Manifest
 from clipsynth_rt.training.evaluate.protocol import (
     Judge,
     LabelledClips,
@@ -82,6 +84,7 @@ def evaluate(
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         "bundle": synthesizer.bundle.manifest.name,
+        "bundle_sha256": _fingerprint(synthesizer.bundle.manifest),
         "steps_default": diffusion.num_steps if steps is None else steps,
         "guidance_default": diffusion.guidance_scale if guidance is None else guidance,
         "fad_embedding": "penultimate layer of the corpus classifier",
@@ -100,7 +103,8 @@ def evaluate(
             judge, synthesizer, queries, targets, kind=kind, seeds=n, progress=progress, **w
         )
         scores = heard.scores(judge.labels)
-        return {**scores, **distances(heard, real_test, real_train), "rtf_in_batches": rtf}
+        found = {"provider": synthesizer.session("denoiser_step").provider, "rtf_in_batches": rtf}
+        return {**scores, **distances(heard, real_test, real_train), **found}
 
     everything = range(len(judge.labels))
     if "text" in parts:
@@ -123,6 +127,27 @@ def evaluate(
     if "vocoder" in parts:
         report["vocoder"] = resynthesis(judge, synthesizer, test, resynthesis_clips)
     return report
+
+
+def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return ``report`` with the parts that only ``earlier`` has.
+
+    Raises:
+        InputError: If the two were not measured on one bundle under the same defaults.
+    """
+    for key in ("bundle_sha256", "steps_default", "guidance_default", "machine", "real"):
+        if earlier.get(key) != report[key]:
+            raise InputError(
+                f"the earlier report has {key} {earlier.get(key)}, this one {report[key]}: "
+                "they cannot be merged; write to another file"
+            )
+    return {**earlier, **report}
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """Return one hash of every graph file that the bundle holds."""
+    files = [spec.sha256 for graph in manifest.graphs.values() for spec in graph.files.values()]
+    return hashlib.sha256("".join(sorted(files)).encode()).hexdigest()
 
 
 def _brief(scores: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +194,9 @@ def markdown(report: dict[str, Any]) -> str:
         if kind in report:
             scores = report[kind]
             lines.append(_row(f"{kind} queries", scores, f"{scores['fad_generated_vs_test']:.1f}"))
+    made = {k: report[k]["provider"] for k in ("text", "image") if "provider" in report.get(k, {})}
+    if made:
+        lines += ["", f"Provider: {', '.join(f'{k} {where}' for k, where in made.items())}."]
     for title in ("steps", "guidance"):
         if title in report:
             lines += ["", f"| {title} | top-1 | top-5 | FAD |", "| ---: | ---: | ---: | ---: |"]
