@@ -402,8 +402,11 @@ def load_engine(
     logger.warning(
         "building %s for %s; clipsynth-rt build does this ahead", spec.label, library.name
     )
-    plan = cache.get(spec, library, targets[0], rebuild=True)
-    return _check(spec, library.deserialise(spec.graph.name, plan))
+    try:
+        plan = cache.get(spec, library, targets[0], rebuild=True)
+        return _check(spec, library.deserialise(spec.graph.name, plan))
+    except EngineError as error:
+        raise EngineError(f"{error}; use --provider cuda or cpu") from error
 
 
 def is_built(spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache) -> bool:

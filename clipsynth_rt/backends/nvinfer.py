@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt.backends import ENGINE_PROVIDERS
+from clipsynth_rt.backends.cuda import is_installed
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -216,6 +217,17 @@ class _RefusedError(Exception):
     """The library said no; the reason is in its log unless it is given."""
 
 
+def check_installed(name: str) -> None:
+    """Check that one of ``LIBRARIES`` is there, without loading its hundreds of megabytes.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    modules = _RTX_MODULES if name == "tensorrt-rtx" else (name,)
+    if not any(is_installed(module) for module in modules):
+        raise MissingExtraError(name, name)
+
+
 @functools.lru_cache
 def load_library(name: str) -> Library:
     """Load one of ``LIBRARIES``.
@@ -239,6 +251,7 @@ def describe_library(name: str) -> str:
 
 
 def _import_module(name: str) -> ModuleType:
+    check_installed(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -249,9 +262,8 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_rtx() -> ModuleType:
     """Load TensorRT for RTX's libraries where Python's linker does not look, and import it."""
-    found = next((name for name in _RTX_MODULES if _is_installed(name)), None)
-    if found is None:
-        raise MissingExtraError("tensorrt_rtx", "tensorrt-rtx")
+    check_installed("tensorrt-rtx")
+    found = next(name for name in _RTX_MODULES if is_installed(name))
     libraries = _rtx_libraries()
     for path in libraries:
         # global: the bindings look their symbols up among those already loaded
@@ -281,11 +293,6 @@ def _rtx_libraries() -> list[Path]:
     # the carrier puts links without a version beside the files when it is imported
     found = [sorted(folder.glob(f"{name}.so.*.*")) for name in _RTX_LIBRARIES]
     return [paths[-1] for paths in found if paths]
-
-
-def _is_installed(name: str) -> bool:
-    # None in sys.modules forbids an import; find_spec raises for it
-    return sys.modules.get(name, name) is not None and importlib.util.find_spec(name) is not None
 
 
 def _fix_shapes(network: Any, shapes: Shapes) -> None:

@@ -162,7 +162,7 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "libtensorrt_rtx.so.1.0"
     broken.write_bytes(b"not a library")
-    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
     monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [broken])
     with pytest.raises(ProviderUnavailableError, match=r"tensorrt-rtx does not load .*libtensorrt"):
         nvinfer.load_library("tensorrt-rtx")
@@ -170,7 +170,7 @@ def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.usefixtures("fresh")
 def test_bindings_of_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
     monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [tmp_path / "libtensorrt_rtx.so.1.6.2"])
     monkeypatch.setattr(nvinfer.ctypes, "CDLL", lambda *_, **__: None)
     module = SimpleNamespace(__version__="1.7.1.116")
@@ -196,8 +196,25 @@ def test_no_usable_gpu(gpu_double: Any, fake_cuda: Any, error: str, message: str
 def test_without_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda.open_device.cache_clear()
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(MissingExtraError, match=r"cuda\.bindings is not installed"):
+    with pytest.raises(MissingExtraError, match="cuda-bindings is not installed"):
         cuda.open_device()
+
+
+def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.open_device.cache_clear()
+    monkeypatch.setattr(cuda, "is_installed", lambda name: True)
+    monkeypatch.setattr(cuda, "_DRIVER", "libno-such-driver.so.1")
+    with pytest.raises(ProviderUnavailableError, match=r"no NVIDIA driver here .*no-such-driver"):
+        cuda.open_device()
+
+
+def test_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda.is_installed("json.decoder")
+    assert not cuda.is_installed("json.no_such_part")
+    assert not cuda.is_installed("no_such_package.part")
+    monkeypatch.setitem(sys.modules, "json", None)
+    assert not cuda.is_installed("json")
+    assert not cuda.is_installed("json.decoder")
 
 
 def test_device_memory_is_counted(fake_cuda: Any) -> None:

@@ -282,7 +282,7 @@ def test_two_synthesizers_in_two_threads(tiny_bundle: Path, fake_gpu: Any) -> No
 
 def test_auto_takes_engines_only_where_they_are_built(tiny_bundle: Path, fake_gpu: Any) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "auto") as before:
-        assert before.provider == "cpu"
+        assert before.provider in ("cpu", "openvino")
         assert "run clipsynth-rt build" in before.choice.not_taken["tensorrt-rtx"]
         assert "tensorrt is not installed" in before.choice.not_taken["tensorrt"]
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as builds:
