@@ -184,15 +184,35 @@ class Library:
                 raise _RefusedError
             return engine
 
-    def create_context(self, engine: Any) -> Any:
+    def runtime_config(self, engine: Any, kernels: bytes) -> tuple[Any, Any]:
+        """Return what contexts of an engine are made with, and the cache of its kernels.
+
+        TensorRT for RTX compiles kernels for the GPU in an engine's first run; what an earlier
+        process compiled is taken over. TensorRT has compiled them when it built, and has no cache.
+
+        Args:
+            engine: From ``deserialise``.
+            kernels: What an earlier cache gave when it was serialised; ``b""`` is none.
+        """
+        strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.name != "tensorrt-rtx":
+            return strategy, None
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        cache = config.create_runtime_cache()
+        if kernels and not cache.deserialize(kernels):
+            logger.info("kernels are of another device or version; compiling them again")
+        config.set_runtime_cache(cache)
+        return config, cache
+
+    def create_context(self, engine: Any, config: Any) -> Any:
         """Return an execution context whose scratch memory the caller supplies.
 
         Raises:
             EngineError: If there is no memory for it.
         """
         with self._reasons(f"{self.name} {self.version} cannot start an engine"):
-            strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = engine.create_execution_context(strategy)
+            context = engine.create_execution_context(config)
             if context is None:
                 raise _RefusedError
             return context

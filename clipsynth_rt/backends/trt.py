@@ -15,21 +15,18 @@ from clipsynth_rt.backends import Array, cuda, nvinfer
 from clipsynth_rt.backends.engines import (
     BATCH_SIZES,
     EngineSpec,
-    PlanCache,
     batch_size,
     clip_engines,
     engine_spec,
     frame_bucket,
-    is_built,
-    load_engine,
 )
+from clipsynth_rt.backends.plans import PlanCache, is_built, load_engine
+from clipsynth_rt.backends.trt_buffers import fill_up, pad_tokens
 from clipsynth_rt.backends.trt_clip import (
     CapturedClip,
     ClipKey,
     Engine,
     Player,
-    fill_up,
-    pad_tokens,
 )
 from clipsynth_rt.bundle import Bundle, GraphFile
 from clipsynth_rt.errors import (
@@ -161,7 +158,7 @@ class TrtBackend:
         found = self._engines.get(spec.label)
         if found is None:
             loaded = load_engine(spec, self.library, self.targets, self.cache)
-            found = Engine(spec, loaded)
+            found = Engine(spec, loaded, self)
             self._engines[spec.label] = found
         return found
 

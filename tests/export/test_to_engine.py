@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import nvinfer
-from clipsynth_rt.backends.engines import PlanCache, engine_spec
+from clipsynth_rt.backends.engines import engine_spec
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.bundle import DEFAULT_PATH, GraphFile
 from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError

@@ -12,7 +12,8 @@ import pytest
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import cuda, nvinfer
 from clipsynth_rt.backends.ahead import build_engines
-from clipsynth_rt.backends.engines import PlanCache, all_engines, engine_spec
+from clipsynth_rt.backends.engines import all_engines, engine_spec
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -225,3 +226,37 @@ def test_device_memory_is_counted(fake_cuda: Any) -> None:
     assert device.memory_in_use() == 500
     device.free(second)
     assert device.driver() == "13.1"
+
+
+def test_the_double_has_nothing_that_cuda_has_not(gpu_double: Any) -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    names = [name for name in vars(gpu_double.Cuda) if name.startswith("cuda")]
+    assert len(names) > 15
+    for name in names:
+        assert hasattr(runtime, name), name
+    for kind in gpu_double.KINDS:
+        assert hasattr(runtime.cudaMemcpyKind, kind)
+    assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
+    for error in gpu_double.Error:
+        assert int(getattr(runtime.cudaError_t, error.name)) == error
+
+
+def test_the_double_has_nothing_that_tensorrt_for_rtx_has_not(
+    rtx: nvinfer.Library, gpu_double: Any
+) -> None:
+    real = rtx.module
+    pairs = {
+        gpu_double.Engine: real.ICudaEngine,
+        gpu_double.Context: real.IExecutionContext,
+        gpu_double.RuntimeConfig: real.IRuntimeConfig,
+        gpu_double.RuntimeCache: real.IRuntimeCache,
+    }
+    own = {"strategy", "data"}
+    for double, theirs in pairs.items():
+        for name in vars(double):
+            assert name.startswith("_") or name in own or hasattr(theirs, name), name
+    assert hasattr(real.ICudaEngine, "num_io_tensors")
+    assert hasattr(real.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(real.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+    for name in ("Builder", "OnnxParser", "Runtime", "ILogger", "IProgressMonitor"):
+        assert hasattr(real, name)
