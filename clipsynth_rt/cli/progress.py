@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -28,12 +29,17 @@ def engine_progress() -> Iterator[Callable[[float, int, str], None]]:
     from tqdm import tqdm
 
     shape = "{desc} |{bar}| {n:.1f}/{total_fmt} engines [{elapsed}<{remaining}]"
-    # leave=True: what was built stays to be read
-    with tqdm(disable=not sys.stderr.isatty(), bar_format=shape, leave=True) as bar:
+    bars: list[Any] = []
 
-        def advance(done: float, total: int, label: str) -> None:
-            bar.total = total
-            bar.set_description_str(label, refresh=False)
-            bar.update(done - bar.n)
+    def advance(done: float, total: int, label: str) -> None:
+        if not bars:
+            # not before there is something to show: what is to be done is printed first
+            bars.append(tqdm(total=total, disable=not sys.stderr.isatty(), bar_format=shape))
+        bars[0].set_description_str(label, refresh=False)
+        bars[0].update(done - bars[0].n)
 
+    try:
         yield advance
+    finally:
+        for bar in bars:
+            bar.close()

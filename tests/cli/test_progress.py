@@ -19,9 +19,19 @@ with synth._progress_bar() as report:
 """
 
 
-def shown(delay: float, *, terminal: bool) -> str:
+ENGINES = """
+from clipsynth_rt.cli.progress import engine_progress
+import time
+with engine_progress() as report:
+    for done in range(4):
+        report(done / 2, 2, "vocoder-b1")
+        time.sleep(0.15)
+"""
+
+
+def shown(delay: float, *, terminal: bool, code: str = CODE) -> str:
     """Return what a run of three reports writes to stderr."""
-    command = [sys.executable, "-c", CODE.format(delay=delay)]
+    command = [sys.executable, "-c", code.format(delay=delay)]
     if not terminal:
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
         return result.stderr
@@ -54,3 +64,10 @@ def test_a_short_run_on_a_terminal_shows_nothing() -> None:
 
 def test_no_terminal_no_bar() -> None:
     assert shown(0.01, terminal=False) == ""
+
+
+def test_a_build_shows_engines_and_parts_of_them() -> None:
+    output = shown(0.0, terminal=True, code=ENGINES)
+    assert "vocoder-b1" in output
+    assert "0.5/2 engines" in output or "1.5/2 engines" in output
+    assert shown(0.0, terminal=False, code=ENGINES) == ""
