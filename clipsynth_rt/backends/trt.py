@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import OrderedDict
@@ -175,6 +176,11 @@ class TrtBackend:
             self._clips.clear()
             self._players.clear()
             self.device.destroy_stream(self.stream)
+
+    def __del__(self) -> None:
+        # device memory is not Python's: whoever forgets to close would lose it until the end
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __enter__(self) -> TrtBackend:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,15 @@ def test_close_gives_everything_back_and_says_so(gpu: Synthesizer, fake_gpu: Any
     gpu.close()
     with pytest.raises(BackendError, match="is closed"):
         gpu.synth("drum", **ONE)
+
+
+def test_a_forgotten_synthesizer_gives_everything_back(tiny_bundle: Path, fake_gpu: Any) -> None:
+    synthesizer = Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx")
+    synthesizer.synth("drum", **ONE)
+    assert fake_gpu.cuda.used() > 0
+    del synthesizer
+    gc.collect()
+    assert fake_gpu.cuda.left() == {"device": 0, "pinned": 0, "graphs": 0, "streams": 0}
 
 
 def test_out_of_device_memory(gpu: Synthesizer, cpu: Synthesizer, fake_gpu: Any) -> None:
