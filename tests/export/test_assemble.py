@@ -168,7 +168,7 @@ def test_damaged_metrics(checkpoint_copy, sentence_encoder, tmp_path, reuse):
 def test_command_exports(checkpoint, sentence_encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--checkpoint", str(checkpoint), "--sentence-encoder", str(sentence_encoder)]
-    result = CliRunner().invoke(main, ["export", *arguments, "--precision", "fp16"])
+    result = CliRunner().invoke(main, ["export", *arguments, "--precision", "fp16", "--no-engines"])
     assert result.exit_code == 0, result.output
     assert Bundle.open("clipsynth-bundle-fp16").manifest.default_precision == PLANS["fp16"]
     assert "clipsynth-bundle-fp16: " in result.stdout
