@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt import __version__
-from clipsynth_rt.errors import InputError
+from clipsynth_rt.backends import cuda
+from clipsynth_rt.errors import ClipSynthError, InputError
 from clipsynth_rt.machine import processor_name
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.schedule import gaussian_noise
@@ -244,10 +246,13 @@ def describe_run(synthesizer: Synthesizer) -> dict[str, Any]:
         "versions": _versions(),
     }
     engines = synthesizer.engines
+    if synthesizer.provider not in ("cpu", "openvino"):
+        with contextlib.suppress(ClipSynthError):  # ONNX Runtime needs no cuda-bindings
+            device = cuda.open_device()
+            facts["gpu"] = device.name
+            facts["compute_capability"] = list(device.compute_capability)
+            facts["driver_cuda"] = device.driver()
     if engines is not None:
-        facts["gpu"] = engines.device.name
-        facts["compute_capability"] = list(engines.device.compute_capability)
-        facts["driver_cuda"] = engines.device.driver()
         facts["library"] = f"{engines.library.name} {engines.library.version}"
         facts["cuda_graphs"] = engines.use_graphs
     return facts

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clipsynth_rt.backends.ahead import Built, Progress, build_ahead, choose_builder
-from clipsynth_rt.backends.engines import PRECISION, PlanCache
+from clipsynth_rt.backends.engines import PRECISION
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.errors import InputError, MissingExtraError, ProviderUnavailableError
 

@@ -92,6 +92,7 @@ def fake_gpu(
         return library
 
     monkeypatch.setattr(nvinfer, "load_library", load)
+    monkeypatch.setattr(nvinfer, "check_installed", load)
     monkeypatch.setattr(cuda, "open_device", lambda: device)
     monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "engines"))
     return module

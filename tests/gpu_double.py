@@ -251,13 +251,14 @@ class Tensorrt:
         self.builds: list[dict[str, Any]] = []
         self.refusal = ""
         self.capturable = True
+        self.compiled = 0
 
     def Builder(self, logger: Any) -> Any:
         trt = self
 
         class Builder:
             def create_network(self, flags: int) -> Any:
-                return SimpleNamespace(flags=flags, model=None, inputs=[])
+                return SimpleNamespace(flags=flags, model=None, inputs=[], num_layers=0)
 
             def create_builder_config(self) -> Any:
                 return Config()
@@ -374,16 +375,57 @@ class Engine:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return {**self.inputs, **self.outputs}[name][0]
 
-    def create_execution_context(self, strategy: str) -> Any:
-        assert strategy == "user"
-        return Context(self)
+    def create_runtime_config(self) -> Any:
+        assert self.trt.rtx
+        return RuntimeConfig()
+
+    def create_execution_context(self, config: Any) -> Any:
+        kernels = None
+        if self.trt.rtx:
+            assert config.strategy == "user"
+            kernels = config.cache
+        else:
+            assert config == "user"
+        return Context(self, kernels)
+
+
+class RuntimeConfig:
+    """TensorRT for RTX's, with its cache of kernels: as many as the engine has compiled."""
+
+    strategy = ""
+
+    def __init__(self) -> None:
+        self.cache: Any = None
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
+    def create_runtime_cache(self) -> Any:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: Any) -> bool:
+        self.cache = cache
+        return True
+
+
+class RuntimeCache:
+    data = b""
+
+    def deserialize(self, data: bytes) -> bool:
+        if not data.startswith(b"kernels"):
+            return False
+        self.data = data
+        return True
+
+    def serialize(self) -> bytes:
+        return self.data
 
 
 class Context:
     """An execution context; it keeps its memory and addresses until told otherwise."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.cuda = engine, engine.trt.cuda
+    def __init__(self, engine: Engine, kernels: Any) -> None:
+        self.engine, self.cuda, self.kernels = engine, engine.trt.cuda, kernels
         self.addresses: dict[str, int] = {}
         self.memory: tuple[int, int] | None = None
         self.has_run = False
@@ -410,6 +452,9 @@ class Context:
             return False
         if stream.recording is not None and not self.has_run:
             return False  # kernels are compiled in the first run, which a capture forbids
+        if not self.has_run and self.kernels is not None and not self.kernels.data:
+            self.engine.trt.compiled += 1
+            self.kernels.data = b"kernels of " + ",".join(engine.names).encode()
         self.has_run = True
         self.cuda.put(stream, lambda: self._compute(addresses))
         return True

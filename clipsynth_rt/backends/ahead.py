@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipsynth_rt.backends import cuda, nvinfer
-from clipsynth_rt.backends.engines import BATCH_SIZES, EngineSpec, PlanCache, all_engines
+from clipsynth_rt.backends.engines import BATCH_SIZES, EngineSpec, all_engines
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.errors import (
     ClipSynthError,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import BackendError, MissingExtraError, ProviderUnavailableError
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 ALIGNMENT = 256
 """Bytes that the start of a tensor is a multiple of."""
@@ -178,6 +182,15 @@ def _advice(error: str) -> str:
     return ""
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported, without importing it."""
+    parent, _, rest = module.rpartition(".")
+    # None in sys.modules forbids an import; find_spec imports parents, and raises for None
+    if sys.modules.get(module, module) is None or (rest and parent and not is_installed(parent)):
+        return False
+    return importlib.util.find_spec(module) is not None
+
+
 @functools.lru_cache
 def open_device() -> Device:
     """Return the CUDA device of this process.
@@ -186,10 +199,18 @@ def open_device() -> Device:
         MissingExtraError: If ``cuda-bindings`` is not installed.
         ProviderUnavailableError: If there is no device, or its driver is too old.
     """
+    if not is_installed("cuda.bindings"):
+        raise MissingExtraError("cuda-bindings", "tensorrt-rtx")
+    try:
+        # at once: importing the bindings takes a tenth of a second and more, for nothing where
+        # there is no driver
+        ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise ProviderUnavailableError(
+            f"no NVIDIA driver here ({error}); install one, or use --provider cpu"
+        ) from error
     try:
         from cuda.bindings import runtime
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "cuda.bindings", "tensorrt-rtx") from error
     # what is missing is a library that the module itself loads
     except (ImportError, RuntimeError) as error:
         raise ProviderUnavailableError(f"cuda-bindings does not load ({error})") from error

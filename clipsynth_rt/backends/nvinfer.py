@@ -23,7 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from clipsynth_rt.backends import ENGINE_PROVIDERS
+from clipsynth_rt.backends.cuda import is_installed
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -141,11 +144,13 @@ class Library:
                 errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
                 raise _RefusedError(errors[-1] if errors else "the file is no ONNX model")
             _fix_shapes(network, shapes)
+            kept = _widen_tables(trt, network)
             config = builder.create_builder_config()
             cache = self._configure(trt, config, target, timing_cache)
             if progress is not None:
                 config.progress_monitor = _make_monitor(trt, progress)
             plan = builder.build_serialized_network(network, config)
+            kept.clear()
             if plan is None:
                 raise _RefusedError
             return bytes(plan), b"" if cache is None else bytes(cache.serialize())
@@ -179,15 +184,35 @@ class Library:
                 raise _RefusedError
             return engine
 
-    def create_context(self, engine: Any) -> Any:
+    def runtime_config(self, engine: Any, kernels: bytes) -> tuple[Any, Any]:
+        """Return what contexts of an engine are made with, and the cache of its kernels.
+
+        TensorRT for RTX compiles kernels for the GPU in an engine's first run; what an earlier
+        process compiled is taken over. TensorRT has compiled them when it built, and has no cache.
+
+        Args:
+            engine: From ``deserialise``.
+            kernels: What an earlier cache gave when it was serialised; ``b""`` is none.
+        """
+        strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.name != "tensorrt-rtx":
+            return strategy, None
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        cache = config.create_runtime_cache()
+        if kernels and not cache.deserialize(kernels):
+            logger.info("kernels are of another device or version; compiling them again")
+        config.set_runtime_cache(cache)
+        return config, cache
+
+    def create_context(self, engine: Any, config: Any) -> Any:
         """Return an execution context whose scratch memory the caller supplies.
 
         Raises:
             EngineError: If there is no memory for it.
         """
         with self._reasons(f"{self.name} {self.version} cannot start an engine"):
-            strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = engine.create_execution_context(strategy)
+            context = engine.create_execution_context(config)
             if context is None:
                 raise _RefusedError
             return context
@@ -210,6 +235,17 @@ class Library:
 
 class _RefusedError(Exception):
     """The library said no; the reason is in its log unless it is given."""
+
+
+def check_installed(name: str) -> None:
+    """Check that one of ``LIBRARIES`` is there, without loading its hundreds of megabytes.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    modules = _RTX_MODULES if name == "tensorrt-rtx" else (name,)
+    if not any(is_installed(module) for module in modules):
+        raise MissingExtraError(name, name)
 
 
 @functools.lru_cache
@@ -235,6 +271,7 @@ def describe_library(name: str) -> str:
 
 
 def _import_module(name: str) -> ModuleType:
+    check_installed(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -245,9 +282,8 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_rtx() -> ModuleType:
     """Load TensorRT for RTX's libraries where Python's linker does not look, and import it."""
-    found = next((name for name in _RTX_MODULES if _is_installed(name)), None)
-    if found is None:
-        raise MissingExtraError("tensorrt_rtx", "tensorrt-rtx")
+    check_installed("tensorrt-rtx")
+    found = next(name for name in _RTX_MODULES if is_installed(name))
     libraries = _rtx_libraries()
     for path in libraries:
         # global: the bindings look their symbols up among those already loaded
@@ -279,11 +315,6 @@ def _rtx_libraries() -> list[Path]:
     return [paths[-1] for paths in found if paths]
 
 
-def _is_installed(name: str) -> bool:
-    # None in sys.modules forbids an import; find_spec raises for it
-    return sys.modules.get(name, name) is not None and importlib.util.find_spec(name) is not None
-
-
 def _fix_shapes(network: Any, shapes: Shapes) -> None:
     """Make every input's shape a fixed one, so that all shapes inside are known when building."""
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
@@ -302,6 +333,34 @@ def _fix_shapes(network: Any, shapes: Shapes) -> None:
                 f"input {name} is {list(promised)} and {list(shapes[name])} was asked"
             )
         tensor.shape = shapes[name]
+
+
+def _widen_tables(trt: Any, network: Any) -> list[Any]:
+    """Put fp16 constants in the place of int8 ones, and return what has to live until the build.
+
+    TensorRT takes int8 constants as quantised values alone, and wants them dequantised at once; an
+    int8 embedding table is looked up first and scaled afterwards. fp16 holds every int8 exactly.
+    """
+    kept: list[Any] = []
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    tables = {
+        layer.get_output(0).name: layer
+        for layer in layers
+        if layer.type == trt.LayerType.CONSTANT and layer.get_output(0).dtype == trt.int8
+    }
+    if not tables:
+        return kept
+    for layer in layers:
+        # a constant that is dequantised, as a quantised convolution's is, stays as it is
+        if layer.type != trt.LayerType.GATHER or layer.get_input(0).name not in tables:
+            continue
+        table = tables[layer.get_input(0).name]
+        # the bindings give layers as their base class, which has no weights
+        table.__class__ = trt.IConstantLayer
+        values = np.asarray(table.weights, np.float16).reshape(tuple(table.shape))
+        kept.append(values)
+        layer.set_input(0, network.add_constant(tuple(table.shape), values).get_output(0))
+    return kept
 
 
 def _make_logger(module: Any, messages: collections.deque[str]) -> Any:

@@ -15,21 +15,18 @@ from clipsynth_rt.backends import Array, cuda, nvinfer
 from clipsynth_rt.backends.engines import (
     BATCH_SIZES,
     EngineSpec,
-    PlanCache,
     batch_size,
     clip_engines,
     engine_spec,
     frame_bucket,
-    is_built,
-    load_engine,
 )
+from clipsynth_rt.backends.plans import PlanCache, is_built, load_engine
+from clipsynth_rt.backends.trt_buffers import fill_up, pad_tokens
 from clipsynth_rt.backends.trt_clip import (
     CapturedClip,
     ClipKey,
     Engine,
     Player,
-    fill_up,
-    pad_tokens,
 )
 from clipsynth_rt.bundle import Bundle, GraphFile
 from clipsynth_rt.errors import (
@@ -161,7 +158,7 @@ class TrtBackend:
         found = self._engines.get(spec.label)
         if found is None:
             loaded = load_engine(spec, self.library, self.targets, self.cache)
-            found = Engine(spec, loaded)
+            found = Engine(spec, loaded, self)
             self._engines[spec.label] = found
         return found
 
@@ -278,11 +275,13 @@ class TrtSession:
 def probe(provider: str) -> str:
     """Load a provider and the GPU, and return what went wrong: nothing if empty."""
     try:
-        library = nvinfer.load_library(provider)
+        # the cheapest first: many machines have neither
+        nvinfer.check_installed(provider)
         cuda.open_device()
+        nvinfer.load_library(provider)
     except ClipSynthError as error:
         return str(error)
-    return "" if library.version else "the library gives no version"
+    return ""
 
 
 def require(provider: str) -> None:

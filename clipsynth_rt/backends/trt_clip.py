@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.backends import Array, cuda
 from clipsynth_rt.backends.engines import EngineSpec, batch_size, clip_engines, frame_bucket
+from clipsynth_rt.backends.trt_buffers import Arena, fill_up, num_bytes, pad_tokens
 from clipsynth_rt.config import SynthPlan
-from clipsynth_rt.errors import EngineError, InputError
+from clipsynth_rt.errors import EngineError
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
 from clipsynth_rt.spec import Manifest
 
@@ -100,10 +101,34 @@ def clip_inputs(
 
 
 class Engine:
-    """A loaded engine."""
+    """A loaded engine, and the kernels that the GPU compiles for it.
 
-    def __init__(self, spec: EngineSpec, engine: Any) -> None:
+    Args:
+        spec: What it is.
+        engine: From ``Library.deserialise``.
+        backend: Supplies library and cache.
+    """
+
+    def __init__(self, spec: EngineSpec, engine: Any, backend: TrtBackend) -> None:
         self.spec, self.engine = spec, engine
+        self._library, self._cache = backend.library, backend.cache
+        # kernels are this GPU's own, whatever the engine was built for
+        self._target = backend.targets[0]
+        self._known = self._cache.kernels(spec, self._library, self._target)
+        self._config, self._kernels = self._library.runtime_config(engine, self._known)
+
+    def create_context(self) -> Any:
+        """Return an execution context without scratch memory."""
+        return self._library.create_context(self.engine, self._config)
+
+    def keep_kernels(self) -> None:
+        """Keep what the first run compiled, for the next process."""
+        if self._kernels is None:
+            return
+        data = bytes(self._kernels.serialize())
+        if data and data != self._known:
+            self._known = data
+            self._cache.keep_kernels(self.spec, self._library, self._target, data)
 
     @property
     def scratch_bytes(self) -> int:
@@ -115,89 +140,6 @@ class Engine:
         return tuple(self.engine.get_tensor_shape(name))
 
 
-class _Arena:
-    """Tensors side by side in one device buffer, and where asked in one pinned host buffer.
-
-    Inputs of a clip are one copy that way, however many there are.
-    """
-
-    def __init__(
-        self, device: cuda.Device, tensors: Mapping[str, tuple[tuple[int, ...], str]], pinned: bool
-    ) -> None:
-        self._device = device
-        self.tensors = dict(tensors)
-        self._offsets: dict[str, int] = {}
-        size = 0
-        for name, (shape, dtype) in tensors.items():
-            self._offsets[name] = size
-            size += _aligned(_nbytes(shape, dtype))
-        self.size = size
-        self._address: int | None = device.alloc(size)
-        self._host: int | None = None
-        self._views: dict[str, Array] = {}
-        if pinned:
-            try:
-                self._host, memory = device.alloc_pinned(size)
-            except BaseException:
-                self.close()
-                raise
-            memory[:] = 0
-            for name, (shape, dtype) in tensors.items():
-                start = self._offsets[name]
-                flat = memory[start : start + _nbytes(shape, dtype)]
-                self._views[name] = flat.view(dtype).reshape(shape)
-
-    def address(self, name: str) -> int:
-        """Return where a tensor lies on the device."""
-        assert self._address is not None
-        return self._address + self._offsets[name]
-
-    def set(self, inputs: Mapping[str, Array], where: str) -> None:
-        """Copy arrays into pinned memory.
-
-        Raises:
-            InputError: If one is missing, unknown or of another shape.
-        """
-        if inputs.keys() != self._views.keys():
-            odd = sorted(inputs.keys() ^ self._views.keys())
-            raise InputError(f"{where}: inputs differ in {', '.join(odd)}")
-        for name, value in inputs.items():
-            view = self._views[name]
-            if np.shape(value) != view.shape or np.asarray(value).dtype != view.dtype:
-                raise InputError(
-                    f"{where}: {name} is {np.asarray(value).dtype} {list(np.shape(value))} instead "
-                    f"of {view.dtype} {list(view.shape)}"
-                )
-            view[...] = value
-
-    def get(self) -> dict[str, Array]:
-        """Return copies of what lies in pinned memory."""
-        return {name: view.copy() for name, view in self._views.items()}
-
-    def upload(self, stream: Any) -> None:
-        """Copy pinned memory to the device."""
-        assert self._address is not None
-        assert self._host is not None
-        self._device.copy_in(self._address, self._host, self.size, stream)
-
-    def download(self, stream: Any) -> None:
-        """Copy the device's tensors to pinned memory."""
-        assert self._address is not None
-        assert self._host is not None
-        self._device.copy_out(self._host, self._address, self.size, stream)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        # a view into memory that is gone would crash whoever reads it
-        self._views.clear()
-        address, host = self._address, self._host
-        self._address = self._host = None
-        if address is not None:
-            self._device.free(address)
-        if host is not None:
-            self._device.free_pinned(host)
-
-
 class _Runnable:
     """Engines with contexts of their own, one shared scratch buffer, and arenas."""
 
@@ -205,14 +147,14 @@ class _Runnable:
         self._backend, self._device = backend, backend.device
         self._engines: list[Engine] = []
         self._contexts: list[Any] = []
-        self._arenas: list[_Arena] = []
+        self._arenas: list[Arena] = []
         self._scratch: int | None = None
         self._executable: Any = None
 
     def _arena(
         self, tensors: Mapping[str, tuple[tuple[int, ...], str]], pinned: bool = False
-    ) -> _Arena:
-        arena = _Arena(self._device, tensors, pinned)
+    ) -> Arena:
+        arena = Arena(self._device, tensors, pinned)
         self._arenas.append(arena)
         return arena
 
@@ -221,7 +163,7 @@ class _Runnable:
         size = max(engine.scratch_bytes for engine in self._engines)
         self._scratch = self._device.alloc(size)
         for engine in self._engines:
-            context = self._backend.library.create_context(engine.engine)
+            context = engine.create_context()
             context.set_device_memory(self._scratch, size)
             self._contexts.append(context)
 
@@ -287,7 +229,7 @@ class CapturedClip(_Runnable):
         text, step = specs[0].shapes, specs[-2].shapes
         mel = step["x"]
         many = key.steps if key.stochastic else 1
-        if key.stochastic and _nbytes(mel, "float32") % cuda.ALIGNMENT:
+        if key.stochastic and num_bytes(mel, "float32") % cuda.ALIGNMENT:
             raise EngineError(
                 f"denoiser_step: {mel[1]} bins by {mel[2]} frames do not lie on {cuda.ALIGNMENT} "
                 "bytes, which eta above 0 needs on engines; use eta 0"
@@ -312,6 +254,8 @@ class CapturedClip(_Runnable):
         # the first run compiles and allocates, which a capture forbids
         self._enqueue()
         self._device.wait(backend.stream)
+        for engine in self._engines:
+            engine.keep_kernels()
         if backend.use_graphs:
             self._check_capturable()
             self._executable = self._device.capture(backend.stream, self._enqueue)
@@ -340,7 +284,7 @@ class CapturedClip(_Runnable):
         self._in.upload(stream)
         for context in text:
             self._enqueue_engine(context, "text_encoder")
-        noise_bytes = _nbytes(*self.inputs["x"]) if self.key.stochastic else 0
+        noise_bytes = num_bytes(*self.inputs["x"]) if self.key.stochastic else 0
         source = self._in.address("x")
         for i in range(self.key.steps):
             times = self._in.address("times") + i * cuda.ALIGNMENT
@@ -397,6 +341,7 @@ class Player(_Runnable):
     def __init__(self, backend: TrtBackend, spec: EngineSpec) -> None:
         super().__init__(backend)
         self.spec = spec
+        self._ran = False
         try:
             engine = backend.engine(spec)
             self._engines = [engine]
@@ -424,32 +369,7 @@ class Player(_Runnable):
         self._enqueue_engine(self._contexts[0], self.spec.label)
         self._out.download(self._backend.stream)
         self._device.wait(self._backend.stream)
+        if not self._ran:
+            self._ran = True
+            self._engines[0].keep_kernels()
         return self._out.get()
-
-
-def fill_up(rows: Array, size: int, axis: int = 0) -> Array:
-    """Repeat the last of ``rows`` until there are ``size`` of them."""
-    more = size - rows.shape[axis]
-    if more <= 0:
-        return rows
-    last = np.take(rows, [-1], axis)
-    return np.concatenate([rows, np.repeat(last, more, axis)], axis)
-
-
-def pad_tokens(tokens: Array, length: int) -> Array:
-    """Append zeros to ids or masks [B, L]: a mask of zero hides whatever the id says.
-
-    Raises:
-        InputError: If there are more than ``length``.
-    """
-    if tokens.shape[1] > length:
-        raise InputError(f"text_encoder: {tokens.shape[1]} tokens and at most {length} fit")
-    return np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
-
-
-def _nbytes(shape: Sequence[int], dtype: str) -> int:
-    return int(np.prod(shape)) * np.dtype(dtype).itemsize
-
-
-def _aligned(size: int) -> int:
-    return -(-size // cuda.ALIGNMENT) * cuda.ALIGNMENT

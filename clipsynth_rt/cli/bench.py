@@ -87,7 +87,8 @@ def command(
 
 
 def _table(facts: dict[str, Any]) -> str:
-    device = f"{facts['gpu']}, {facts['library']}" if "gpu" in facts else facts["cpu"]
+    device = ", ".join(str(facts[key]) for key in ("gpu", "library") if key in facts)
+    device = device or facts["cpu"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     precision = ", ".join(f"{graph} {name}" for graph, name in facts["precision"].items())
     memory = [f"peak memory {facts['peak_memory_mb']:.0f} MB"] if facts["peak_memory_mb"] else []

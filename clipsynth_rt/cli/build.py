@@ -60,7 +60,8 @@ def command(
                                                      and set CLIPSYNTH_RT_CACHE to it)
     """  # noqa: D301  (click reads \b as "keep these lines")
     from clipsynth_rt.backends.ahead import build_ahead
-    from clipsynth_rt.backends.engines import BATCH_SIZES, PlanCache
+    from clipsynth_rt.backends.engines import BATCH_SIZES
+    from clipsynth_rt.backends.plans import PlanCache
     from clipsynth_rt.bundle import Bundle
     from clipsynth_rt.cli.progress import engine_progress
     from clipsynth_rt.cli.synth import parse_precision

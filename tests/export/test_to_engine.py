@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import nvinfer
-from clipsynth_rt.backends.engines import PlanCache, engine_spec
+from clipsynth_rt.backends.engines import engine_spec
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.bundle import DEFAULT_PATH, GraphFile
 from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
@@ -49,14 +50,11 @@ def test_every_engine_of_an_exported_bundle(rtx, exported, tmp_path):
 
 
 def test_graphs_of_the_shipped_bundle(rtx, tmp_path):
-    """Those in arithmetic that TensorRT takes; int8 tables wait for fp16 from the checkpoint."""
     bundle = Bundle.open(DEFAULT_PATH)
     cache = PlanCache(tmp_path)
     frames = 352
     for name in GRAPHS:
         spec = engine_spec(bundle, name, frames=frames, halves=2)
-        if spec.graph.precision == "w8":
-            continue
         plan = cache.get(spec, rtx, "86")
         # the weights are in it
         assert len(plan) > 0.5 * spec.graph.path.stat().st_size

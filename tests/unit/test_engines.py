@@ -14,19 +14,17 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import engines, nvinfer
+from clipsynth_rt.backends import nvinfer
 from clipsynth_rt.backends.ahead import build_ahead, build_engines, choose_builder, estimate_s
 from clipsynth_rt.backends.engines import (
     EngineSpec,
-    PlanCache,
     all_engines,
     clip_engines,
     engine_spec,
     frame_bucket,
     frame_buckets,
-    load_engine,
-    plan_key,
 )
+from clipsynth_rt.backends.plans import PlanCache, default_cache, load_engine, plan_key
 from clipsynth_rt.errors import BundleError, EngineError, InputError, OutputError
 
 
@@ -321,7 +319,8 @@ def test_two_processes_build_one_plan(tiny_bundle: Path, tmp_path: Path) -> None
     code = f"""
 import sys, time, logging
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.engines import PlanCache, engine_spec
+from clipsynth_rt.backends.engines import engine_spec
+from clipsynth_rt.backends.plans import PlanCache
 
 class Library:
     name, version = "tensorrt-rtx", "1.0"
@@ -470,7 +469,7 @@ def test_timing_cache_of_tensorrt(
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "mine"))
-    assert engines.default_cache() == tmp_path / "mine"
+    assert default_cache() == tmp_path / "mine"
     monkeypatch.delenv("CLIPSYNTH_RT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert engines.default_cache() == tmp_path / "clipsynth-rt" / "engines"
+    assert default_cache() == tmp_path / "clipsynth-rt" / "engines"

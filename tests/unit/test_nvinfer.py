@@ -12,7 +12,8 @@ import pytest
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends import cuda, nvinfer
 from clipsynth_rt.backends.ahead import build_engines
-from clipsynth_rt.backends.engines import PlanCache, all_engines, engine_spec
+from clipsynth_rt.backends.engines import all_engines, engine_spec
+from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -94,6 +95,42 @@ def test_real_refusals(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_real_int8_table(rtx: nvinfer.Library, quantised: bool) -> None:
+    """Looked up first and scaled afterwards, or the other way round: both build."""
+    onnx = pytest.importorskip("onnx")
+    np = pytest.importorskip("numpy")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    table = (np.arange(400 * 64) % 255 - 127).astype(np.int8).reshape(400, 64)
+    constants = [
+        onnx.numpy_helper.from_array(table, "table"),
+        onnx.numpy_helper.from_array(np.float32(0.01), "scale"),
+    ]
+    if quantised:
+        nodes = [
+            helper.make_node("DequantizeLinear", ["table", "scale"], ["wide"]),
+            helper.make_node("Gather", ["wide", "ids"], ["rows"]),
+        ]
+    else:
+        nodes = [
+            helper.make_node("Gather", ["table", "ids"], ["narrow"]),
+            helper.make_node("Cast", ["narrow"], ["wide"], to=kinds.FLOAT),
+            helper.make_node("Mul", ["wide", "scale"], ["rows"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "tables",
+        [helper.make_tensor_value_info("ids", kinds.INT64, ["B"])],
+        [helper.make_tensor_value_info("rows", kinds.FLOAT, ["B", 64])],
+        constants,
+    )
+    opset = helper.make_opsetid("", 18)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    onnx.checker.check_model(model)
+    plan, _ = rtx.build("tables", model.SerializeToString(), {"ids": (3,)}, "86")
+    assert len(plan) > table.size
+
+
 def test_a_real_plan_without_a_gpu_or_cut_short(
     rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +163,7 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "libtensorrt_rtx.so.1.0"
     broken.write_bytes(b"not a library")
-    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
     monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [broken])
     with pytest.raises(ProviderUnavailableError, match=r"tensorrt-rtx does not load .*libtensorrt"):
         nvinfer.load_library("tensorrt-rtx")
@@ -134,7 +171,7 @@ def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.usefixtures("fresh")
 def test_bindings_of_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nvinfer, "_is_installed", lambda name: True)
+    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
     monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [tmp_path / "libtensorrt_rtx.so.1.6.2"])
     monkeypatch.setattr(nvinfer.ctypes, "CDLL", lambda *_, **__: None)
     module = SimpleNamespace(__version__="1.7.1.116")
@@ -160,8 +197,25 @@ def test_no_usable_gpu(gpu_double: Any, fake_cuda: Any, error: str, message: str
 def test_without_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda.open_device.cache_clear()
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(MissingExtraError, match=r"cuda\.bindings is not installed"):
+    with pytest.raises(MissingExtraError, match="cuda-bindings is not installed"):
         cuda.open_device()
+
+
+def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.open_device.cache_clear()
+    monkeypatch.setattr(cuda, "is_installed", lambda name: True)
+    monkeypatch.setattr(cuda, "_DRIVER", "libno-such-driver.so.1")
+    with pytest.raises(ProviderUnavailableError, match=r"no NVIDIA driver here .*no-such-driver"):
+        cuda.open_device()
+
+
+def test_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda.is_installed("json.decoder")
+    assert not cuda.is_installed("json.no_such_part")
+    assert not cuda.is_installed("no_such_package.part")
+    monkeypatch.setitem(sys.modules, "json", None)
+    assert not cuda.is_installed("json")
+    assert not cuda.is_installed("json.decoder")
 
 
 def test_device_memory_is_counted(fake_cuda: Any) -> None:
@@ -172,3 +226,37 @@ def test_device_memory_is_counted(fake_cuda: Any) -> None:
     assert device.memory_in_use() == 500
     device.free(second)
     assert device.driver() == "13.1"
+
+
+def test_the_double_has_nothing_that_cuda_has_not(gpu_double: Any) -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    names = [name for name in vars(gpu_double.Cuda) if name.startswith("cuda")]
+    assert len(names) > 15
+    for name in names:
+        assert hasattr(runtime, name), name
+    for kind in gpu_double.KINDS:
+        assert hasattr(runtime.cudaMemcpyKind, kind)
+    assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
+    for error in gpu_double.Error:
+        assert int(getattr(runtime.cudaError_t, error.name)) == error
+
+
+def test_the_double_has_nothing_that_tensorrt_for_rtx_has_not(
+    rtx: nvinfer.Library, gpu_double: Any
+) -> None:
+    real = rtx.module
+    pairs = {
+        gpu_double.Engine: real.ICudaEngine,
+        gpu_double.Context: real.IExecutionContext,
+        gpu_double.RuntimeConfig: real.IRuntimeConfig,
+        gpu_double.RuntimeCache: real.IRuntimeCache,
+    }
+    own = {"strategy", "data"}
+    for double, theirs in pairs.items():
+        for name in vars(double):
+            assert name.startswith("_") or name in own or hasattr(theirs, name), name
+    assert hasattr(real.ICudaEngine, "num_io_tensors")
+    assert hasattr(real.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(real.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+    for name in ("Builder", "OnnxParser", "Runtime", "ILogger", "IProgressMonitor"):
+        assert hasattr(real, name)

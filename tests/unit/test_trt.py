@@ -282,7 +282,7 @@ def test_two_synthesizers_in_two_threads(tiny_bundle: Path, fake_gpu: Any) -> No
 
 def test_auto_takes_engines_only_where_they_are_built(tiny_bundle: Path, fake_gpu: Any) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "auto") as before:
-        assert before.provider == "cpu"
+        assert before.provider in ("cpu", "openvino")
         assert "run clipsynth-rt build" in before.choice.not_taken["tensorrt-rtx"]
         assert "tensorrt is not installed" in before.choice.not_taken["tensorrt"]
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as builds:
@@ -316,3 +316,68 @@ def test_a_backend_of_its_own(tiny_bundle: Path, fake_gpu: Any, tmp_path: Path) 
         inputs["times"][0, 0] = 1.0
         assert backend.play(key, inputs).shape == (4, 168 * 256)
     assert len(list((tmp_path / "mine").glob("*.plan"))) == 2
+
+
+def test_kernels_are_compiled_once_a_machine(
+    tiny_bundle: Path, fake_gpu: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def speak() -> None:
+        with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
+            synthesizer.synth("drum", **ONE)
+            # one engine of the three, apart: its kernels are known by then
+            synthesizer.encode_text(["drum"], ["a photo of {query}"])
+
+    speak()
+    assert fake_gpu.compiled == 3
+    kept = sorted((tmp_path / "engines").glob("*.kernels"))
+    assert len(kept) == 3
+    speak()
+    assert fake_gpu.compiled == 3
+    # of another driver: compiled again, and kept
+    kept[0].write_bytes(b"garbage")
+    speak()
+    assert fake_gpu.compiled == 4
+    assert kept[0].read_bytes().startswith(b"kernels of ")
+
+
+def test_kernels_that_cannot_be_kept(
+    tiny_bundle: Path,
+    fake_gpu: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from clipsynth_rt.backends import plans
+    from clipsynth_rt.errors import OutputError
+
+    with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
+        synthesizer.synth("drum", steps=1, **ONE)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device)")
+
+    for path in plans.default_cache().glob("*.kernels"):
+        path.unlink()
+    monkeypatch.setattr(plans, "write_atomically", full)
+    with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
+        assert synthesizer.synth("drum", steps=1, **ONE).provider == "tensorrt-rtx"
+    assert "will be compiled again next time" in caplog.text
+
+
+def test_tensorrt_itself_takes_the_same_path(
+    tiny_bundle: Path, gpu_double: Any, fake_cuda: Any, tmp_path: Path
+) -> None:
+    """It has no targets, no kernel cache and a timing cache; all else is one code path."""
+    library = trt.nvinfer.Library("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
+    device = trt.cuda.Device(fake_cuda)
+    backend = TrtBackend(
+        Bundle.open(tiny_bundle), "tensorrt", cache=tmp_path, library=library, device=device
+    )
+    with backend:
+        assert backend.targets == ("86",)
+        key = ClipKey(168, 1, 1, guided=False, from_text=False)
+        inputs = {n: np.zeros(s, d) for n, (s, d) in backend.clip(key).inputs.items()}
+        inputs["times"][0, 0] = 1.0
+        assert backend.play(key, inputs).shape == (1, 168 * 256)
+    assert not list(tmp_path.glob("*.kernels"))
+    assert len(list(tmp_path.glob("timing-tensorrt-1.0-86.cache"))) == 1
+    assert fake_cuda.left() == {"device": 0, "pinned": 0, "graphs": 0, "streams": 0}

@@ -1,0 +1,312 @@
+"""The cache of built engines.
+
+A plan is a cache entry, never the product: it belongs to one ONNX file, one set of shapes, one
+builder of one version and one compute capability, and is built anew wherever one of them differs.
+
+A plan file is a line that names the format, a line of JSON with what the plan is and its SHA-256,
+and the plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipsynth_rt.audio import write_atomically
+from clipsynth_rt.backends.engines import EngineSpec
+from clipsynth_rt.backends.nvinfer import BuildProgress, Library
+from clipsynth_rt.errors import BundleError, EngineError, OutputError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: two builders then do the same work twice, and one wins
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "CLIPSYNTH_RT_CACHE"
+"""Environment variable that names the folder of built engines."""
+
+RECIPE = 1
+"""How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
+
+_MAGIC = b"clipsynth-rt plan 1\n"
+_LONGEST_HEADER = 65536
+
+
+def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
+    """Return what a plan depends on as one SHA-256 in hex."""
+    facts = {
+        "onnx": spec.graph.spec.files[spec.graph.precision].sha256.lower(),
+        "shapes": {name: list(shape) for name, shape in sorted(spec.shapes.items())},
+        "precision": spec.graph.precision,
+        "builder": [library.name, library.version],
+        "target": target,
+        "recipe": RECIPE,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def default_cache() -> Path:
+    """Return the folder of built engines: ``$CLIPSYNTH_RT_CACHE``, or one in the user's cache."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "clipsynth-rt" / "engines"
+
+
+class PlanCache:
+    """Plans on disk.
+
+    Args:
+        folder: Where; None is ``default_cache()``. It is made when the first plan is written.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = default_cache() if folder is None else Path(folder)
+
+    def path(self, spec: EngineSpec, library: Library, target: str) -> Path:
+        """Return the plan's file, whether it is there or not."""
+        key = plan_key(spec, library, target)
+        return self.folder / f"{spec.label}-{library.name}-{target}-{key[:32]}.plan"
+
+    def has(self, spec: EngineSpec, library: Library, target: str) -> bool:
+        """Return whether there is a plan; ``read`` says whether it is whole."""
+        return self.path(spec, library, target).is_file()
+
+    def read(self, spec: EngineSpec, library: Library, target: str) -> bytes | None:
+        """Return a plan, or None if there is none or it is damaged, which is logged."""
+        path = self.path(spec, library, target)
+        try:
+            return _read_plan(path)[1]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            logger.warning("%s: not a whole plan (%s); building it again", path, error)
+            return None
+
+    def kernels(self, spec: EngineSpec, library: Library, target: str) -> bytes:
+        """Return what ``keep_kernels`` kept; nothing if there is nothing."""
+        try:
+            return self._kernels_path(spec, library, target).read_bytes()
+        except OSError:
+            return b""
+
+    def keep_kernels(self, spec: EngineSpec, library: Library, target: str, data: bytes) -> None:
+        """Keep what a GPU compiled in an engine's first run; a full disk costs only time."""
+        try:
+            write_atomically(self._kernels_path(spec, library, target), data)
+        except OutputError as error:
+            logger.warning("%s; its kernels will be compiled again next time", error)
+
+    def _kernels_path(self, spec: EngineSpec, library: Library, target: str) -> Path:
+        return self.path(spec, library, target).with_suffix(".kernels")
+
+    def build_seconds(self, graph: str, library: Library) -> float | None:
+        """Return how long this graph's builds took here before, on average; None if unknown."""
+        known = []
+        for path in self.folder.glob(f"{graph}-*-{library.name}-*.plan"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                known.append(float(_read_header(path)["build_s"]))
+        return sum(known) / len(known) if known else None
+
+    def get(
+        self,
+        spec: EngineSpec,
+        library: Library,
+        target: str,
+        progress: BuildProgress | None = None,
+        *,
+        rebuild: bool = False,
+    ) -> bytes:
+        """Return a plan, building it if need be.
+
+        Args:
+            spec: The engine.
+            library: The builder.
+            target: From ``Library.targets`` or ``Library.targets_for``.
+            progress: Told how far a build is.
+            rebuild: Whether what is there is known not to load.
+
+        Raises:
+            EngineError: If it cannot be built.
+            OutputError: If the folder cannot be written; nothing is left behind.
+        """
+        plan = None if rebuild else self.read(spec, library, target)
+        if plan is not None:
+            return plan
+        path = self.path(spec, library, target)
+        before = _identity(path)
+        with self._lock():
+            # another process may have built it while this one waited
+            if not rebuild or _identity(path) != before:
+                plan = self.read(spec, library, target)
+            if plan is None:
+                plan = self._build(spec, library, target, path, progress)
+        return plan
+
+    def _build(
+        self,
+        spec: EngineSpec,
+        library: Library,
+        target: str,
+        path: Path,
+        progress: BuildProgress | None,
+    ) -> bytes:
+        timing = self.folder / f"timing-{library.name}-{library.version}-{target}.cache"
+        known = timing.read_bytes() if timing.is_file() else b""
+        began = time.perf_counter()
+        try:
+            model = spec.graph.path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{spec.graph.path}: cannot be read ({error.strerror})") from error
+        plan, learnt = library.build(spec.graph.name, model, spec.shapes, target, known, progress)
+        header = {
+            "engine": spec.label,
+            "precision": spec.graph.precision,
+            "onnx_sha256": spec.graph.spec.files[spec.graph.precision].sha256,
+            "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
+            "builder": f"{library.name} {library.version}",
+            "target": target,
+            "build_s": round(time.perf_counter() - began, 3),
+            "sha256": hashlib.sha256(plan).hexdigest(),
+        }
+        self._write(path, _MAGIC + json.dumps(header).encode() + b"\n" + plan)
+        if learnt and learnt != known:
+            self._write(timing, learnt)
+        return plan
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data)
+        except OutputError as error:
+            raise OutputError(f"{error}; name another folder with {CACHE_VARIABLE}") from error
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Let one process build at a time, and say so where one has to wait.
+
+        Raises:
+            OutputError: If the folder cannot be written, before any work is done.
+        """
+        path = self.folder / "build.lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: engines cannot be kept here ({error.strerror}); name another "
+                f"folder with {CACHE_VARIABLE}"
+            ) from error
+        try:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    logger.warning("waiting for another process that builds engines")
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def load_engine(
+    spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache
+) -> Any:
+    """Return a deserialised engine, building it if need be, and again if it does not load.
+
+    Args:
+        spec: The engine.
+        library: The builder.
+        targets: What may be played here, best first; the first is what would be built.
+        cache: Where plans are.
+
+    Raises:
+        EngineError: If it cannot be built, or a fresh one does not load either.
+        OutputError: If it has to be built and cannot be kept.
+    """
+    for target in targets:
+        plan = cache.read(spec, library, target)
+        if plan is None:
+            continue
+        try:
+            return _check(spec, library.deserialise(spec.graph.name, plan))
+        except EngineError as error:
+            logger.warning("%s; building it again", error)
+    logger.warning(
+        "building %s for %s; clipsynth-rt build does this ahead", spec.label, library.name
+    )
+    try:
+        plan = cache.get(spec, library, targets[0], rebuild=True)
+        return _check(spec, library.deserialise(spec.graph.name, plan))
+    except EngineError as error:
+        raise EngineError(f"{error}; use --provider cuda or cpu") from error
+
+
+def is_built(spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache) -> bool:
+    """Return whether there is a plan for one of ``targets``."""
+    return any(cache.has(spec, library, target) for target in targets)
+
+
+def _check(spec: EngineSpec, engine: Any) -> Any:
+    """Compare an engine's tensors with the manifest's.
+
+    Raises:
+        EngineError: If a name or an input's shape differs.
+    """
+    names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
+    promised = spec.graph.spec.inputs.keys() | spec.graph.spec.outputs.keys()
+    if names != promised:
+        raise EngineError(
+            f"{spec.label}: the engine has {', '.join(sorted(names))} and manifest.json says "
+            f"{', '.join(sorted(promised))}; re-run clipsynth-rt export"
+        )
+    for name, shape in spec.shapes.items():
+        if tuple(engine.get_tensor_shape(name)) != shape:
+            raise EngineError(
+                f"{spec.label}: input {name} is {list(engine.get_tensor_shape(name))} in the "
+                f"engine and should be {list(shape)}"
+            )
+    return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells one version of a file from the next."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        if stream.readline(_LONGEST_HEADER) != _MAGIC:
+            raise ValueError("not of this format")
+        header = json.loads(stream.readline(_LONGEST_HEADER))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header
+
+
+def _read_plan(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return a plan file's header and plan.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged.
+    """
+    header = _read_header(path)
+    data = path.read_bytes()
+    start = data.index(b"\n", len(_MAGIC)) + 1
+    plan = data[start:]
+    if hashlib.sha256(plan).hexdigest() != header.get("sha256"):
+        raise ValueError("its sha256 differs from its header")
+    return header, plan
