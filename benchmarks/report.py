@@ -86,7 +86,31 @@ def retrieval() -> str:
     return "\n".join(lines) + "\n"
 
 
-BLOCKS = {"evaluation": evaluation, "retrieval": retrieval, "latency": latency}
+def denoisers() -> str:
+    """Return the denoiser candidates at equal processor time."""
+    found = load("denoisers")
+    kinds = f" of the kinds {', '.join(found['kinds'])}" if found["kinds"] else ""
+    lines = [
+        f"Measured {found['measured']} on {found['machine']}: {found['cpu_seconds']:.0f} s of one "
+        f"core each, {found['training_clips']} training clips{kinds}.",
+        "",
+        "| candidate | held-out loss | clips seen | parameters | GFLOP a call |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in found["rows"]:
+        lines.append(
+            f"| {row['candidate']} | {row['held_out_loss']:.4f} | {row['clips']} "
+            f"| {row['parameters'] / 1e6:.1f}M | {row['gflop_a_call']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {
+    "evaluation": evaluation,
+    "retrieval": retrieval,
+    "denoisers": denoisers,
+    "latency": latency,
+}
 
 
 def write_metrics() -> None:

@@ -27,6 +27,7 @@ from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 NO, LAST = (False, False, False), (False, False, True)
 CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "edge": ({}, {}),
+    "no canvas": ({"canvas": 0}, {}),
     "no attention over time": ({"time_attention": NO}, {}),
     "no attention": ({"time_attention": NO, "full_attention": NO}, {}),
     "attention over time at the top too": ({"time_attention": (True, True, False)}, {}),
@@ -36,10 +37,10 @@ CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "stem 2x1 (all frames)": ({"stem": (2, 1)}, {}),
     "wider top: 48, 96, 128": ({"channels": (48, 96, 128), "blocks": (1, 1, 3)}, {}),
     "min-SNR weights": ({}, {"loss": "min_snr"}),
-    "learning rate 4e-4": ({}, {"learning_rate": 4e-4}),
-    "learning rate 1.6e-3": ({}, {"learning_rate": 1.6e-3}),
+    "learning rate 5e-4": ({}, {"learning_rate": 5e-4}),
+    "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
     "batch 8": ({}, {"batch_size": 8}),
-    "batch 32": ({}, {"batch_size": 32}),
+    "batch 16": ({}, {"batch_size": 16}),
 }
 
 
@@ -94,12 +95,15 @@ def main() -> None:
     parser.add_argument("--clip", default=str(default_checkpoint()))
     parser.add_argument("--cpu-seconds", type=float, default=240.0)
     parser.add_argument("--only", nargs="*", choices=sorted(CANDIDATES), default=None)
+    parser.add_argument("--kind", nargs="*", default=(), help="kinds of clips; all if left out")
     parser.add_argument("-o", "--out", required=True, type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     base, clip = load_config("edge"), load_clip(arguments.clip)
     splits = [
-        load_conditioned(Path(arguments.shards) / split, clip, base.mel, arguments.labels)
+        load_conditioned(
+            Path(arguments.shards) / split, clip, base.mel, arguments.labels, arguments.kind
+        )
         for split in ("train", "validation")
     ]
     names = arguments.only or list(CANDIDATES)
@@ -107,6 +111,8 @@ def main() -> None:
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         "cpu_seconds": arguments.cpu_seconds,
+        "training_clips": len(splits[0]),
+        "kinds": list(arguments.kind),
         "rows": compare(names, *splits, arguments.cpu_seconds, base),
     }
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
