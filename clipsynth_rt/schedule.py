@@ -33,6 +33,8 @@ def shift_time(u: float, shift: float) -> float:
     Source:
         Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1 (shifted cosine schedule).
     """
+    if shift == 1.0:
+        return u  # without the rounding of there and back
     alpha, sigma = alpha_sigma(u)
     return 2.0 / math.pi * math.atan2(shift * sigma, alpha)
 
