@@ -19,6 +19,7 @@ from clipsynth_rt.export.wrappers import (
     VocoderGraph,
 )
 from clipsynth_rt.spec import TensorSpec
+from clipsynth_rt.training.conditions import TEXT_TEMPLATES
 from clipsynth_rt.training.data.sounds import load_concepts
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoder
 
@@ -107,6 +108,14 @@ def text_encoder(source: ExportSource) -> GraphDescription:
     )
 
 
+def known_texts(source: ExportSource) -> torch.Tensor | None:
+    """Return embeddings [C, D] of what a denoiser that learnt from texts alone knows, else None."""
+    labels = source.facts.get("labels")
+    if source.facts.get("optimiser", {}).get("variant") != "text" or not labels:
+        return None
+    return source.clip.encode_text([TEXT_TEMPLATES[0].format(query=label) for label in labels])
+
+
 def image_encoder(source: ExportSource) -> GraphDescription:
     """Picture to embedding; tested on coloured noise, from coarse blobs to single pixels."""
     size = source.clip.image_size
@@ -122,7 +131,7 @@ def image_encoder(source: ExportSource) -> GraphDescription:
         cases.append({"image": torch.stack(coarse).mean(0)})
     return GraphDescription(
         name="image_encoder",
-        module=ImageEncoderGraph(source.clip.image_tower).eval(),
+        module=ImageEncoderGraph(source.clip.image_tower, known_texts(source)).eval(),
         inputs={"image": TensorSpec("float32", ("B", 3, size, size))},
         outputs={"embedding": TensorSpec("float32", ("B", source.clip.dim))},
         cases=tuple(cases),

@@ -23,15 +23,35 @@ class TextEncoderGraph(nn.Module):
 
 
 class ImageEncoderGraph(nn.Module):
-    """RGB in [0, 1] to a unit embedding."""
+    """RGB in [0, 1] to a unit embedding, that of the texts that fit the picture best if given some.
 
-    def __init__(self, tower: nn.Module) -> None:
+    A denoiser that learnt from texts alone has never met the embedding of a picture, which lies
+    elsewhere in the space. The mean of the known texts, weighted by how well they fit, lies among
+    what it knows.
+
+    Args:
+        tower: The image encoder.
+        texts: Embeddings of the texts that the denoiser learnt from, [C, D]; None for none.
+
+    Source:
+        Dong et al. 2023, arXiv:2306.09635 (CLIPSonic: a prior from one modality to the other);
+        the weights are those of zero-shot classification in Radford et al. 2021, arXiv:2103.00020.
+    """
+
+    TEMPERATURE = 0.05
+
+    def __init__(self, tower: nn.Module, texts: Tensor | None = None) -> None:
         super().__init__()
         self.tower = tower
+        self.register_buffer("texts", texts, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return float32 [B, D] for ``image`` [B, 3, S, S]."""
-        return self.tower(image)
+        embedding = self.tower(image)
+        if self.texts is None:
+            return embedding
+        fit = torch.softmax(embedding @ self.texts.T / self.TEMPERATURE, dim=1)
+        return nn.functional.normalize(fit @ self.texts, dim=1)
 
 
 class DenoiserStepGraph(nn.Module):

@@ -85,7 +85,7 @@ def denoiser(
     from clipsynth_rt.training import config as configs
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.clip import load_clip
-    from clipsynth_rt.training.conditions import load_conditioned
+    from clipsynth_rt.training.conditions import load_conditioned, read_labels
     from clipsynth_rt.training.distributed import join
     from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
@@ -109,7 +109,9 @@ def denoiser(
     if validation is not None:
         held_out = load_conditioned(validation, encoder, settings.mel, labels, kinds)
     join()
-    trainer = DenoiserTrainer(settings, data, out, held_out)
+    # export tells pictures by them where texts alone were learnt from
+    known = sorted(set(read_labels(labels).values())) if labels is not None else []
+    trainer = DenoiserTrainer(settings, data, out, held_out, {"labels": known})
     trainer.run(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipsynth_rt.export.wrappers import DenoiserStepGraph
+from clipsynth_rt.export.wrappers import DenoiserStepGraph, ImageEncoderGraph
 from clipsynth_rt.spec import DiffusionSpec
 
 SPEC = DiffusionSpec(x0_min=-1.0, x0_max=2.0)
@@ -45,3 +45,15 @@ def test_step_is_ddim(times, eta, weights):
     assert np.isfinite(found[0].numpy()).all()
     if times[1] == 0.0:
         np.testing.assert_allclose(found[0].numpy(), found[1].numpy(), atol=1e-6)
+
+
+def test_a_picture_becomes_the_texts_that_fit_it():
+    torch.manual_seed(0)
+    texts = torch.nn.functional.normalize(torch.randn(5, 8), dim=1)
+    near = torch.nn.functional.normalize(texts[[3]] + 0.05 * torch.randn(1, 8), dim=1)
+    plain = ImageEncoderGraph(torch.nn.Identity())
+    told = ImageEncoderGraph(torch.nn.Identity(), texts)
+    torch.testing.assert_close(plain(near), near)
+    found = told(near)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(1))
+    assert int((found @ texts.T).argmax()) == 3

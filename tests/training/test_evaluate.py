@@ -121,6 +121,13 @@ def test_reports_of_one_bundle_merge_and_others_do_not():
     earlier = {**facts, "measured": "2026-01-01", "text": {"top1": 0.1}, "image": {"top1": 0.2}}
     later = {**facts, "measured": "2026-01-02", "text": {"top1": 0.3}}
     assert reports.merge(earlier, later) == {**later, "image": {"top1": 0.2}}
+    # a new image encoder says nothing of text queries, and makes old figures of pictures void
+    facts["image_encoder_sha256"] = "i"
+    newer = {**later, **facts, "image_encoder_sha256": "j"}
+    with pytest.raises(InputError, match="has image_encoder_sha256 i, this one j"):
+        reports.merge({**earlier, **facts}, newer)
+    newer["image"] = {"top1": 0.4}
+    assert reports.merge({**earlier, **facts}, newer) == newer
     with pytest.raises(InputError, match="has bundle_sha256 b, this one a"):
         reports.merge({**earlier, "bundle_sha256": "b"}, later)
 

@@ -84,7 +84,8 @@ def evaluate(
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         "bundle": synthesizer.bundle.manifest.name,
-        "bundle_sha256": _fingerprint(synthesizer.bundle.manifest),
+        "bundle_sha256": _fingerprint(synthesizer.bundle.manifest, without="image_encoder"),
+        "image_encoder_sha256": _fingerprint(synthesizer.bundle.manifest, "image_encoder"),
         "steps_default": diffusion.num_steps if steps is None else steps,
         "guidance_default": diffusion.guidance_scale if guidance is None else guidance,
         "fad_embedding": "penultimate layer of the corpus classifier",
@@ -132,21 +133,27 @@ def evaluate(
 def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return ``report`` with the parts that only ``earlier`` has.
 
+    The image encoder may have changed where all that depends on it was measured again.
+
     Raises:
         InputError: If the two were not measured on one bundle under the same defaults.
     """
-    for key in ("bundle_sha256", "steps_default", "guidance_default", "machine", "real"):
-        if earlier.get(key) != report[key]:
+    keys = ["bundle_sha256", "steps_default", "guidance_default", "machine", "real"]
+    if "image" in earlier and "image" not in report:
+        keys.append("image_encoder_sha256")
+    for key in keys:
+        if earlier.get(key) != report.get(key):
             raise InputError(
-                f"the earlier report has {key} {earlier.get(key)}, this one {report[key]}: "
+                f"the earlier report has {key} {earlier.get(key)}, this one {report.get(key)}: "
                 "they cannot be merged; write to another file"
             )
     return {**earlier, **report}
 
 
-def _fingerprint(manifest: Manifest) -> str:
-    """Return one hash of every graph file that the bundle holds."""
-    files = [spec.sha256 for graph in manifest.graphs.values() for spec in graph.files.values()]
+def _fingerprint(manifest: Manifest, graph: str | None = None, without: str = "") -> str:
+    """Return one hash of the files of ``graph``, or of every graph but one."""
+    names = [graph] if graph is not None else [n for n in manifest.graphs if n != without]
+    files = [spec.sha256 for name in names for spec in manifest.graphs[name].files.values()]
     return hashlib.sha256("".join(sorted(files)).encode()).hexdigest()
 
 
