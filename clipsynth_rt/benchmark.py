@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -18,7 +17,7 @@ import numpy as np
 from clipsynth_rt import __version__
 from clipsynth_rt.backends import cuda
 from clipsynth_rt.errors import ClipSynthError, InputError
-from clipsynth_rt.machine import processor_name
+from clipsynth_rt.machine import package_version, processor_name
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.schedule import gaussian_noise
 from clipsynth_rt.timing import real_time_factor
@@ -278,10 +277,5 @@ def _peak_resident_mb() -> float | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _VERSIONED:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {package: package_version(package) for package in _VERSIONED}
+    return {package: version for package, version in versions.items() if version is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -18,3 +19,11 @@ def processor_name() -> str:
 def describe_machine() -> str:
     """Return the processor, how many cores there are, and the system, in one line."""
     return f"{processor_name()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

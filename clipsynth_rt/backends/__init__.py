@@ -132,15 +132,10 @@ def _require(provider: str) -> None:
 
         trt.require(provider)
         return
-    if provider == "openvino":
-        if problem := probe(provider):
-            raise ProviderUnavailableError(
-                f"provider {provider} is not available: {problem}; see clipsynth-rt doctor"
-            )
-        return
-    from clipsynth_rt.backends import ort
-
-    ort.choose_provider(provider)
+    if problem := probe(provider):
+        raise ProviderUnavailableError(
+            f"provider {provider} is not available: {problem}; see clipsynth-rt doctor"
+        )
 
 
 def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = None) -> Session:
@@ -166,11 +161,11 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
         provider = choose(provider, lambda name: "no ONNX" * (name in ENGINE_PROVIDERS)).provider
     elif provider not in PROVIDERS:
         raise InputError(f"unknown provider {provider!r}; use auto, {', '.join(PROVIDERS)}")
+    _require(provider)
     if provider == "openvino":
-        _require(provider)
         from clipsynth_rt.backends import openvino
 
         return openvino.OpenVinoSession(graph, threads)
     from clipsynth_rt.backends import ort
 
-    return ort.OrtSession(graph, ort.choose_provider(provider), threads)
+    return ort.OrtSession(graph, provider, threads)

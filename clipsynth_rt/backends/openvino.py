@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from clipsynth_rt.backends import Array
+from clipsynth_rt.backends.interface import Tensors, check_interface
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import BackendError, BundleError, MissingExtraError
 from clipsynth_rt.spec import TensorSpec
@@ -66,7 +67,10 @@ class OpenVinoSession:
         }
         if threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = threads
-        _check_interface(graph, self._read())
+        # the first compilation takes the model that was read to be checked
+        self._model: Any = self._read()
+        inputs = _tensors(self._model.inputs, graph.spec.inputs)
+        check_interface(graph, inputs, _tensors(self._model.outputs, graph.spec.outputs))
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
         if graph.name in ANY_LENGTH_GRAPHS:
@@ -114,7 +118,7 @@ class OpenVinoSession:
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if key not in self._compiled:
-                model = self._read()
+                model, self._model = self._model or self._read(), None
                 if shapes:
                     model.reshape({name: list(shape) for name, shape in shapes.items()})
                 self._compiled[key] = _core().compile_model(model, "CPU", self._properties)
@@ -161,48 +165,17 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _check_interface(graph: GraphFile, model: Any) -> None:
-    """Compare a graph's real names, types and shapes with the manifest's.
-
-    Raises:
-        BundleError: At the first difference.
-    """
-    sides = (
-        ("input", graph.spec.inputs, model.inputs),
-        ("output", graph.spec.outputs, model.outputs),
-    )
-    for side, promised, found in sides:
+def _tensors(nodes: Iterable[Any], promised: Mapping[str, TensorSpec]) -> Tensors:
+    found = {}
+    for node in nodes:
         # a tensor may go by several names, of which the graph's own is one
-        real = {name: node for node in found for name in node.names if name in promised}
-        if real.keys() != promised.keys() or len(found) != len(promised):
-            names = sorted(node.get_any_name() for node in found)
-            raise BundleError(
-                f"{graph.path}: {side}s are {', '.join(names)} and manifest.json says "
-                f"{', '.join(sorted(promised))}; re-run clipsynth-rt export"
-            )
-        for name, spec in promised.items():
-            kind = real[name].get_element_type().get_type_name()
-            dtype, shape = _DTYPES.get(kind, kind), real[name].get_partial_shape()
-            if dtype != spec.dtype or not _fits(shape, spec, is_output=side == "output"):
-                raise BundleError(
-                    f"{graph.path}: {side} {name} is {dtype} {shape} and manifest.json says "
-                    f"{spec.dtype} {list(spec.shape)}; re-run clipsynth-rt export"
-                )
-
-
-def _fits(real: Any, promised: TensorSpec, *, is_output: bool) -> bool:
-    if real.rank.is_dynamic:
-        return is_output
-    if len(real) != len(promised.shape):
-        return False
-    for have, want in zip(real, promised.shape, strict=True):
-        if have.is_static:
-            if have.get_length() != want:
-                return False
-        # shape inference may not know an output's size that the manifest does
-        elif isinstance(want, int) and not is_output:
-            return False
-    return True
+        name = next((n for n in node.names if n in promised), node.get_any_name())
+        kind, shape = node.get_element_type().get_type_name(), node.get_partial_shape()
+        sizes = None
+        if shape.rank.is_static:
+            sizes = tuple(size.get_length() if size.is_static else "?" for size in shape)
+        found[name] = (_DTYPES.get(kind, kind), sizes)
+    return found
 
 
 def _first_line(error: Exception) -> str:

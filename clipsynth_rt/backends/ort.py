@@ -6,13 +6,14 @@ import base64
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipsynth_rt.backends import Array
+from clipsynth_rt.backends.interface import Tensors, check_interface
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import (
     BackendError,
@@ -20,7 +21,6 @@ from clipsynth_rt.errors import (
     MissingExtraError,
     ProviderUnavailableError,
 )
-from clipsynth_rt.spec import TensorSpec
 
 try:
     import onnxruntime
@@ -60,10 +60,11 @@ class OrtSession:
         self.name = graph.name
         self._captures = provider == "cuda" and graph.name == "denoiser_step"
         self._session = self._open(graph, provider, threads)
-        _check_interface(graph, self._session)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_interface(graph, _tensors(inputs), _tensors(outputs))
         if provider == "cuda":
             _report_strays(graph.name, self._session, provider)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [output.name for output in outputs]
         self._provider = provider
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
@@ -119,20 +120,6 @@ def session_options(threads: int | None = None) -> Any:
     # problems are raised as exceptions; the log would only repeat them on stderr
     options.log_severity_level = _FATAL_ONLY
     return options
-
-
-def choose_provider(provider: str) -> str:
-    """Return ``provider`` if it loads.
-
-    Raises:
-        ProviderUnavailableError: If it does not.
-    """
-    problem = probe(provider)
-    if problem:
-        raise ProviderUnavailableError(
-            f"provider {provider} is not available: {problem}; see clipsynth-rt doctor"
-        )
-    return provider
 
 
 @functools.lru_cache
@@ -219,44 +206,8 @@ def _load(
     return session
 
 
-def _check_interface(graph: GraphFile, session: Any) -> None:
-    """Compare a loaded graph's real names, types and shapes with the manifest's.
-
-    Raises:
-        BundleError: At the first difference.
-    """
-    sides = (
-        ("input", graph.spec.inputs, session.get_inputs()),
-        ("output", graph.spec.outputs, session.get_outputs()),
-    )
-    for side, promised, found in sides:
-        real = {node.name: node for node in found}
-        if real.keys() != promised.keys():
-            raise BundleError(
-                f"{graph.path}: {side}s are {', '.join(sorted(real))} and manifest.json says "
-                f"{', '.join(sorted(promised))}; re-run clipsynth-rt export"
-            )
-        for name, spec in promised.items():
-            dtype = _DTYPES.get(real[name].type, real[name].type)
-            shape = tuple(real[name].shape)
-            if dtype != spec.dtype or not _fits(shape, spec, is_output=side == "output"):
-                raise BundleError(
-                    f"{graph.path}: {side} {name} is {dtype} {list(shape)} and manifest.json says "
-                    f"{spec.dtype} {list(spec.shape)}; re-run clipsynth-rt export"
-                )
-
-
-def _fits(real: tuple[int | str | None, ...], promised: TensorSpec, *, is_output: bool) -> bool:
-    if len(real) != len(promised.shape):
-        return False
-    for have, want in zip(real, promised.shape, strict=True):
-        if isinstance(have, int):
-            if have != want:
-                return False
-        # shape inference may not know an output's size that the manifest does
-        elif isinstance(want, int) and not is_output:
-            return False
-    return True
+def _tensors(nodes: Iterable[Any]) -> Tensors:
+    return {node.name: (_DTYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
 
 
 def physical_cores() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from clipsynth_rt import __version__
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
+from clipsynth_rt.machine import package_version
 
 _PACKAGES = (
     "numpy",
@@ -46,18 +46,11 @@ def examine(bundle: str | None = None) -> dict[str, Any]:
         "clipsynth_rt": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         **_providers(bundle),
         "engines": _engines(),
         "bundle": _bundle(bundle),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _providers(path: str | None) -> dict[str, Any]:
