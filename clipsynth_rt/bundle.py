@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,16 +17,50 @@ from clipsynth_rt.spec import FileSpec, GraphSpec, Manifest
 MANIFEST_NAME = "manifest.json"
 DEFAULT_PATH = Path(__file__).parent / "bundles" / "default"
 """The bundle that ships with the package."""
+MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 2**31 - 1
+"""Protobuf's own limit, so that of an ONNX file without external data."""
+
+# The length before a protobuf string of eight bytes, ``location``: 8, in any spelling of a varint.
+_LENGTH_EIGHT = re.compile(rb"(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z")
+_LONGEST_VARINT = 10
 
 
 @dataclass(frozen=True)
 class GraphFile:
-    """One graph of a bundle at one precision: a verified file and the interface it promises."""
+    """One graph of a bundle at one precision: a file and the interface it promises.
+
+    Attributes:
+        name: The graph's.
+        precision: The file's.
+        path: The file.
+        spec: What the manifest says of the graph.
+        sha256: What the file must hash to; None where its maker vouches for it.
+    """
 
     name: str
     precision: str
     path: Path
     spec: GraphSpec
+    sha256: str | None = None
+
+    def read(self) -> bytes:
+        """Return the file's bytes, which are the ones that were checked.
+
+        Sessions load these and never the path: what changes on disk after the check is not loaded,
+        and a model without a path has no folder to look for other files in.
+
+        Raises:
+            BundleError: If the file is unreadable or keeps weights in other files.
+            HashMismatchError: If its SHA-256 is not the manifest's.
+        """
+        data = _read_verified(self.path, self.sha256)
+        if refers_to_other_files(data):
+            raise BundleError(
+                f"{self.path}: keeps weights in other files (ONNX external data), which a bundle "
+                "may not; save it as one file"
+            )
+        return data
 
 
 @dataclass(frozen=True)
@@ -41,7 +77,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> Bundle:
-        """Read a bundle's manifest; files are checked when they are asked for.
+        """Read a bundle's manifest; files are checked when they are read.
 
         Args:
             path: The bundle's folder; None is the one that ships with the package.
@@ -57,11 +93,11 @@ class Bundle:
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
         try:
-            manifest = Manifest.from_dict(json.loads(where.read_text(encoding="utf-8")))
+            manifest = Manifest.from_dict(json.loads(_read(where, MAX_MANIFEST_BYTES)))
         except FileNotFoundError as error:
             raise ManifestError(f"{where}: no such file; {folder} is not a bundle") from error
         except OSError as error:
-            raise ManifestError(f"{where}: cannot be read ({error.strerror})") from error
+            raise ManifestError(f"{where}: cannot be read ({error.strerror or error})") from error
         except (ValueError, RecursionError) as error:
             raise ManifestError(
                 f"{where}: not JSON ({error}); re-run clipsynth-rt export"
@@ -70,32 +106,15 @@ class Bundle:
             raise ManifestError(f"{where}: {error}") from error
         return cls(folder.resolve(), manifest)
 
-    def file(self, spec: FileSpec) -> Path:
-        """Return the path of a file that the manifest lists, after checking its hash.
+    def read(self, spec: FileSpec) -> bytes:
+        """Return the bytes of a file that the manifest lists, after checking their hash.
 
         Raises:
-            BundleError: If the path leaves the bundle, or the file is missing or unreadable.
+            BundleError: If the path leaves the bundle, or the file is missing, unreadable or of
+                more than ``MAX_FILE_BYTES``.
             HashMismatchError: If its SHA-256 is not the manifest's.
         """
-        path = self._inside(spec.path)
-        try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except FileNotFoundError as error:
-            raise BundleError(
-                f"{self.path / spec.path}: listed in {MANIFEST_NAME} and missing; the bundle is "
-                "incomplete, copy it again or re-run clipsynth-rt export"
-            ) from error
-        except OSError as error:
-            raise BundleError(
-                f"{self.path / spec.path}: cannot be read ({error.strerror})"
-            ) from error
-        if digest != spec.sha256.lower():
-            raise HashMismatchError(
-                f"{self.path / spec.path}: sha256 differs from {MANIFEST_NAME}; copy the bundle "
-                "again or re-run clipsynth-rt export"
-            )
-        return path
+        return _read_verified(self._inside(spec.path), spec.sha256)
 
     def _inside(self, relative: str) -> Path:
         """Resolve a path of the manifest, refusing whatever points outside the folder."""
@@ -109,7 +128,7 @@ class Bundle:
         raise BundleError(f"{self.path / MANIFEST_NAME}: {relative!r} leaves the bundle's folder")
 
     def graph(self, name: str, precision: str | Mapping[str, str] | None = None) -> GraphFile:
-        """Return one graph's verified file.
+        """Return one graph's file; it is checked when it is read.
 
         Args:
             name: ``text_encoder``, ``image_encoder``, ``denoiser_step`` or ``vocoder``.
@@ -118,7 +137,7 @@ class Bundle:
 
         Raises:
             InputError: If the bundle has no such graph at that precision.
-            BundleError: If the file cannot be used (see ``file``).
+            BundleError: If its path leaves the bundle.
         """
         spec = self.manifest.graphs.get(name)
         if spec is None:
@@ -130,14 +149,14 @@ class Bundle:
                 f"bundle {self.manifest.name} has no {chosen} {name}; it has "
                 f"{', '.join(sorted(spec.files))}"
             )
-        return GraphFile(name, chosen, self.file(spec.files[chosen]), spec)
+        file = spec.files[chosen]
+        return GraphFile(name, chosen, self._inside(file.path), spec, file.sha256)
 
-    def tokenizer_file(self) -> Path:
-        """Return the verified path of tokenizer.json.
+    def tokenizer_spec(self) -> FileSpec:
+        """Return where tokenizer.json is; ``read`` gives its bytes.
 
         Raises:
             ManifestError: If the manifest names none.
-            BundleError: If the file cannot be used (see ``file``).
         """
         spec = self.manifest.condition.tokenizer
         if spec is None:
@@ -145,7 +164,7 @@ class Bundle:
                 f"{self.path / MANIFEST_NAME}: condition.tokenizer: missing; this bundle cannot "
                 "read text"
             )
-        return self.file(spec)
+        return spec
 
     def files(self) -> dict[str, FileSpec]:
         """Return every file that the manifest lists, by a name such as ``vocoder/fp32``."""
@@ -162,7 +181,63 @@ class Bundle:
         """Check every file that the manifest lists, and return their size in bytes.
 
         Raises:
-            BundleError: If one of them cannot be used (see ``file``).
+            BundleError: If one of them cannot be used (see ``read`` and ``GraphFile.read``).
         """
-        paths = {self.file(spec) for spec in self.files().values()}
-        return sum(path.stat().st_size for path in paths)
+        sizes = {}
+        for name, graph in self.manifest.graphs.items():
+            for precision, file in graph.files.items():
+                sizes[file.path] = len(self.graph(name, precision).read())
+        if self.manifest.condition.tokenizer is not None:
+            spec = self.tokenizer_spec()
+            sizes[spec.path] = len(self.read(spec))
+        return sum(sizes.values())
+
+
+def refers_to_other_files(model: bytes) -> bool:
+    """Return whether an ONNX model may keep weights in other files.
+
+    External data is named by an entry whose key is ``location``: that word as a protobuf string.
+    Looking for its bytes cannot miss one, wherever in the model it stands; a node of that very name
+    would be taken for one.
+    """
+    at = model.find(b"location")
+    while at >= 0:
+        if _LENGTH_EIGHT.search(model[max(0, at - _LONGEST_VARINT) : at]):
+            return True
+        at = model.find(b"location", at + 1)
+    return False
+
+
+def _read_verified(path: Path, sha256: str | None) -> bytes:
+    try:
+        data = _read(path, MAX_FILE_BYTES)
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path}: listed in {MANIFEST_NAME} and missing; the bundle is incomplete, copy it "
+            "again or re-run clipsynth-rt export"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256.lower():
+        raise HashMismatchError(
+            f"{path}: sha256 differs from {MANIFEST_NAME}; copy the bundle again or re-run "
+            "clipsynth-rt export"
+        )
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Return a regular file's bytes.
+
+    Raises:
+        OSError: If it is none, is larger than ``limit``, or cannot be read.
+    """
+    # opening a pipe would wait for its other end
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a regular file")
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        # not read to its end: a file that grows meanwhile would grow in memory too
+        if size <= limit:
+            return stream.read(size)
+    raise OSError(f"{size:,} bytes; at most {limit:,}")

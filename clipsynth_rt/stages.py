@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
-from clipsynth_rt.backends import ENGINE_PROVIDERS, Session, choose, open_session
+from clipsynth_rt.backends import ENGINE_PROVIDERS, Choice, Session, choose, open_session
 from clipsynth_rt.backends.engines import engine_precision
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
@@ -36,7 +36,7 @@ class Stages:
     Args:
         bundle: An opened bundle.
         provider: One of ``backends.PROVIDERS``, or ``auto``: the best that works, engines only
-            where they are built already.
+            where they are built already. A ``Choice`` is taken as it is.
         precision: See ``Bundle.graph``.
         threads: CPU threads; None is one for each physical core.
 
@@ -49,12 +49,14 @@ class Stages:
     def __init__(
         self,
         bundle: Bundle,
-        provider: str = "auto",
+        provider: str | Choice = "auto",
         precision: str | Mapping[str, str] | None = None,
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle
-        self.choice = choose(provider, self._unready(precision))
+        if isinstance(provider, str):
+            provider = choose(provider, self._unready(precision))
+        self.choice = provider
         self.provider = self.choice.provider
         self.precision = precision
         self._threads = threads
@@ -158,9 +160,10 @@ class Stages:
             InputError: If a prompt is not valid Unicode.
         """
         if self._tokenizer is None:
-            path = self.bundle.tokenizer_file()
+            spec = self.bundle.tokenizer_spec()
             length = self.bundle.manifest.condition.context_length
-            self._tokenizer = Tokenizer(path, length)
+            path = self.bundle.path / spec.path
+            self._tokenizer = Tokenizer(self.bundle.read(spec), length, path)
         return self._tokenizer.tokenize(prompts)
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:

@@ -18,18 +18,21 @@ class Tokenizer:
     """A thin layer over the ``tokenizers`` library.
 
     Args:
-        path: tokenizer.json.
+        data: What tokenizer.json holds.
         context_length: Most tokens that the text encoder reads, special ones included.
+        path: Where it came from, for messages.
 
     Raises:
-        BundleError: If ``path`` is not a tokenizer.
+        BundleError: If it is no tokenizer.
     """
 
-    def __init__(self, path: str | Path, context_length: int) -> None:
+    def __init__(
+        self, data: bytes, context_length: int, path: str | Path = "tokenizer.json"
+    ) -> None:
         import tokenizers
 
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            tokenizer = tokenizers.Tokenizer.from_buffer(data)
         # the library raises bare Exception for whatever is wrong with the file
         except Exception as error:
             raise BundleError(f"{path}: not a tokenizer ({error})") from error

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,12 @@ import torch
 
 from clipsynth_rt import __version__
 from clipsynth_rt.bundle import MANIFEST_NAME, Bundle
-from clipsynth_rt.errors import CheckpointError, InputError, OutputError
+from clipsynth_rt.errors import CheckpointError, InputError
 from clipsynth_rt.export import precision as precisions
 from clipsynth_rt.export.graphs import GraphDescription, calibration_steps, describe_graphs
 from clipsynth_rt.export.parity import measure_parity, reference_outputs
 from clipsynth_rt.export.source import ExportSource, checkpoint_hashes, file_sha256, load_source
+from clipsynth_rt.export.staging import check_target, put_in_place, staging
 from clipsynth_rt.export.to_onnx import OPSET, check_model, export_onnx, save_model
 from clipsynth_rt.spec import SCHEMA_VERSION, ConditionSpec, FileSpec, GraphSpec, Manifest
 
@@ -85,10 +83,10 @@ def export_bundle(
     """
     plans = check_plans([precision] if isinstance(precision, str) else precision)
     out = Path(out)
-    check_target(out)
+    check_target(out, MANIFEST_NAME, "bundle")
     report = progress or logger.info
     source = load_source(checkpoint, clip, clip_pretrained, sentence_encoder)
-    with _staging(out) as folder:
+    with staging(out) as folder:
         specs: dict[str, GraphSpec] = {}
         parity: dict[str, dict[str, dict[str, float]]] = {}
         for graph in describe_graphs(source).values():
@@ -116,7 +114,7 @@ def export_bundle(
             if (source.folder / extra).is_file():
                 shutil.copyfile(source.folder / extra, folder / extra)
         size = Bundle.open(folder).verify()
-        _put_in_place(folder, out)
+        put_in_place(folder, out)
     report(f"{out}: {size / 1e6:.1f} MB")
     return out
 
@@ -133,23 +131,6 @@ def check_plans(names: Sequence[str]) -> list[str]:
     if not names:
         raise InputError(f"no precision given; use {', '.join(PLANS)}")
     return list(dict.fromkeys(names))
-
-
-def check_target(out: Path) -> None:
-    """Check that a bundle may be written to ``out``, before any work is done.
-
-    Raises:
-        OutputError: If it may not.
-    """
-    if out.exists() and not (out / MANIFEST_NAME).is_file():
-        empty = out.is_dir() and not any(out.iterdir())
-        if not empty:
-            raise OutputError(f"{out}: exists and is no bundle; choose another --out")
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"{out}: there is no folder {parent}; make it first")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{out}: folder {parent} is not writable")
 
 
 def _export_graph(
@@ -256,36 +237,3 @@ def _provenance(source: ExportSource, plans: Sequence[str]) -> dict[str, Any]:
 
 def _write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """Give a new folder beside ``out``, and remove whatever is left of it afterwards."""
-    try:
-        outer = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        # an inner one, because mkdtemp's own is closed to other users
-        inner = outer / "bundle"
-        inner.mkdir()
-        yield inner
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
-
-
-def _put_in_place(folder: Path, out: Path) -> None:
-    """Rename ``folder`` to ``out``; an older bundle is moved aside first and back on failure."""
-    aside = folder.with_name("old")
-    if out.is_dir():
-        os.replace(out, aside)
-    try:
-        os.replace(folder, out)
-    except OSError:
-        if aside.is_dir():
-            os.replace(aside, out)
-        raise

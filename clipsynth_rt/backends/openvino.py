@@ -60,7 +60,7 @@ class OpenVinoSession:
 
     def __init__(self, graph: GraphFile, threads: int | None = None) -> None:
         self.name = graph.name
-        self._path, self._spec = graph.path, graph.spec
+        self._graph, self._spec = graph, graph.spec
         self._properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision_of(graph.name),
@@ -128,11 +128,13 @@ class OpenVinoSession:
             return self._compiled[key]
 
     def _read(self) -> Any:
+        # read anew for every set of shapes: kept, it would take as much memory again
+        model = self._graph.read()
         try:
-            return _core().read_model(str(self._path))
+            return _core().read_model(model)
         except Exception as error:
             raise BundleError(
-                f"{self._path}: OpenVINO {openvino.__version__} cannot load it "
+                f"{self._graph.path}: OpenVINO {openvino.__version__} cannot load it "
                 f"({_first_line(error)})"
             ) from error
 

@@ -47,7 +47,7 @@ class OrtSession:
     """One graph loaded into ONNX Runtime.
 
     Args:
-        graph: A verified graph of a bundle.
+        graph: A graph of a bundle.
         provider: ``cpu`` or ``cuda``.
         threads: CPU threads; None is one for each physical core.
 
@@ -68,16 +68,16 @@ class OrtSession:
         self._provider = provider
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
-        options = session_options(threads)
+        options, model = session_options(threads), graph.read()
         if not self._captures:
-            return _load(str(graph.path), provider, options, graph.path)
+            return _load(model, provider, options, graph.path)
         try:
-            return _load(str(graph.path), provider, options, graph.path, captures=True)
+            return _load(model, provider, options, graph.path, captures=True)
         except BundleError as error:
             # a node on the CPU, such as one that computes a shape, cannot be captured
             logger.warning("%s: no CUDA graph (%s)", graph.name, error)
             self._captures = False
-            return _load(str(graph.path), provider, session_options(threads), graph.path)
+            return _load(model, provider, session_options(threads), graph.path)
 
     @property
     def provider(self) -> str:
@@ -180,9 +180,7 @@ def stray_nodes(session: Any, provider: str) -> list[str]:
     ]
 
 
-def _load(
-    model: str | bytes, provider: str, options: Any, path: Path, *, captures: bool = False
-) -> Any:
+def _load(model: bytes, provider: str, options: Any, path: Path, *, captures: bool = False) -> Any:
     name = _NAMES[provider]
     if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         # finds CUDA and cuDNN installed as wheels, which the dynamic linker does not

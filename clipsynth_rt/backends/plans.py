@@ -22,7 +22,7 @@ from typing import Any
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends.engines import EngineSpec
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
-from clipsynth_rt.errors import BundleError, EngineError, OutputError
+from clipsynth_rt.errors import EngineError, OutputError
 
 try:
     import fcntl
@@ -163,10 +163,7 @@ class PlanCache:
         timing = self.folder / f"timing-{library.name}-{library.version}-{target}.cache"
         known = timing.read_bytes() if timing.is_file() else b""
         began = time.perf_counter()
-        try:
-            model = spec.graph.path.read_bytes()
-        except OSError as error:
-            raise BundleError(f"{spec.graph.path}: cannot be read ({error.strerror})") from error
+        model = spec.graph.read()
         plan, learnt = library.build(spec.graph.name, model, spec.shapes, target, known, progress)
         header = {
             "engine": spec.label,

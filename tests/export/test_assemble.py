@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
-from clipsynth_rt.export import assemble, parity
-from clipsynth_rt.export.assemble import GRAPHS, PLANS, check_target, export_bundle
+from clipsynth_rt.export import assemble, parity, staging
+from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle
+from clipsynth_rt.export.staging import check_target
 from clipsynth_rt.spec import Manifest
 
 
@@ -125,7 +126,7 @@ def test_failure_to_rename_puts_the_older_bundle_back(
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(assemble.os, "replace", refuse)
+    monkeypatch.setattr(staging.os, "replace", refuse)
     with pytest.raises(OutputError, match="No space left"):
         export_bundle(checkpoint, out, "fp32", "second", sentence_encoder=sentence_encoder)
     assert Bundle.open(out).manifest.name == "first"
@@ -135,21 +136,21 @@ def test_failure_to_rename_puts_the_older_bundle_back(
 def test_other_folders_are_not_overwritten(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    check_target(mine)  # empty: nothing to lose
+    check_target(mine, "manifest.json", "bundle")  # empty: nothing to lose
     (mine / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match="is no bundle"):
-        check_target(mine)
+        check_target(mine, "manifest.json", "bundle")
     with pytest.raises(OutputError, match="is no bundle"):
-        check_target(mine / "thesis.tex")
+        check_target(mine / "thesis.tex", "manifest.json", "bundle")
     with pytest.raises(OutputError, match="make it first"):
-        check_target(tmp_path / "nowhere" / "bundle")
+        check_target(tmp_path / "nowhere" / "bundle", "manifest.json", "bundle")
 
 
 def test_folder_that_is_not_writable(monkeypatch, tmp_path):
     # access is asked, not tried: tests may run as root, who may write anywhere
-    monkeypatch.setattr(assemble.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(staging.os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="not writable"):
-        check_target(tmp_path / "bundle")
+        check_target(tmp_path / "bundle", "manifest.json", "bundle")
 
 
 def test_unknown_precision():

@@ -22,7 +22,7 @@ def test_a_good_bundle(tiny_bundle: Path) -> None:
     graph = bundle.graph("vocoder")
     assert (graph.name, graph.precision) == ("vocoder", "fp32")
     assert graph.path == tiny_bundle.resolve() / "fp32" / "vocoder.onnx"
-    assert bundle.tokenizer_file().name == "tokenizer.json"
+    assert bundle.tokenizer_spec().path == "tokenizer.json"
     listed = [p for p in tiny_bundle.rglob("*") if p.is_file() and p.name != "manifest.json"]
     assert bundle.verify() == sum(p.stat().st_size for p in listed)
 
@@ -81,9 +81,9 @@ def test_a_damaged_file(tiny_copy: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     bundle = Bundle.open(tiny_copy)
-    bundle.graph("text_encoder")
+    bundle.graph("text_encoder").read()
     with pytest.raises(HashMismatchError, match=r"vocoder\.onnx: sha256 differs"):
-        bundle.graph("vocoder")
+        bundle.graph("vocoder").read()
 
 
 @pytest.mark.parametrize("name", ["fp32/denoiser_step.onnx", "tokenizer.json"])
@@ -98,7 +98,7 @@ def test_a_folder_where_a_file_should_be(tiny_copy: Path) -> None:
     path.unlink()
     path.mkdir()
     with pytest.raises(BundleError, match="cannot be read"):
-        Bundle.open(tiny_copy).graph("vocoder")
+        Bundle.open(tiny_copy).graph("vocoder").read()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_bundle_without_tokenizer_or_image_encoder(tiny_copy: Path, edit_manif
     edit_manifest(tiny_copy, strip)
     bundle = Bundle.open(tiny_copy)
     with pytest.raises(ManifestError, match=r"condition\.tokenizer: missing"):
-        bundle.tokenizer_file()
+        bundle.tokenizer_spec()
     with pytest.raises(InputError, match="has no image_encoder"):
         bundle.graph("image_encoder")
 

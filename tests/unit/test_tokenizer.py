@@ -13,7 +13,7 @@ from clipsynth_rt.tokenizer import Tokenizer
 
 @pytest.fixture
 def tokenizer(tiny_bundle: Path) -> Tokenizer:
-    return Tokenizer(tiny_bundle / "tokenizer.json", 12)
+    return Tokenizer((tiny_bundle / "tokenizer.json").read_bytes(), 12)
 
 
 def test_ids_and_mask(tokenizer: Tokenizer) -> None:
@@ -53,8 +53,6 @@ def test_not_unicode(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "not json"])
-def test_not_a_tokenizer(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_text(text)
+def test_not_a_tokenizer(text: str) -> None:
     with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
-        Tokenizer(path, 12)
+        Tokenizer(text.encode(), 12)
