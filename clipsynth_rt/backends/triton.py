@@ -119,14 +119,13 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Return a response for each request; one that makes no sense fails alone."""
-        triton = self._triton
-        failures: dict[int, str] = {}
+        failures: dict[int, ClipSynthError] = {}
         items: list[_Item] = []
         for number, request in enumerate(requests):
             try:
                 items += self._read(number, request)
             except ClipSynthError as error:
-                failures[number] = str(error)
+                failures[number] = error
         waveforms: dict[int, dict[int, Array]] = {}
         for group in _by_plan(items):
             try:
@@ -136,12 +135,12 @@ class TritonPythonModel:
                     **group[0].wishes,
                 )
             except ClipSynthError as error:
-                failures |= {item.request: str(error) for item in group}
+                failures |= {item.request: error for item in group}
                 continue
             for item, clip in zip(group, made, strict=True):
                 waveforms.setdefault(item.request, {})[item.index] = clip.waveform
         return [
-            triton.InferenceResponse(error=triton.TritonError(failures[number]))
+            self._refuse(failures[number])
             if number in failures
             else self._respond([waveforms[number][i] for i in sorted(waveforms[number])])
             for number in range(len(requests))
@@ -175,6 +174,11 @@ class TritonPythonModel:
             if tensor is not None:
                 found[name] = tensor.as_numpy().reshape(-1)
         return found
+
+    def _refuse(self, error: ClipSynthError) -> Any:
+        kinds = self._triton.TritonError
+        kind = kinds.INVALID_ARG if isinstance(error, InputError) else kinds.INTERNAL
+        return self._triton.InferenceResponse(error=kinds(str(error), kind))
 
     def _respond(self, waveforms: Sequence[Array]) -> Any:
         triton = self._triton

@@ -9,6 +9,17 @@ import click
 from clipsynth_rt.cli.build import TARGETS_HELP, numbers
 
 _FOLDER = click.Path(path_type=Path)
+_EXPORTING = (
+    "checkpoint",
+    "out",
+    "name",
+    "clip",
+    "clip_pretrained",
+    "sentence_encoder",
+    "engines",
+    "targets",
+)
+"""Options that ask for an export of a checkpoint."""
 
 
 @click.command("export")
@@ -37,7 +48,20 @@ _FOLDER = click.Path(path_type=Path)
     help="Build TensorRT engines of the fp16 graphs too; where a builder is installed if left out.",
 )
 @click.option("--targets", callback=numbers, metavar="CC,CC", help=TARGETS_HELP)
+@click.option(
+    "--triton",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Write a model repository of Triton Inference Server, from a bundle (no torch needed), or "
+    "from what --checkpoint or --out exports.",
+)
+@click.option("--bundle", type=_FOLDER, help="For --triton; the shipped one if left out.")
+@click.option(
+    "--tensorrt", is_flag=True, help="For --triton: ONNX Runtime's TensorRT provider on its GPU."
+)
+@click.pass_context
 def command(
+    context: click.Context,
     precisions: tuple[str, ...],
     checkpoint: Path | None,
     out: Path | None,
@@ -48,6 +72,9 @@ def command(
     threads: int | None,
     engines: bool | None,
     targets: tuple[str, ...],
+    triton: Path | None,
+    bundle: Path | None,
+    tensorrt: bool,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, each measured against PyTorch.
 
@@ -55,8 +82,14 @@ def command(
       clipsynth-rt export                       (the shipped weights, as they ship)
       clipsynth-rt export --precision fp16 --checkpoint run/ --out bundle/
       clipsynth-rt export --precision fp16 --targets 86,89,120   (and engines for these GPUs)
+      clipsynth-rt export --triton models/      (the shipped bundle for tritonserver)
       clipsynth-rt synth drum -o drum.wav --bundle bundle/
     """  # noqa: D301  (click reads \b as "keep these lines")
+    exporting = _given(context, _EXPORTING)
+    _check_usage(exporting, triton, bundle, tensorrt)
+    if triton is not None and not exporting:
+        _write_triton(bundle, triton, precisions, tensorrt)
+        return
     import torch
 
     from clipsynth_rt.cli.progress import engine_progress
@@ -84,3 +117,37 @@ def command(
         with engine_progress() as progress:
             built = export_engines(out, targets, report=click.echo, progress=progress)
         click.echo(f"{built.paths[0].parent}: {len(built.paths)} engines by {built.library}")
+    if triton is not None:
+        _write_triton(out, triton, (), tensorrt)
+
+
+def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
+    """Return which options stand on the command line."""
+    default = click.core.ParameterSource.DEFAULT
+    return [name for name in names if context.get_parameter_source(name) is not default]
+
+
+def _check_usage(
+    exporting: list[str], triton: Path | None, bundle: Path | None, tensorrt: bool
+) -> None:
+    if triton is None and (bundle is not None or tensorrt):
+        raise click.UsageError("--bundle and --tensorrt are for --triton DIR")
+    if bundle is not None and exporting:
+        option = exporting[0].replace("_", "-")
+        raise click.UsageError(
+            f"--bundle is exported already, and --{option} is for exporting a checkpoint; leave "
+            "one of the two out"
+        )
+
+
+def _write_triton(
+    bundle: Path | None, out: Path, precisions: tuple[str, ...], tensorrt: bool
+) -> None:
+    from clipsynth_rt.bundle import Bundle
+    from clipsynth_rt.export.to_triton import write_repository
+
+    if len(precisions) > 1:
+        raise click.UsageError("--triton takes one --precision")
+    opened = Bundle.open(bundle)
+    write_repository(opened, out, precisions[0] if precisions else None, tensorrt=tensorrt)
+    click.echo(f"{out}: {opened.manifest.name} for tritonserver --model-repository={out}")
