@@ -89,14 +89,20 @@ def read_labels(path: str | Path, column: str = "concept") -> dict[str, str]:
     """Return clip id -> concept, or another column, from a ``labels.csv``.
 
     Raises:
-        DataError: If the file is missing or lacks the columns ``id`` and ``column``.
+        DataError: If the file is missing, or it or one of its rows lacks ``id`` or ``column``.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             if not {"id", column} <= set(rows.fieldnames or ()):
                 raise DataError(f"{path}: needs the columns id and {column}")
-            return {row["id"]: row[column] for row in rows}
+            labels = {}
+            for row in rows:
+                # a short row has None where nothing stands
+                if not row["id"] or row[column] is None:
+                    raise DataError(f"{path}: line {rows.line_num} has no id or no {column}")
+                labels[row["id"]] = row[column]
+            return labels
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 

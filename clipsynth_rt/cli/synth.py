@@ -208,6 +208,9 @@ def parse_precision(text: str | None) -> str | dict[str, str] | None:
 
 
 def _write_stdout(clip: AudioClip, file_format: str) -> None:
+    # Python has none where descriptor 1 is closed
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed; name a file with --out")
     try:
         clip.write_to(sys.stdout.buffer, file_format)
     except OutputError:

@@ -34,9 +34,9 @@ def stored_noise() -> np.ndarray:
     return np.stack([gaussian_noise(seed, NUM_FRAMES, 8) for seed in SEEDS])
 
 
-def compute(bundle: Path, noise: np.ndarray) -> dict[str, np.ndarray]:
+def compute(bundle: Path, noise: np.ndarray, threads: int = 1) -> dict[str, np.ndarray]:
     """Return every case's mels and the first one's waveforms, from ``noise``."""
-    synthesizer = Synthesizer.from_bundle(bundle, "cpu", threads=1)
+    synthesizer = Synthesizer.from_bundle(bundle, "cpu", threads=threads)
     condition = synthesizer.encode_text(QUERIES)
     results = {"condition": condition}
     for name, wishes in CASES.items():

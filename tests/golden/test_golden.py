@@ -29,9 +29,10 @@ def test_noise_is_what_it_was(script: ModuleType) -> None:
         np.testing.assert_allclose(script.stored_noise(), golden["noise"], atol=1e-6)
 
 
-def test_outputs_are_what_they_were(script: ModuleType, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_outputs_are_what_they_were(script: ModuleType, tiny_bundle: Path, threads: int) -> None:
     with np.load(script.GOLDEN) as golden:
-        results = script.compute(tiny_bundle, golden["noise"])
+        results = script.compute(tiny_bundle, golden["noise"], threads)
         assert set(results) | {"noise"} == set(golden)
         for name, value in results.items():
             # float32 kernels of another instruction set sum in another order
