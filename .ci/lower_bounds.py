@@ -1,4 +1,4 @@
-"""Print the oldest versions that pyproject.toml allows, as constraints: ``lower_bounds.py EXTRA...``."""
+"""Print the oldest versions that pyproject.toml allows: ``lower_bounds.py EXTRA...``."""
 
 from __future__ import annotations
 

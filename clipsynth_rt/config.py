@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.spec import Manifest
+from clipsynth_rt.spec import MAX_GUIDANCE, Manifest
 
 SAMPLERS = ("ddim", "dpmpp_2m")
-MAX_GUIDANCE = 30.0
-"""Guidance scales beyond this only saturate the clipped estimate of x0."""
 
 
 @dataclass(frozen=True)

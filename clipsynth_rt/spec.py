@@ -19,6 +19,11 @@ from clipsynth_rt.errors import ManifestError
 SCHEMA_VERSION = 1
 """Version of manifest.json that this package writes; it reads this one and older ones."""
 
+MAX_GUIDANCE = 30.0
+"""Guidance scales beyond this only saturate the clipped estimate of x0."""
+MAX_SIZE = 2**31 - 1
+"""Largest number that a size may be."""
+
 T = TypeVar("T")
 
 
@@ -217,14 +222,22 @@ class Manifest:
                 value = getattr(spec, f.name)
                 if type(value) is int and value < 1:
                     raise ManifestError(f"{part}.{f.name}: {value} is less than 1")
+                if type(value) is int and value > MAX_SIZE:
+                    raise ManifestError(f"{part}.{f.name}: {value!r:.60} is more than {MAX_SIZE}")
         if self.mel.std <= 0.0:
             raise ManifestError(f"mel.std: {self.mel.std} is not above 0")
         diffusion = self.diffusion
         if diffusion.x0_min >= diffusion.x0_max:
             raise ManifestError(f"diffusion.x0_min: not below x0_max {diffusion.x0_max}")
-        for name in ("frames_multiple", "default_frames"):
-            if getattr(diffusion, name) > diffusion.max_frames:
-                raise ManifestError(f"diffusion.{name}: more than max_frames")
+        if not 0.0 <= diffusion.guidance_scale <= MAX_GUIDANCE:
+            raise ManifestError(
+                f"diffusion.guidance_scale: {diffusion.guidance_scale} is not from 0 to "
+                f"{MAX_GUIDANCE:g}"
+            )
+        most = diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple
+        if most == 0 or diffusion.default_frames > most:
+            name = "frames_multiple" if most == 0 else "default_frames"
+            raise ManifestError(f"diffusion.{name}: more than max_frames {diffusion.max_frames}")
         if not 0.0 < diffusion.time_shift < math.inf:
             raise ManifestError(f"diffusion.time_shift: {diffusion.time_shift} is not above 0")
         if diffusion.num_steps > diffusion.num_train_timesteps:
@@ -275,9 +288,13 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
         item = typing.get_args(kind)[0]
         return tuple(_decode(item, v, f"{path}[{i}]") for i, v in enumerate(data))
     if kind is float and type(data) in (int, float):
-        if not math.isfinite(data):
-            raise ManifestError(f"{path}: {data} is not finite")
-        return float(data)
+        try:
+            value = float(data)
+        except OverflowError:  # an integer of hundreds of digits
+            value = math.inf
+        if not math.isfinite(value):
+            raise ManifestError(f"{path}: {data!r:.60} is not finite")
+        return value
     if type(data) is not kind:
         raise ManifestError(f"{path}: expected {kind.__name__}, got {data!r:.60}")
     return data

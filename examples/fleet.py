@@ -23,7 +23,7 @@ def plan(
         devices: Machines.
         clips: Of the whole list.
         hours: Within which the list should be done.
-        busy: Share of the time that a machine makes sounds; the rest is starts, bursts and failures.
+        busy: Share of the time that a machine makes sounds; the rest is for starts and failures.
         price: Of a machine, an hour.
     """
     measured = report["on_ray"]
