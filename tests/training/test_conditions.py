@@ -18,7 +18,11 @@ class Encoder:
 
     dim, image_size = 3, 4
 
+    def __init__(self):
+        self.image_tower, self.seen = torch.nn.Linear(1, 1), 0
+
     def encode_images(self, images):
+        self.seen += len(images)
         return torch.nn.functional.normalize(torch.tensor(images).float().mean(dim=(1, 2)), dim=1)
 
     def encode_text(self, texts):
