@@ -162,3 +162,21 @@ def crop(mel: Tensor, starts: Tensor, width: int) -> Tensor:
     """Return ``width`` frames [B, M, width] of each mel [B, M, F], from its start on."""
     rows = [m[:, start : start + width] for m, start in zip(mel, starts.tolist(), strict=True)]
     return torch.stack(rows)
+
+
+def check_frames(config: TrainConfig, frames: int) -> None:
+    """Check that clips of ``frames`` frames, and crops of them, fit the network.
+
+    Raises:
+        InputError: If they do not.
+    """
+    multiple = config.unet.frames_multiple
+    if frames % multiple:
+        raise InputError(
+            f"clips of {frames} frames do not fit this U-Net; prepare shards with a multiple "
+            f"of {multiple}"
+        )
+    if config.optimiser.crop_frames % multiple:
+        raise InputError(
+            f"optimiser.crop_frames: {config.optimiser.crop_frames} is not a multiple of {multiple}"
+        )

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from clipsynth_rt.errors import InputError
+
 TIMEOUT = datetime.timedelta(hours=6)
 """Longest wait for another process, which may embed pictures for hours; if one dies, torchrun
 ends the others at once."""
@@ -22,6 +24,27 @@ def join(backend: str = "gloo") -> None:
     """Join the other processes where ``torchrun`` started this one; else do nothing."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group(backend, timeout=TIMEOUT)
+
+
+def train_device(name: str) -> torch.device:
+    """Return the device to train on; under ``torchrun`` each process of a machine has its own GPU.
+
+    Raises:
+        InputError: If it is none of torch's, or is not here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: no such device; use cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: torch finds no CUDA device here; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: training runs on cpu or cuda")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def rank_and_count() -> tuple[int, int]:

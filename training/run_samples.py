@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from clipsynth_rt.audio import AudioClip, finish, write_atomically
 from clipsynth_rt.sampler import Mel, ddim, ddim_update
 from clipsynth_rt.schedule import alpha_sigma, sampling_times
 from clipsynth_rt.spec import DiffusionSpec, MelSpec
+from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.unet import UNet
@@ -23,6 +26,8 @@ from clipsynth_rt.training.models.vocoder import load_vocoder
 from clipsynth_rt.training.run_log import RunLog
 
 NUM_STEPS = 8
+SAMPLES = 6
+"""Conditions that are sampled where nobody named any."""
 _DARKEST, _BRIGHTEST = -1.0, 3.0
 _CAPTION = 12
 
@@ -43,6 +48,41 @@ class SampleSpec:
     condition: Tensor
     every: int = 1000
     sounds: bool = False
+
+
+def choose_samples(
+    data: ConditionedMels,
+    clip: Any,
+    queries: Sequence[str],
+    variant: str,
+    labels: Sequence[str],
+    every: int,
+    sounds: bool = False,
+) -> SampleSpec:
+    """Choose what a run samples as it goes: ``queries``, or else a few of what it learns from.
+
+    Args:
+        data: What it trains on.
+        clip: From ``clipsynth_rt.training.clip.load_clip``.
+        queries: Texts, in the encoder's own templates; a few labels, or clips' pictures if empty.
+        variant: What conditions training.
+        labels: Names that may stand for ``queries``.
+        every: Steps between samples.
+        sounds: Whether they are made into sound.
+    """
+    if not queries and variant != "image":
+        queries = _spread(labels, SAMPLES)
+    if queries:
+        return SampleSpec(tuple(queries), clip.encode_queries(queries), every, sounds)
+    clips = _spread(data.usable(variant).tolist(), SAMPLES)
+    names = tuple(f"picture of clip {number}" for number in clips)
+    return SampleSpec(names, data.image[clips, 0], every, sounds)
+
+
+def _spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Return ``count`` items, evenly spread."""
+    picked = np.linspace(0, len(items) - 1, min(count, len(items)))
+    return [items[round(place)] for place in picked]
 
 
 @torch.no_grad()

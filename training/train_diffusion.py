@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from clipsynth_rt.errors import CheckpointError, InputError
-from clipsynth_rt.training.batches import Batch, Batches
+from clipsynth_rt.errors import CheckpointError
+from clipsynth_rt.training.batches import Batch, Batches, check_frames
 from clipsynth_rt.training.checkpoint import (
     load_part,
     load_state,
@@ -27,7 +27,7 @@ from clipsynth_rt.training.checkpoint import (
 )
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig
-from clipsynth_rt.training.diffusion import sample_times, velocity_loss
+from clipsynth_rt.training.diffusion import velocity_loss
 from clipsynth_rt.training.distributed import (
     any_process,
     average_gradients,
@@ -36,6 +36,7 @@ from clipsynth_rt.training.distributed import (
     same_in_all,
 )
 from clipsynth_rt.training.ema import WeightAverage
+from clipsynth_rt.training.held_out import held_out_losses
 from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.unet import UNet, count_flops, count_parameters
 from clipsynth_rt.training.run_log import Pace, RunLog
@@ -44,7 +45,6 @@ from clipsynth_rt.training.run_state import pack, unpack
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_CLIPS = 256
 STATE = "denoiser_state"
 
 
@@ -97,7 +97,7 @@ class DenoiserTrainer:
         self.out_dir, self.facts = Path(out_dir), facts or {}
         self.samples, self.tensorboard = samples, tensorboard
         self.device = torch.device(device)
-        _check_frames(config, data.mels.shape[2])
+        check_frames(config, data.mels.shape[2])
         torch.manual_seed(config.optimiser.seed)
         self.model = self._network()
         self.average = WeightAverage(self.model, config.optimiser.ema_decay)
@@ -187,33 +187,11 @@ class DenoiserTrainer:
             total += float(loss.detach())
         return total
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the averaged weights' held-out v-loss under text and under image conditions.
-
-        Clips, times and noise are the same at every call, so figures compare across runs.
-        """
+        """Return the averaged weights' held-out losses; see ``held_out_losses``."""
         if self.held_out is None:
             return {}
-        model, losses = self._averaged(), {}
-        for kind in ("text", "image"):
-            data = self.held_out
-            keep = (data.label >= 0) if kind == "text" else data.has_image
-            indices = keep.nonzero().flatten()[:EVALUATION_CLIPS]
-            if len(indices) == 0:
-                continue
-            generator = torch.Generator().manual_seed(0)
-            total = 0.0
-            for batch in indices.split(self.config.optimiser.batch_size):
-                mel = data.mels[batch].float()
-                condition = data.conditions(batch, kind, generator)
-                t = sample_times(len(batch), self.config.diffusion, generator)
-                noise = torch.randn(mel.shape, generator=generator)
-                part = Batch(mel, condition, t, noise).to(self.device)
-                loss = velocity_loss(model, part.mel, part.condition, part.t, part.noise)
-                total += float(loss) * len(batch)
-            losses[f"held_out_{kind}"] = total / len(indices)
-        return losses
+        return held_out_losses(self._averaged(), self.held_out, self.config, self.device)
 
     def save(self) -> None:
         """Write all that resuming needs, and the averaged weights (``denoiser``).
@@ -334,16 +312,3 @@ class DenoiserTrainer:
             log,
         )
         logger.info("%s", path)
-
-
-def _check_frames(config: TrainConfig, frames: int) -> None:
-    multiple = config.unet.frames_multiple
-    if frames % multiple:
-        raise InputError(
-            f"clips of {frames} frames do not fit this U-Net; prepare shards with a multiple "
-            f"of {multiple}"
-        )
-    if config.optimiser.crop_frames % multiple:
-        raise InputError(
-            f"optimiser.crop_frames: {config.optimiser.crop_frames} is not a multiple of {multiple}"
-        )

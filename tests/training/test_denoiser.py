@@ -77,6 +77,21 @@ def test_presets_load_and_the_paper_one_has_the_paper_size():
     assert edge.diffusion.frames_multiple == 8
 
 
+def test_the_paper_preset_trains(tmp_path):
+    paper = load_config("paper")
+    optimiser = dataclasses.replace(paper.optimiser, batch_size=2, accumulate=2)
+    data = clips(count=2)
+    data.mels = torch.zeros(2, 80, paper.unet.frames_multiple).half()
+    data.image = torch.nn.functional.normalize(torch.ones(2, 1, paper.unet.condition_dim), dim=2)
+    trainer = DenoiserTrainer(dataclasses.replace(paper, optimiser=optimiser), data, tmp_path)
+    assert math.isfinite(trainer.train_step(1e-3))
+    assert trainer.step == 1
+    # what begins as zero is the first to move
+    last = [p for p in trainer.model.parameters() if p.grad is not None and p.grad.any()]
+    assert last
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -85,6 +100,7 @@ def test_presets_load_and_the_paper_one_has_the_paper_size():
         ({"optimiser": {"variant": "audio"}}, "optimiser.variant must be one of"),
         ({"optimiser": {"loss": "l1"}}, "optimiser.loss must be"),
         ({"optimiser": {"learning_rate": "fast"}}, "optimiser.learning_rate: expected float"),
+        ({"optimiser": {"accumulate": 0}}, "optimiser.accumulate must be at least 1"),
         ({"unet": {"n_mels": 40}}, "unet.n_mels differs"),
     ],
 )

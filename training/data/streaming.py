@@ -44,7 +44,8 @@ class StreamedMels:
 
     def __getitem__(self, index: Tensor | NDArray[np.int64] | slice) -> Tensor:
         """Return mels float16 [n, M, F] of the rows that ``index`` picks."""
-        return torch.from_numpy(self._shards.mels(self._rows[np.asarray(index)]))
+        picked = index if isinstance(index, slice) else np.asarray(index)
+        return torch.from_numpy(self._shards.mels(self._rows[picked]))
 
 
 def too_large(shards: ShardSet, count: int, processes: int = 1) -> bool:
