@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.training.batches import Batch, Batches, check_frames
@@ -75,6 +76,7 @@ class DenoiserTrainer:
         samples: What to sample as the run goes on; None for nothing.
         tensorboard: Write events for TensorBoard too.
         device: Where the network is trained, such as ``cpu`` or ``cuda``.
+        start: Weights to begin with; random ones if None. A run that is resumed has its own.
 
     Raises:
         InputError: If the clips do not fit the configuration.
@@ -92,6 +94,7 @@ class DenoiserTrainer:
         samples: SampleSpec | None = None,
         tensorboard: bool = False,
         device: str | torch.device = "cpu",
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config, self.data, self.held_out = config, data, held_out
         self.out_dir, self.facts = Path(out_dir), facts or {}
@@ -100,6 +103,8 @@ class DenoiserTrainer:
         check_frames(config, data.mels.shape[2])
         torch.manual_seed(config.optimiser.seed)
         self.model = self._network()
+        if start is not None:
+            load_weights(self.model, start, "the checkpoint to start from")
         self.average = WeightAverage(self.model, config.optimiser.ema_decay)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),

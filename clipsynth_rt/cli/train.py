@@ -181,6 +181,76 @@ def _end(out: Path, part: str, step: int, stopped_by: int | None) -> None:
     sys.exit(exit_code(stopped_by))
 
 
+@command.command("finetune")
+@click.argument("sounds", metavar="FOLDER", type=_FOLDER)
+@click.option(
+    "--names", type=_FOLDER, help="CSV with the columns file and name; file names if left out."
+)
+@click.option("--checkpoint", type=_FOLDER, help="The voice to begin with; the shipped one.")
+@click.option("--clip", "clip_name", help="Its encoder; the checkpoint's own if left out.")
+@click.option("--clip-pretrained", help="open_clip's tag or checkpoint file for --clip.")
+@click.option(
+    "--replay",
+    type=_FOLDER,
+    help="Shards of what the voice learnt from, mixed in so that it is not forgotten.",
+)
+@click.option("--labels", type=_FOLDER, help="labels.csv of --replay.")
+@click.option("--steps", default=300, show_default=True, type=click.IntRange(min=1))
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@_OUT
+@_THREADS
+def finetune(
+    sounds: Path,
+    names: Path | None,
+    checkpoint: Path | None,
+    clip_name: str | None,
+    clip_pretrained: str | None,
+    replay: Path | None,
+    labels: Path | None,
+    steps: int,
+    learning_rate: float | None,
+    out: Path,
+    threads: int | None,
+) -> None:
+    """Teach a voice the sounds of FOLDER, named by what they are.
+
+    \b
+      clipsynth-rt train finetune my_sounds/ --out run/   (dog_barking-1.wav, "my doorbell.mp3"...)
+      clipsynth-rt export --checkpoint run/ --out bundle/
+      clipsynth-rt synth "my doorbell" --bundle bundle/ -o doorbell.wav
+    """  # noqa: D301  (click reads \b as "keep these lines")
+    from tqdm import tqdm
+
+    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_rt.training.clip import load_clip
+    from clipsynth_rt.training.finetune import finetune as teach
+
+    _set_threads(threads)
+    voice = checkpoint or default_checkpoint()
+    encoder = load_clip(clip_name or voice, clip_pretrained)
+    with tqdm(total=steps, unit="step", disable=None) as bar:
+
+        def advance(step: int, loss: float) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+        report = teach(
+            sounds,
+            out,
+            voice,
+            encoder,
+            names_csv=names,
+            replay=replay,
+            labels_csv=labels,
+            steps=steps,
+            learning_rate=learning_rate,
+            on_step=advance,
+        )
+    listed = ", ".join(report.names[:5]) + (", ..." if len(report.names) > 5 else "")
+    click.echo(f"{out}: learnt {listed} from {report.clips} clips")
+    _end(out, "denoiser", report.step, report.stopped_by)
+
+
 @command.command("vocoder")
 @click.argument("shards", metavar="SHARDS", type=_FOLDER)
 @click.option(
