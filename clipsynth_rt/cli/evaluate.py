@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.audio import write_atomically
-from clipsynth_rt.cli.build import numbers, whole
+from clipsynth_rt.cli.build import whole
 from clipsynth_rt.cli.progress import query_progress
 from clipsynth_rt.errors import InputError
 

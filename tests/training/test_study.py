@@ -38,7 +38,9 @@ def study(corpus, tiny_bundle) -> Study:
 @pytest.fixture
 def setup(tiny_bundle) -> Setup:
     voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
-    return Setup(voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2))
+    return Setup(
+        voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2), resynthesis_clips=4
+    )
 
 
 def test_every_part_measures_every_system(study, setup):
@@ -67,7 +69,7 @@ def test_every_part_measures_every_system(study, setup):
         assert text in shown
 
 
-def test_a_second_run_makes_nothing_and_a_change_only_what_it_touches(corpus, tiny_bundle, tmp_path):
+def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):
     folder, shards, labels = corpus
 
     def run(seeds: int, names: list[str]) -> tuple[dict, Cache]:

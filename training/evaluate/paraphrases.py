@@ -1,4 +1,4 @@
-"""Other words for the concepts of the open corpus: what a voice is asked by, and never trained on."""
+"""Other words for the open corpus's concepts, to ask a voice by; training never sees them."""
 
 from __future__ import annotations
 

@@ -203,13 +203,8 @@ def systems(study: Study, setup: Setup) -> Report:
     for kind, question in questions.items():
         rows[f"{retrieval.name}, {kind}"] = study.ask(retrieval, question, full=True)
     real = Real(study.test)
-    analysis = MelSpectrogram(study.judge.mel_spec)
-
-    def analyse(clips: np.ndarray) -> np.ndarray:
-        return analysis(torch.from_numpy(clips)).numpy()
-
     few = Real(study.test, setup.resynthesis_clips)
-    for system in (Resynthesis(setup.voice, few, analyse), real):
+    for system in (Resynthesis(setup.voice, few, study.analyse), real):
         rows[system.name] = study.figures(system.answer(None, study.cache, study.progress))
     return {"systems": {name: brief(row) for name, row in rows.items()}}
 

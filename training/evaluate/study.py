@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError
@@ -20,6 +21,7 @@ from clipsynth_rt.training.evaluate.embedders import Clap, Embedder
 from clipsynth_rt.training.evaluate.gap import Clouds
 from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips, Progress
 from clipsynth_rt.training.evaluate.systems import Question, Real, Retrieval, Sounds, System
+from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.prior import embed_pictures
 
 TRAIN_LIMIT = 2500
@@ -107,6 +109,11 @@ class Study:
         shown = np.abs(pictures).sum(axis=1) > 0
         texts = self.clip.encode_queries(list(self.labels)).numpy()
         return Clouds(pictures[shown], texts, self.train.target[shown])
+
+    def analyse(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return normalised mels [B, M, F] of waveforms [B, T]."""
+        with torch.inference_mode():
+            return MelSpectrogram(self.judge.mel_spec)(torch.from_numpy(clips)).numpy()
 
     def retrieval(self) -> Retrieval:
         """Return the retrieval baseline."""

@@ -19,7 +19,7 @@ from clipsynth_rt import audio, pipeline, sampler, schedule, stages
 from clipsynth_rt.audio import to_int16
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import SynthPlan
-from clipsynth_rt.errors import DataError
+from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.stages import Embedding
 from clipsynth_rt.training.clip import Clip
@@ -234,16 +234,16 @@ class Real:
 
     def __init__(self, test: LabelledClips, limit: int | None = None) -> None:
         step = 1 if limit is None else max(1, len(test.rows) // limit)
-        self._test, self._rows = test, test.rows[::step]
+        self.test, self._rows = test, test.rows[::step]
         self._target = test.target[::step]
 
     def answer(
         self, question: Question | None, cache: Cache, progress: Progress | None = None
     ) -> Sounds:
         """Return the clips."""
-        key = {"sounds": {"real": self._test.fingerprint, "clips": len(self._rows)}}
+        key = {"sounds": {"real": self.test.fingerprint, "clips": len(self._rows)}}
         order = np.argsort(self._target, kind="stable")
-        audio = self._test.shards.audio(self._rows[order])
+        audio = self.test.shards.audio(self._rows[order])
         return Sounds(audio, self._target[order], 0.0, key)
 
 
@@ -265,6 +265,11 @@ class Resynthesis:
         self, question: Question | None, cache: Cache, progress: Progress | None = None
     ) -> Sounds:
         """Return the vocoded clips."""
+        mel, made = self._real.test.shards.mel_spec, self._voice.synthesizer.bundle.manifest.mel
+        if mel != made:
+            raise InputError(
+                f"{self._voice.name}: its vocoder reads other mels than the shards hold"
+            )
         original = self._real.answer(question, cache)
         key = {
             "sounds": {"vocoded": original.key, "voice": self._voice.fingerprint},
