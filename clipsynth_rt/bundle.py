@@ -31,13 +31,19 @@ class GraphFile:
 class Bundle:
     """An opened bundle.
 
+    >>> bundle = Bundle.open()
+    >>> bundle.manifest.mel.sample_rate, sorted(bundle.manifest.graphs)
+    (22050, ['denoiser_step', 'image_encoder', 'text_encoder', 'vocoder'])
+
     Attributes:
         path: Its folder, symbolic links resolved.
         manifest: What it says about itself.
+        sha256: Of manifest.json, in hex. As that holds every file's hash, it stands for them all.
     """
 
     path: Path
     manifest: Manifest
+    sha256: str
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> Bundle:
@@ -57,7 +63,8 @@ class Bundle:
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
         try:
-            manifest = Manifest.from_dict(json.loads(where.read_text(encoding="utf-8")))
+            data = where.read_bytes()
+            manifest = Manifest.from_dict(json.loads(data.decode("utf-8")))
         except FileNotFoundError as error:
             raise ManifestError(f"{where}: no such file; {folder} is not a bundle") from error
         except OSError as error:
@@ -68,7 +75,7 @@ class Bundle:
             ) from error
         except ManifestError as error:
             raise ManifestError(f"{where}: {error}") from error
-        return cls(folder.resolve(), manifest)
+        return cls(folder.resolve(), manifest, hashlib.sha256(data).hexdigest())
 
     def file(self, spec: FileSpec) -> Path:
         """Return the path of a file that the manifest lists, after checking its hash.

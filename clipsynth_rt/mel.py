@@ -36,8 +36,8 @@ def band_edges_hz(spec: MelSpec) -> NDArray[np.float64]:
     Source:
         Slaney 1998, Auditory Toolbox, Interval Technical Report 1998-010.
     """
-    ends = _hz_to_slaney(np.array([spec.f_min_hz, spec.f_max_hz]))
-    return _slaney_to_hz(np.linspace(*ends, spec.n_mels + 2))
+    low, high = _hz_to_slaney(np.array([spec.f_min_hz, spec.f_max_hz]))
+    return _slaney_to_hz(np.linspace(low, high, spec.n_mels + 2))
 
 
 def mel_filterbank(spec: MelSpec) -> NDArray[np.float32]:

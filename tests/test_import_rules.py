@@ -21,12 +21,16 @@ HEAVY = (
     "soundfile",
     "PIL",
     "scipy",
+    "pyloudnorm",
+    "soxr",
+    "huggingface_hub",
     "click",
     "tqdm",
     "clipsynth_rt.export",
     "clipsynth_rt.training",
 )
 RUNTIME = (
+    "ahead",
     "audio",
     "backends",
     "backends.ahead",
@@ -42,13 +46,21 @@ RUNTIME = (
     "config",
     "errors",
     "images",
+    "loop",
+    "loudness",
+    "mel",
+    "parts",
     "pipeline",
+    "provenance",
     "sampler",
     "schedule",
+    "sessions",
+    "sound_in",
     "spec",
     "stages",
     "timing",
     "tokenizer",
+    "windows",
 )
 
 
