@@ -171,7 +171,7 @@ class Synthesizer(Parts):
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
         if len(seeds) != count:
             raise InputError(f"{len(seeds)} seeds for {count} clips")
-        _check(cancel)
+        check_cancel(cancel)
         timer = StageTimer()
         with timer.stage("text"):
             init_mel = None if start is None else mel_spectrogram(start, manifest.mel)
@@ -180,7 +180,7 @@ class Synthesizer(Parts):
             )
         clips: list[AudioClip] = []
         for first in range(0, count, self.max_batch):
-            _check(cancel)
+            check_cancel(cancel)
             part = slice(first, min(first + self.max_batch, count))
             told = _part_progress(progress, cancel, part, count)
             clips += self.make_part(
@@ -295,7 +295,8 @@ class _Either:
         return self._one.is_set() or (self._other is not None and self._other.is_set())
 
 
-def _check(cancel: Cancel | None) -> None:
+def check_cancel(cancel: Cancel | None) -> None:
+    """Raise ``CancelledError`` if the caller has had enough."""
     if cancel is not None and cancel.is_set():
         raise CancelledError("synthesis cancelled")
 
@@ -314,6 +315,6 @@ def _part_progress(
     def report(done: int, steps: int) -> None:
         if progress is not None:
             progress(part.start * steps + done * (part.stop - part.start), count * steps)
-        _check(cancel)
+        check_cancel(cancel)
 
     return report

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clipsynth_rt.cli.synth import BUNDLE_HELP
+
 if TYPE_CHECKING:
     from clipsynth_rt.bundle import Bundle
 
 
 @click.command("info")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
 def command(bundle: str | None, as_json: bool) -> None:
     """Show what a bundle is and how good it is, after checking every file's hash."""
