@@ -50,13 +50,22 @@ class Bundle:
         """Read a bundle's manifest; files are checked when they are asked for.
 
         Args:
-            path: The bundle's folder; None is the one that ships with the package.
+            path: A folder, an archive (.zip, .tar.gz, .tgz, .tar) or ``hf://owner/name[@revision]``,
+                which are unpacked or downloaded into the cache; None is the bundle that ships
+                with the package.
 
         Raises:
-            BundleError: If there is no such folder.
+            BundleError: If there is no such folder, or what is no folder cannot be had or trusted.
+            MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
-        folder = DEFAULT_PATH if path is None else Path(path)
+        if path is None:
+            folder = DEFAULT_PATH
+        else:
+            # what opens a bundle to check it cannot be what opening needs from the start
+            from clipsynth_rt.fetch import local_folder
+
+            folder = local_folder(path)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
             hint = "this installation has no default bundle; " if path is None else ""
@@ -84,7 +93,7 @@ class Bundle:
             BundleError: If the path leaves the bundle, or the file is missing or unreadable.
             HashMismatchError: If its SHA-256 is not the manifest's.
         """
-        path = self._inside(spec.path)
+        path = self.inside(spec.path)
         try:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -104,8 +113,12 @@ class Bundle:
             )
         return path
 
-    def _inside(self, relative: str) -> Path:
-        """Resolve a path of the manifest, refusing whatever points outside the folder."""
+    def inside(self, relative: str) -> Path:
+        """Resolve a path of the manifest, refusing whatever points outside the folder.
+
+        Raises:
+            BundleError: If it does.
+        """
         pure = PurePosixPath(relative)
         # one spelling everywhere: a backslash or a drive would mean another file on Windows
         plain = bool(relative) and not set(relative) & {"\\", ":", "\0"}
