@@ -26,6 +26,7 @@ _COMMANDS = {
     "train": ("Train a voice.", "train"),
     "evaluate": ("Measure how good a voice is.", "train"),
     "export": ("Turn a checkpoint into a bundle.", "export"),
+    "completion": ("Print a script for a shell's completion.", "cpu"),
 }
 
 
