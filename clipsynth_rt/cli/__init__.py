@@ -27,6 +27,7 @@ _COMMANDS = {
     "evaluate": ("Measure how good a voice is.", "train"),
     "listening": ("Make listening tests, and score them.", "evaluate"),
     "export": ("Turn a checkpoint into a bundle.", "export"),
+    "completion": ("Print a script for a shell's completion.", "cpu"),
 }
 
 

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clipsynth_rt.mel import mel_filterbank
 from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.autocast import mixed_precision
-from clipsynth_rt.training.mel import mel_filterbank
 from clipsynth_rt.training.models.fourier import RealStft
 
 LOG_AMPLITUDE_RANGE = (-12.0, 7.0)
