@@ -356,7 +356,7 @@ def test_kernels_that_cannot_be_kept(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from clipsynth_rt.backends import plans
+    from clipsynth_rt.backends import entries, plans
     from clipsynth_rt.errors import OutputError
 
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
@@ -365,7 +365,7 @@ def test_kernels_that_cannot_be_kept(
     def full(path: Path, data: bytes) -> None:
         raise OutputError(f"{path}: cannot be written (No space left on device)")
 
-    for path in plans.default_cache().glob("*.kernels"):
+    for path in entries.default_cache().glob("*.kernels"):
         path.unlink()
     monkeypatch.setattr(plans, "write_atomically", full)
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
