@@ -112,6 +112,9 @@ class Stages:
         return engine_precision(self.bundle, self.precision)
 
     def _open(self, name: str) -> Session:
+        if name == "text_encoder" and self.bundle.manifest.condition.tokenizer is not None:
+            # beside the other graphs: a vocabulary takes longer to read than a prompt to encode
+            self._read_tokenizer()
         graph = self.bundle.graph(name, self.file_precision)
         if self.engines is not None:
             return self.engines.session(graph)
@@ -157,11 +160,14 @@ class Stages:
         Raises:
             InputError: If a prompt is not valid Unicode.
         """
+        return self._read_tokenizer().tokenize(prompts)
+
+    def _read_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             path = self.bundle.tokenizer_file()
             length = self.bundle.manifest.condition.context_length
             self._tokenizer = Tokenizer(path, length)
-        return self._tokenizer.tokenize(prompts)
+        return self._tokenizer
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.

@@ -60,7 +60,7 @@ def read_header(path: Path, magic: bytes) -> dict[str, Any]:
     return header
 
 
-def read_entry(path: Path, magic: bytes) -> tuple[dict[str, Any], bytes]:
+def read_entry(path: Path, magic: bytes) -> tuple[dict[str, Any], memoryview]:
     """Return an entry's header and data.
 
     Raises:
@@ -69,7 +69,7 @@ def read_entry(path: Path, magic: bytes) -> tuple[dict[str, Any], bytes]:
     """
     header = read_header(path, magic)
     contents = path.read_bytes()
-    data = contents[contents.index(b"\n", len(magic)) + 1 :]
+    data = memoryview(contents)[contents.index(b"\n", len(magic)) + 1 :]
     if hashlib.sha256(data).hexdigest() != header.get("sha256"):
         raise ValueError("its sha256 differs from its header")
     return header, data

@@ -23,6 +23,7 @@ from clipsynth_rt.backends.openvino_cache import CompiledCache, Shapes
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import BackendError, BundleError, MissingExtraError
 from clipsynth_rt.spec import TensorSpec
+from clipsynth_rt.tokenizer import LENGTH_MULTIPLE
 
 try:
     import openvino
@@ -44,8 +45,6 @@ once and gain nothing that a user would notice.
 ANY_LENGTH_GRAPHS = frozenset({"text_encoder"})
 """Graphs compiled once for every shape: prompts are of all lengths."""
 
-USUAL_LENGTH = 8
-"""Tokens that such a graph is tried on as it is loaded, so that its kernels are there."""
 
 _DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 
@@ -92,8 +91,8 @@ class OpenVinoSession:
             self._try_out()
 
     def _try_out(self) -> None:
-        """Run once, because kernels are made for the first shape that is met."""
-        tokens = np.ones((1, USUAL_LENGTH), np.int64)
+        """Run once on what most prompts come to: kernels are made for the shapes that are met."""
+        tokens = np.ones((1, LENGTH_MULTIPLE), np.int64)
         with contextlib.suppress(BackendError):  # one of another interface: nothing is known of it
             self.run(dict.fromkeys(self._spec.inputs, tokens))
 
@@ -223,14 +222,14 @@ def _key(shapes: Shapes) -> tuple[Any, ...]:
     return tuple(sorted(shapes.items()))
 
 
-def _import(data: bytes, properties: Mapping[str, Any]) -> Any:
+def _import(data: memoryview, properties: Mapping[str, Any]) -> Any:
     """Load a compiled graph."""
     try:
         # over the bytes as they lie, in half of the time that a stream takes
         tensor = openvino.Tensor(np.frombuffer(data, np.uint8))
         return _core().import_model(tensor, "CPU", properties)
     except TypeError:  # older versions take no tensor
-        return _core().import_model(data, "CPU", properties)
+        return _core().import_model(bytes(data), "CPU", properties)
 
 
 @functools.lru_cache

@@ -75,7 +75,7 @@ class CompiledCache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def read(self, shapes: Shapes) -> bytes | None:
+    def read(self, shapes: Shapes) -> memoryview | None:
         """Return a compiled form, or None if there is none or it is damaged, which is logged."""
         path = self.path(shapes)
         try:

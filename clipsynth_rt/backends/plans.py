@@ -76,7 +76,7 @@ class PlanCache:
         """Return a plan, or None if there is none or it is damaged, which is logged."""
         path = self.path(spec, library, target)
         try:
-            return read_entry(path, _MAGIC)[1]
+            return bytes(read_entry(path, _MAGIC)[1])
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
