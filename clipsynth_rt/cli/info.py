@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from clipsynth_rt.bundle import Bundle
 
 
 @click.command("info")
@@ -18,39 +15,8 @@ def command(bundle: str | None, as_json: bool) -> None:
     """Show what a bundle is and how good it is, after checking every file's hash."""
     from clipsynth_rt.bundle import Bundle
 
-    facts = describe(Bundle.open(bundle))
+    facts = Bundle.open(bundle).describe()
     click.echo(json.dumps(facts, indent=1) if as_json else _lines(facts))
-
-
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's facts as JSON data.
-
-    Raises:
-        BundleError: If one of its files cannot be used.
-    """
-    size = bundle.verify()
-    manifest = bundle.manifest.to_dict()
-    graphs = {
-        name: {
-            "precisions": sorted(graph.files),
-            "default": bundle.manifest.default_precision[name],
-            "bytes": {
-                precision: (bundle.path / file.path).stat().st_size
-                for precision, file in sorted(graph.files.items())
-            },
-        }
-        for name, graph in bundle.manifest.graphs.items()
-    }
-    kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
-    return {
-        "path": str(bundle.path),
-        "bytes": size,
-        **{key: manifest[key] for key in kept},
-        "graphs": graphs,
-        "parity": manifest["parity"],
-        "metrics": manifest["metrics"],
-        "provenance": manifest["provenance"],
-    }
 
 
 def _lines(facts: dict[str, Any]) -> str:

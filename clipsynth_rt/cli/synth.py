@@ -52,7 +52,9 @@ PROVIDER_HELP = "auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
 )
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
-@click.option("--format", "file_format", help="wav, flac or ogg; by the file name if left out.")
+@click.option(
+    "--format", "file_format", help="wav, flac, ogg or mp3; by the file name if left out."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a sound, for machines.")
 def command(
     queries: tuple[str, ...],
