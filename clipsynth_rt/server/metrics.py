@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,8 @@ class Metrics:
         waiting = Gauge("clipsynth_queue_depth", "Clips that wait.", **common)
         waiting.set_function(depth)
         Gauge("clipsynth_queue_capacity", "Clips that may wait.", **common).set(capacity)
+        threads = Gauge("clipsynth_threads", "Threads of the server.", **common)
+        threads.set_function(threading.active_count)
         Info("clipsynth", "What runs here.", **common).info(facts)
 
     def observe(self, clip: AudioClip, waited_s: float, batch: int) -> None:

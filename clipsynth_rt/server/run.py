@@ -33,8 +33,8 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what was taken; a second SIGINT does not wait."""
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """Return uvicorn, set up for the application; it stops once its ``should_exit`` is set."""
     config = uvicorn.Config(
         app,
         # logs are this package's own (logs.py)
@@ -47,7 +47,12 @@ def run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         # no request outlives its deadline, but an answer may still be on its way
         timeout_graceful_shutdown=math.ceil(settings.limits.deadline_s + settings.limits.read_s),
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+def run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what was taken."""
+    server = make_server(app, settings)
 
     # uvicorn raises a signal anew once it has stopped: to stop was all that it meant
     def stop(number: int, frame: FrameType | None) -> None:

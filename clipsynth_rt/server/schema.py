@@ -22,7 +22,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "seed": 3,
             "steps": 16,
             "guidance": 3.0,
-            "duration_s": 2.0,
+            "duration_s": 1.5,
             "negative": "cat",
             "template": "a photo of {query}",
             "sampler": "ddim",
