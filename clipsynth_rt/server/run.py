@@ -27,7 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        # create_server repeats the address in it
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise InputError(
             f"cannot listen on {host} port {port} ({reason}); choose another --host or --port"
         ) from error
