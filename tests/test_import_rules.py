@@ -23,6 +23,9 @@ HEAVY = (
     "scipy",
     "click",
     "tqdm",
+    "fastapi",
+    "uvicorn",
+    "pydantic",
     "clipsynth_rt.export",
     "clipsynth_rt.training",
 )

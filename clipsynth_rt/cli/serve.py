@@ -114,7 +114,7 @@ def command(
         ) as synthesizer,
     ):
         app = create_app(synthesizer, settings)
-        synthesizer.warm_up()
+        app.state.service.warm_up()
         where = f"[{host}]" if ":" in host else host
         click.echo(
             f"{synthesizer.bundle.manifest.name} on {synthesizer.provider}: "

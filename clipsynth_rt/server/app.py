@@ -45,6 +45,7 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
         yield
         # in a thread, so that answers for what is still being made go out
         await asyncio.to_thread(service.close)

@@ -97,6 +97,9 @@ class Batcher:
         self._closed = False
         self._clip_s = 1.0
         self._thread = threading.Thread(target=self._work, name="clipsynth-worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take and to make clips."""
         self._thread.start()
 
     @property
@@ -151,7 +154,8 @@ class Batcher:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _work(self) -> None:
         while batch := self._next():

@@ -119,14 +119,21 @@ def check_origin(request: Request, settings: Settings) -> None:
     if settings.token is not None:
         return  # no page elsewhere has it
     host = request.headers.get("host", "")
-    name = urlsplit(f"//{host}").hostname
-    if settings.hosts is not None and name not in settings.hosts:
+    if settings.hosts is not None and _name(host) not in settings.hosts:
         raise ProblemError(
             421, "host", f"this server is not {host:.100}; allow the name with --allowed-host"
         )
     origin = request.headers.get("origin")
     if origin is None:
         return
-    parts = urlsplit(origin)
-    if parts.netloc != host and parts.hostname not in (settings.hosts or ()):
+    theirs = origin.partition("://")[2]
+    if not theirs or (theirs != host and _name(theirs) not in (settings.hosts or ())):
         raise ProblemError(403, "origin", f"pages of {origin:.100} may not use this server")
+
+
+def _name(host: str) -> str | None:
+    """Return a host without its port, and None for what is no host."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

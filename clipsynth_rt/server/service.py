@@ -79,6 +79,19 @@ class Service:
             },
         }
 
+    def warm_up(self) -> None:
+        """Let the voice compile what it compiles for each size of batch, before anyone waits.
+
+        Raises:
+            ClipSynthError: If it cannot make a sound.
+        """
+        size = 1
+        while size <= self.settings.limits.batch:
+            self.synthesizer.synth_batch(["sound"] * size)
+            if self.synthesizer.provider == "cpu":
+                return  # any size is the same to it
+            size *= 2
+
     def close(self) -> None:
         """Finish what was taken, and stop."""
         self.batcher.close()

@@ -16,6 +16,21 @@ from clipsynth_rt.server import Limits, Settings, create_app
 from clipsynth_rt.server.run import listen, make_server
 
 
+def poll(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something is true, without a busy loop."""
+    wake = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if true():
+            return
+        wake.wait(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    return poll
+
+
 class HeldVoice:
     """A voice that waits for a signal before it makes anything, and notes what it is asked for."""
 

@@ -47,7 +47,7 @@ def test_hosts_of_this_machine(client: TestClient, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", ""]
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[::1", "a]"]
 )
 def test_a_name_that_is_not_ours(client: TestClient, host: str) -> None:
     answer = client.post("/v1/synth", json=DRUM, headers={"Host": host})
@@ -63,7 +63,9 @@ def test_a_proxys_name(serve: Serve) -> None:
         assert client.post("/v1/synth", json=DRUM, headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil:80"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "", "http://[", "http://localhost.evil:80"]
+)
 def test_pages_of_other_sites(client: TestClient, origin: str) -> None:
     headers = {"Origin": origin}
     answer = client.post("/v1/synth", files={"query": (None, "drum")}, headers=headers)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +41,9 @@ def depth(address: str) -> float:
     )
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    wake = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if true():
-            return
-        wake.wait(0.05)
-    raise AssertionError("it did not happen in time")
-
-
-def test_a_client_who_leaves_takes_its_clip_out_of_the_queue(listening: Any, held: Any) -> None:
+def test_a_client_who_leaves_takes_its_clip_out_of_the_queue(
+    listening: Any, held: Any, wait_until: Any
+) -> None:
     address = listening(speaker=held)
     first = raw_request(address, b'{"query": "drum"}')
     assert held.begun.acquire(timeout=20)
@@ -75,7 +67,7 @@ def test_a_body_that_does_not_arrive(listening: Any) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_stopping_finishes_what_was_taken(listening: Any, held: Any) -> None:
+def test_stopping_finishes_what_was_taken(listening: Any, held: Any, wait_until: Any) -> None:
     address = listening(speaker=held)
     answers: list[httpx2.Response] = []
 

@@ -130,7 +130,9 @@ def test_a_form_of_words(client: TestClient, voice: Synthesizer) -> None:
     assert_same(client.post("/v1/synth", files=files).content, voice.synth("rain").waveform)
 
 
-def test_requests_that_wish_the_same_are_made_together(serve: Serve, held: Any) -> None:
+def test_requests_that_wish_the_same_are_made_together(
+    serve: Serve, held: Any, wait_until: Any
+) -> None:
     client = serve(speaker=held)
     answers: dict[str, Any] = {}
 
@@ -161,7 +163,7 @@ def test_requests_that_wish_the_same_are_made_together(serve: Serve, held: Any) 
     assert_same(answers["dog"].content, held.synth_batch(["dog"])[0].waveform)
 
 
-def test_the_queue_is_bounded(serve: Serve, held: Any) -> None:
+def test_the_queue_is_bounded(serve: Serve, held: Any, wait_until: Any) -> None:
     client = serve(Limits(queue=2, clips=2), speaker=held)
     threads = []
     for query in ("drum", "dog", "piano"):
@@ -290,12 +292,3 @@ def test_a_request_is_a_line(serve: Serve, caplog: pytest.LogCaptureFixture) -> 
     assert (
         len(client.get("/healthz", headers={"X-Request-Id": "a b"}).headers["x-request-id"]) == 32
     )
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 15.0) -> None:
-    wake = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if true():
-            return
-        wake.wait(0.02)
-    raise AssertionError("it did not happen in time")
