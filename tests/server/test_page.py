@@ -193,7 +193,7 @@ def test_a_full_queue_is_told(page: Any, listening: Any, held: Any, voice: Synth
         others.wait_for_timeout(50)
     page.get_by_label("What should it sound like?").fill("drum")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("the queue is full; try again in")
+    expect(page.get_by_role("alert")).to_contain_text("The queue is full; try again in")
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
     held.go.set()
     for _ in range(200):
@@ -213,7 +213,7 @@ def test_nothing_is_asked_without_a_query(page: Any, listening: Any) -> None:
 
 def test_a_token(page: Any, listening: Any) -> None:
     page.goto(listening(token="secret"))
-    expect(page.get_by_role("alert")).to_contain_text("asks for a token")
+    expect(page.get_by_role("alert")).to_contain_text("This server asks for a token")
     page.get_by_label("This server asks for a token").fill("secret")
     page.get_by_role("button", name="Use it").click()
     expect(page.locator("#voice")).to_contain_text("tiny-test")

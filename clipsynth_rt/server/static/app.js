@@ -164,7 +164,8 @@ function showBusy(name) {
 }
 
 function complain(error) {
-  $("error").textContent = error.message || String(error);
+  const text = error.message || String(error);
+  $("error").textContent = text[0].toUpperCase() + text.slice(1);
   $("error").hidden = false;
   $("status").textContent = "";
   if (error.status === 401) {

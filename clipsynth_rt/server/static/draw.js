@@ -37,23 +37,31 @@ export function drawMel(canvas, mel) {
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-/** Draw a waveform as the range of its samples in each column. */
+/** Draw a waveform: in each column its peak, faintly, and its RMS. */
 export function drawWave(canvas, samples, ink) {
   const context = prepare(canvas);
   const { width, height } = canvas;
   const gap = Math.max(2, Math.round(2.5 * (window.devicePixelRatio || 1)));
   const columns = Math.floor(width / gap);
-  const peak = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-4);
+  const top = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-4);
+  const bar = (column, level, alpha) => {
+    const tall = Math.max(gap * 0.4, (level / top) * height * 0.92);
+    context.globalAlpha = alpha;
+    context.beginPath();
+    context.roundRect(column * gap, (height - tall) / 2, gap * 0.6, tall, gap * 0.3);
+    context.fill();
+  };
   context.clearRect(0, 0, width, height);
   context.fillStyle = ink;
   for (let column = 0; column < columns; column++) {
     const from = Math.floor((column * samples.length) / columns);
     const to = Math.max(from + 1, Math.floor(((column + 1) * samples.length) / columns));
-    let most = 0;
-    for (let i = from; i < to; i++) most = Math.max(most, Math.abs(samples[i]));
-    const tall = Math.max(gap * 0.4, (most / peak) * height * 0.92);
-    context.beginPath();
-    context.roundRect(column * gap, (height - tall) / 2, gap * 0.6, tall, gap * 0.3);
-    context.fill();
+    let [peak, power] = [0, 0];
+    for (let i = from; i < to; i++) {
+      peak = Math.max(peak, Math.abs(samples[i]));
+      power += samples[i] ** 2;
+    }
+    bar(column, peak, 0.4);
+    bar(column, Math.sqrt(power / (to - from)), 1);
   }
 }
