@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
+from clipsynth_rt.backends import Session
 from clipsynth_rt.backends.engines import frame_bucket, frame_buckets
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
@@ -30,6 +31,12 @@ Embedding = NDArray[np.float32]
 
 class Stages(Sessions):
     """The stages over a bundle's graphs; the arguments are those of ``Sessions``."""
+
+    def _open(self, name: str) -> Session:
+        if name == "text_encoder" and self.bundle.manifest.condition.tokenizer is not None:
+            # beside the other graphs: a vocabulary takes longer to read than a prompt to encode
+            _ = self._tokenizer
+        return super()._open(name)
 
     def encode_text(
         self, queries: Sequence[str], templates: Sequence[str] | None = None
