@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 from clipsynth_rt.spec import FileSpec, GraphSpec, Manifest
@@ -67,33 +68,49 @@ class GraphFile:
 class Bundle:
     """An opened bundle.
 
+    >>> bundle = Bundle.open()
+    >>> bundle.manifest.mel.sample_rate, sorted(bundle.manifest.graphs)
+    (22050, ['denoiser_step', 'image_encoder', 'text_encoder', 'vocoder'])
+
     Attributes:
         path: Its folder, symbolic links resolved.
         manifest: What it says about itself.
+        sha256: Of manifest.json, in hex. As that holds every file's hash, it stands for them all.
     """
 
     path: Path
     manifest: Manifest
+    sha256: str
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> Bundle:
         """Read a bundle's manifest; files are checked when they are read.
 
         Args:
-            path: The bundle's folder; None is the one that ships with the package.
+            path: A folder, an archive (.zip, .tar.gz, .tgz, .tar) or ``hf://owner/name[@revision]``,
+                which are unpacked or downloaded into the cache; None is the bundle that ships
+                with the package.
 
         Raises:
-            BundleError: If there is no such folder.
+            BundleError: If there is no such folder, or what is no folder cannot be had or trusted.
+            MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
-        folder = DEFAULT_PATH if path is None else Path(path)
+        if path is None:
+            folder = DEFAULT_PATH
+        else:
+            # what opens a bundle to check it cannot be what opening needs from the start
+            from clipsynth_rt.fetch import local_folder
+
+            folder = local_folder(path)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
             hint = "this installation has no default bundle; " if path is None else ""
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
         try:
-            manifest = Manifest.from_dict(json.loads(_read(where, MAX_MANIFEST_BYTES)))
+            data = _read(where, MAX_MANIFEST_BYTES)
+            manifest = Manifest.from_dict(json.loads(data.decode("utf-8")))
         except FileNotFoundError as error:
             raise ManifestError(f"{where}: no such file; {folder} is not a bundle") from error
         except OSError as error:
@@ -104,7 +121,7 @@ class Bundle:
             ) from error
         except ManifestError as error:
             raise ManifestError(f"{where}: {error}") from error
-        return cls(folder.resolve(), manifest)
+        return cls(folder.resolve(), manifest, hashlib.sha256(data).hexdigest())
 
     def read(self, spec: FileSpec) -> bytes:
         """Return the bytes of a file that the manifest lists, after checking their hash.
@@ -114,10 +131,14 @@ class Bundle:
                 more than ``MAX_FILE_BYTES``.
             HashMismatchError: If its SHA-256 is not the manifest's.
         """
-        return _read_verified(self._inside(spec.path), spec.sha256)
+        return _read_verified(self.inside(spec.path), spec.sha256)
 
-    def _inside(self, relative: str) -> Path:
-        """Resolve a path of the manifest, refusing whatever points outside the folder."""
+    def inside(self, relative: str) -> Path:
+        """Resolve a path of the manifest, refusing whatever points outside the folder.
+
+        Raises:
+            BundleError: If it does.
+        """
         pure = PurePosixPath(relative)
         # one spelling everywhere: a backslash or a drive would mean another file on Windows
         plain = bool(relative) and not set(relative) & {"\\", ":", "\0"}
@@ -150,7 +171,7 @@ class Bundle:
                 f"{', '.join(sorted(spec.files))}"
             )
         file = spec.files[chosen]
-        return GraphFile(name, chosen, self._inside(file.path), spec, file.sha256)
+        return GraphFile(name, chosen, self.inside(file.path), spec, file.sha256)
 
     def tokenizer_spec(self) -> FileSpec:
         """Return where tokenizer.json is; ``read`` gives its bytes.
@@ -191,6 +212,36 @@ class Bundle:
             spec = self.tokenizer_spec()
             sizes[spec.path] = len(self.read(spec))
         return sum(sizes.values())
+
+    def describe(self) -> dict[str, Any]:
+        """Return the bundle's facts as JSON data, after checking every file's hash.
+
+        Raises:
+            BundleError: If one of its files cannot be used.
+        """
+        size = self.verify()
+        manifest = self.manifest.to_dict()
+        graphs = {
+            name: {
+                "precisions": sorted(graph.files),
+                "default": self.manifest.default_precision[name],
+                "bytes": {
+                    precision: (self.path / file.path).stat().st_size
+                    for precision, file in sorted(graph.files.items())
+                },
+            }
+            for name, graph in self.manifest.graphs.items()
+        }
+        kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
+        return {
+            "path": str(self.path),
+            "bytes": size,
+            **{key: manifest[key] for key in kept},
+            "graphs": graphs,
+            "parity": manifest["parity"],
+            "metrics": manifest["metrics"],
+            "provenance": manifest["provenance"],
+        }
 
 
 def refers_to_other_files(model: bytes) -> bool:

@@ -46,8 +46,13 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield words
 
 
+def root() -> click.Context:
+    # with its settings: a command keeps the help option that it was first asked for
+    return click.Context(main, info_name="clipsynth-rt", **main.context_settings)
+
+
 def has_option(name: str, option: str) -> bool:
-    command = main.get_command(click.Context(main), name)
+    command = main.get_command(root(), name)
     return command is not None and any(option in param.opts for param in command.params)
 
 
@@ -74,7 +79,7 @@ def test_commands_are_real(page: Path) -> None:
         if words[:1] == ["torchrun"] or words[:3] == ["python", "-m", "clipsynth_rt"]:
             words = ["clipsynth-rt", *words[words.index("clipsynth_rt") + 1 :]]
         if words[:1] == ["clipsynth-rt"]:
-            ctx = click.Context(main, info_name="clipsynth-rt")
+            ctx = root()
             try:
                 check_command(main, words[1:], ctx)
             except click.UsageError as error:
@@ -93,7 +98,7 @@ def test_code_compiles(page: Path) -> None:
 
 
 def test_the_check_sees() -> None:
-    ctx = click.Context(main)
+    ctx = root()
     with pytest.raises(click.UsageError, match="--nope"):
         check_command(main, ["synth", "drum", "--nope"], ctx)
     with pytest.raises(AssertionError, match="no command sing"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clipsynth_rt.audio import FORMATS, AudioClip, finish, to_int16
 from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.cli.synth import file_stem
+from clipsynth_rt.cli.targets import file_stem
 from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import BundleError, ClipSynthError, InputError, ManifestError
 from clipsynth_rt.images import load_image
@@ -85,7 +85,7 @@ def test_a_manifest_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, text:
 def test_no_path_leaves_the_bundle(tiny_bundle: Path, path: str) -> None:
     bundle = Bundle.open(tiny_bundle)
     try:
-        inside = bundle._inside(path)
+        inside = bundle.inside(path)
     except BundleError:
         return
     assert inside.is_relative_to(tiny_bundle.resolve())
