@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from clipsynth_rt import __version__
 from clipsynth_rt.audio import AudioClip
-from clipsynth_rt.config import SAMPLERS, SynthConfig, make_plan
+from clipsynth_rt.config import MAX_DURATION_S, SAMPLERS, SynthConfig, make_plan
 from clipsynth_rt.errors import ClipSynthError, InputError
 from clipsynth_rt.sampler import Progress
 from clipsynth_rt.server.answers import MEDIA_TYPES, Take
@@ -57,10 +57,6 @@ class Service:
 
     def _describe(self) -> dict[str, Any]:
         limits, manifest = self.settings.limits, self.synthesizer.bundle.manifest
-        mel, diffusion = manifest.mel, manifest.diffusion
-        longest = mel.seconds(
-            diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple
-        )
         return {
             "version": __version__,
             "provider": self.synthesizer.provider,
@@ -71,7 +67,7 @@ class Service:
                 "queue": limits.queue,
                 "clips": limits.clips,
                 "query_chars": limits.query_chars,
-                "duration_s": min(longest, limits.duration_s or longest),
+                "duration_s": min(MAX_DURATION_S, limits.duration_s or MAX_DURATION_S),
                 "steps": limits.steps,
                 "deadline_s": limits.deadline_s,
                 "upload_bytes": limits.upload_bytes,

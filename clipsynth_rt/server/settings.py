@@ -18,7 +18,7 @@ class Limits:
         batch: Clips made at once, of requests that wish the same.
         clips: Clips of one request; at most ``queue``, or they could never be taken.
         query_chars: Characters of a query, a negative query and a template.
-        duration_s: Seconds of sound; None is the bundle's longest.
+        duration_s: Seconds of sound; None is the longest that there is.
         steps: Denoising steps.
         deadline_s: Seconds from a request to its sounds.
         upload_bytes: Of a request with pictures.
