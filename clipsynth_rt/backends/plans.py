@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,17 +21,10 @@ from typing import Any
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends.engines import EngineSpec
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
+from clipsynth_rt.cache import CACHE_VARIABLE, cache_folder, locked
 from clipsynth_rt.errors import BundleError, EngineError, OutputError
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: two builders then do the same work twice, and one wins
-    fcntl = None  # type: ignore[assignment]
-
 logger = logging.getLogger(__name__)
-
-CACHE_VARIABLE = "CLIPSYNTH_RT_CACHE"
-"""Environment variable that names the folder of built engines."""
 
 RECIPE = 1
 """How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
@@ -56,10 +48,7 @@ def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
 
 def default_cache() -> Path:
     """Return the folder of built engines: ``$CLIPSYNTH_RT_CACHE``, or one in the user's cache."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "clipsynth-rt" / "engines"
+    return cache_folder("engines")
 
 
 class PlanCache:
@@ -196,25 +185,15 @@ class PlanCache:
         Raises:
             OutputError: If the folder cannot be written, before any work is done.
         """
-        path = self.folder / "build.lock"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder}: engines cannot be kept here ({error.strerror}); name another "
-                f"folder with {CACHE_VARIABLE}"
-            ) from error
-        try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    logger.warning("waiting for another process that builds engines")
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / "build.lock", "builds engines"))
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder}: engines cannot be kept here ({error.strerror}); name another "
+                    f"folder with {CACHE_VARIABLE}"
+                ) from error
             yield
-        finally:
-            os.close(handle)
 
 
 def load_engine(

@@ -26,7 +26,9 @@ _COMMANDS = {
     "data": ("Build the open corpus, or shards from videos.", "train"),
     "train": ("Train a voice.", "train"),
     "evaluate": ("Measure how good a voice is.", "train"),
+    "listening": ("Make listening tests, and score them.", "evaluate"),
     "export": ("Turn a checkpoint into a bundle.", "export"),
+    "completion": ("Print a script for a shell's completion.", "cpu"),
 }
 
 

@@ -7,14 +7,32 @@ from typing import Any
 
 import click
 
+from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.errors import InputError
+
 
 @click.command("info")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
+@click.option(
+    "--sound", type=click.Path(readable=False), metavar="FILE", help="What a sound file says it is."
+)
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
-def command(bundle: str | None, as_json: bool) -> None:
-    """Show what a bundle is and how good it is, after checking every file's hash."""
+def command(bundle: str | None, sound: str | None, as_json: bool) -> None:
+    """Show what a bundle is and how good it is, after checking every file's hash.
+
+    With --sound, show the tag of a sound file: which voice made it, of what and from which seed.
+    """
     from clipsynth_rt.bundle import Bundle
 
+    if sound is not None:
+        from clipsynth_rt.provenance import read_tag
+
+        tag = read_tag(sound)
+        if tag is None:
+            raise InputError(f"{sound}: carries no tag of clipsynth-rt")
+        lines = (f"{name.replace('_', ' '):15}{value}" for name, value in tag.items())
+        click.echo(json.dumps(tag) if as_json else "\n".join(lines))
+        return
     facts = Bundle.open(bundle).describe()
     click.echo(json.dumps(facts, indent=1) if as_json else _lines(facts))
 

@@ -133,6 +133,7 @@ def test_settings_reach_the_server_and_takes_are_kept(page: Any, listening: Any)
         "template": "the sound of {query}",
         "negative": "rain",
         "sampler": "ddim",
+        "loop": False,
         "format": "flac",
     }
     expect(page.locator("#title")).to_have_text("dog")

@@ -64,6 +64,8 @@ def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) ->
         "negative": "rain",
         "template": ["a {query}", "the sound of {query}"],
         "sampler": "dpmpp_2m",
+        "loop": True,
+        "lufs": -30.0,
     }
     answer = client.post("/v1/synth", json={"query": "dog", **wishes})
     assert_same(answer.content, voice.synth("dog", **wishes).waveform)

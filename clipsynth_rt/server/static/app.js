@@ -29,6 +29,7 @@ function ownSettings() {
   $("duration").value = Math.min(seconds, voice.server.limits.duration_s);
   $("template").value = "";
   $("negative").value = "";
+  $("seamless").checked = false;
   $("sampler").selectedIndex = 0;
   $("format").selectedIndex = 0;
   showSliders();
@@ -97,6 +98,7 @@ function wishes() {
     guidance: Number($("guidance").value),
     duration_s: Number($("duration").value),
     sampler: $("sampler").value,
+    loop: $("seamless").checked,
     format: $("format").value,
   };
   for (const name of ["template", "negative"]) if ($(name).value.trim()) wanted[name] = $(name).value.trim();
@@ -128,6 +130,7 @@ async function generate() {
     takes.unshift(take);
     for (const old of takes.splice(KEEP)) URL.revokeObjectURL(old.url);
     show(take);
+    if (wanted.loop) player.loop(true);
     $("result").scrollIntoView({ block: "nearest" });
     $("status").textContent = `Made ${name}: ${take.seconds.toFixed(1)} seconds, real-time factor ${take.rtf.toFixed(2)}`;
     player.play();

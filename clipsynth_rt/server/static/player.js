@@ -37,8 +37,8 @@ export class Player {
     else this.audio.pause();
   }
 
-  loop() {
-    this.audio.loop = !this.audio.loop;
+  loop(on = !this.audio.loop) {
+    this.audio.loop = on;
     $("loop").setAttribute("aria-pressed", String(this.audio.loop));
   }
 
