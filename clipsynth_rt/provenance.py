@@ -2,9 +2,9 @@
 
 WAV keeps it in its LIST INFO chunk, FLAC and OGG in Vorbis comments: the title is the query, the
 software this package and its version, and the comment a sentence for people followed by JSON for
-programs. MP3 keeps it in its ID3 tag, in ASCII because libsndfile marks that as Latin-1, and names the
-encoder as the software. It holds no time and no name of a machine, so that the same request gives the
-same bytes.
+programs. MP3 keeps it in its ID3 tag, in ASCII because libsndfile marks that as Latin-1, and names
+the encoder as the software. It holds no time and no name of a machine, so that the same request
+gives the same bytes.
 """
 
 from __future__ import annotations

@@ -120,6 +120,7 @@ def test_settings_reach_the_server_and_takes_are_kept(page: Any, listening: Any)
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Template").fill("the sound of {query}")
     page.get_by_label("Steer away from").fill("rain")
+    page.get_by_label("its end leads into its beginning").check()
     page.get_by_label("File format").select_option("flac")
     page.get_by_label("What should it sound like?").fill("dog")
     with page.expect_request("**/v1/synth") as asked:
@@ -133,10 +134,11 @@ def test_settings_reach_the_server_and_takes_are_kept(page: Any, listening: Any)
         "template": "the sound of {query}",
         "negative": "rain",
         "sampler": "ddim",
-        "loop": False,
+        "loop": True,
         "format": "flac",
     }
     expect(page.locator("#title")).to_have_text("dog")
+    expect(page.get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "true")
     page.get_by_label("What should it sound like?").fill("piano")
     page.keyboard.press("Enter")
     takes = page.locator("#takes button")
