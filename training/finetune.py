@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 OPTIMISER = OptimiserConfig(
     variant="text",
-    batch_size=16,
+    batch_size=8,
     learning_rate=1e-4,
     warmup_steps=20,
     ema_decay=0.99,
@@ -91,7 +91,7 @@ def finetune(
     names_csv: str | Path | None = None,
     replay: str | Path | None = None,
     labels_csv: str | Path | None = None,
-    steps: int = 300,
+    steps: int = 200,
     learning_rate: float | None = None,
     samples_every: int = 100,
     on_step: Callable[[int, float], None] | None = None,

@@ -141,6 +141,8 @@ def main(ctx: click.Context) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     handler = _StderrHandler(logging.WARNING)
     logger = logging.getLogger("clipsynth_rt")
     logger.addHandler(handler)

@@ -41,11 +41,14 @@ def _set_threads(threads: int | None) -> None:
 def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) -> None:
     """Train the small dual encoder on the corpus's pictures and their names."""
     from clipsynth_rt.training import train_clip
+    from clipsynth_rt.training.interruption import StopSignals
 
     _set_threads(threads)
     settings = train_clip.load_config(config) if config is not None else None
-    report = train_clip.train_clip(source_dir, out, settings)
+    with StopSignals() as signals:
+        report = train_clip.train_clip(source_dir, out, settings, signals=signals)
     click.echo(report)
+    _end(out, "clip", signals.received)
 
 
 @command.command("denoiser")
@@ -186,7 +189,7 @@ def denoiser(
     stopped_by = trainer.run(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
     )
-    _end(out, "denoiser", trainer.step, stopped_by)
+    _end(out, f"denoiser at step {trainer.step}", stopped_by)
 
 
 def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
@@ -204,15 +207,15 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     return times
 
 
-def _end(out: Path, part: str, step: int, stopped_by: int | None) -> None:
+def _end(out: Path, what: str, stopped_by: int | None) -> None:
     """Say where a run stands, and end as the signal that stopped it asks."""
     from clipsynth_rt.training.interruption import exit_code
 
     if stopped_by is None:
-        click.echo(f"{out}: {part} at step {step}")
+        click.echo(f"{out}: {what}")
         return
     name = signal.Signals(stopped_by).name
-    click.echo(f"{out}: {part} saved at step {step} on {name}; the same command goes on")
+    click.echo(f"{out}: {what} saved on {name}; the same command goes on")
     sys.exit(exit_code(stopped_by))
 
 
@@ -230,7 +233,7 @@ def _end(out: Path, part: str, step: int, stopped_by: int | None) -> None:
     help="Shards of what the voice learnt from, mixed in so that it is not forgotten.",
 )
 @click.option("--labels", type=_FOLDER, help="labels.csv of --replay.")
-@click.option("--steps", default=300, show_default=True, type=click.IntRange(min=1))
+@click.option("--steps", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
 @_OUT
 @_THREADS
@@ -283,7 +286,7 @@ def finetune(
         )
     listed = ", ".join(report.names[:5]) + (", ..." if len(report.names) > 5 else "")
     click.echo(f"{out}: learnt {listed} from {report.clips} clips")
-    _end(out, "denoiser", report.step, report.stopped_by)
+    _end(out, f"denoiser at step {report.step}", report.stopped_by)
 
 
 @command.command("vocoder")
@@ -298,10 +301,13 @@ def vocoder(
     shards: Path, config: str, max_minutes: float | None, out: Path, threads: int | None
 ) -> None:
     """Train a vocoder on the sound of SHARDS."""
+    from clipsynth_rt.training.interruption import StopSignals
     from clipsynth_rt.training.train_vocoder import train_vocoder
 
     _set_threads(threads)
-    click.echo(train_vocoder(config, shards, out, max_minutes=max_minutes))
+    with StopSignals() as signals:
+        train_vocoder(config, shards, out, max_minutes=max_minutes, signals=signals)
+    _end(out, "vocoder", signals.received)
 
 
 @command.command("classifier")
@@ -330,3 +336,37 @@ def classifier(
     held_out = load_labelled(validation, spec, labels)[0] if validation is not None else None
     metrics = train_classifier(data, names, spec, out, validation=held_out, epochs=epochs)
     click.echo(metrics)
+
+
+@command.command("prior")
+@click.argument("shards", metavar="SHARDS", type=_FOLDER)
+@click.option("--labels", required=True, type=_FOLDER, help="labels.csv")
+@click.option("--clip", "clip_name", help="Checkpoint folder or open_clip model; shipped one.")
+@click.option("--validation", type=_FOLDER, help="Shards of held-out clips.")
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=1))
+@_OUT
+@_THREADS
+def prior(
+    shards: Path,
+    labels: Path,
+    clip_name: str | None,
+    validation: Path | None,
+    steps: int,
+    out: Path,
+    threads: int | None,
+) -> None:
+    """Train a network from text to image embeddings, for voices that learnt from pictures.
+
+    clipsynth-rt evaluate --cure prior --prior OUT asks a voice through it.
+    """
+    from clipsynth_rt.spec import MelSpec
+    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_rt.training.clip import load_clip
+    from clipsynth_rt.training.prior import load_pairs, train_prior
+
+    _set_threads(threads)
+    encoder = load_clip(clip_name or str(default_checkpoint()))
+    pairs = load_pairs(shards, encoder, MelSpec(), labels)
+    held_out = load_pairs(validation, encoder, MelSpec(), labels) if validation else None
+    facts = {"encoder": encoder.name}
+    click.echo(train_prior(pairs, out, validation=held_out, steps=steps, facts=facts))
