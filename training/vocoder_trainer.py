@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from clipsynth_rt.spec import encode
 from clipsynth_rt.training import losses
-from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
+from clipsynth_rt.training.autocast import mixed_precision
+from clipsynth_rt.training.checkpoint import load_state, load_weights, save_part, save_state
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.discriminators import Discriminators
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoder, SpectralPrediction
@@ -24,6 +25,8 @@ from clipsynth_rt.training.vocoder_data import AudioSource, draw_segments
 
 Terms = dict[str, tuple[float, Tensor]]
 """Losses by name, each with its weight."""
+
+STATE = "vocoder_state"
 
 
 class VocoderTrainer:
@@ -103,7 +106,9 @@ class VocoderTrainer:
 
     def _prediction_terms(self, real: Tensor, prediction: SpectralPrediction) -> Terms:
         t = self.config.training
-        true_real, true_imag = self.generator.stft.analyse(real)
+        stft = self.generator.stft
+        true_real, true_imag = map(stft.in_order, stft.analyse(real))
+        prediction = SpectralPrediction(*map(stft.in_order, prediction))
         amplitude = torch.sqrt(true_real.square() + true_imag.square())
         over_time, over_frequency = losses.phase_loss(
             true_real, true_imag, prediction.cosine, prediction.sine
@@ -158,7 +163,7 @@ class VocoderTrainer:
         return float(norm)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.training.mixed_precision)
+        return mixed_precision("cpu", self.config.training.mixed_precision)
 
     def _set_learning_rates(self) -> None:
         t = self.config.training
@@ -182,7 +187,6 @@ class VocoderTrainer:
         """Write the averaged vocoder, and everything that ``resume`` needs."""
         config = encode(self.config)
         facts = {"vocoder": config["vocoder"], "mel": config["mel"], "steps": self.step}
-        save_part(folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)})
         tensors = {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"discriminators.{k}": v for k, v in self.discriminators.state_dict().items()}
@@ -191,16 +195,20 @@ class VocoderTrainer:
                 tensors |= {f"optimiser.{name}.{index}.{k}": v for k, v in state.items()}
         tensors["torch_rng"] = torch.get_rng_state()
         state = {"config": config, "step": self.step, "rng": self.rng.bit_generator.state}
-        save_part(folder, "vocoder_state", tensors, state)
+        save_state(folder, STATE, self.step, tensors, state)
+        save_part(folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)})
 
     def resume(self, folder: Path) -> None:
-        """Continue exactly where ``save`` left off.
+        """Continue exactly where the newest whole state of ``folder`` left off, if it has any.
 
         Raises:
-            CheckpointError: If the state is missing, damaged or of another configuration.
+            CheckpointError: If every state is damaged, or it is of another configuration.
         """
-        tensors, state = load_part(folder, "vocoder_state")
-        where = str(folder / "vocoder_state.safetensors")
+        loaded = load_state(folder, STATE)
+        if loaded is None:
+            return
+        tensors, state = loaded
+        where = str(folder)
         networks = {
             "generator": self.generator,
             "average": self.average,

@@ -358,6 +358,7 @@ class Renderer:
     def __init__(self, source_dir: str | Path | None = None) -> None:
         self._paths = {key: find_source(key, source_dir) for key in SOURCES}
         self._fluid = _load_fluidsynth()
+        self._keepers: dict[str, _Keeper] = {}
 
     def render(self, plan: ClipPlan) -> NDArray[np.float32]:
         """Return the clip as float32 [NUM_SAMPLES], mono, 22,050 Hz, its peak at 0.9.
@@ -382,14 +383,18 @@ class Renderer:
             "synth.dynamic-sample-loading": 1,  # loads one preset of a 148 MB font, in 20 ms
             "synth.polyphony": 128,
         }
+        path = str(self._paths[plan.source])
+        if plan.source not in self._keepers:
+            self._keepers[plan.source] = _Keeper(self._fluid, path)
+        self._keepers[plan.source].keep(plan.preset)
         synth = self._fluid.Synth(gain=0.4, samplerate=float(RENDER_RATE), channels=16, **settings)
         try:
-            return self._play(synth, synth.sfload(str(self._paths[plan.source])), plan)
+            return self._play(synth, synth.sfload(path), plan)
         finally:
             synth.delete()
 
     def _play(self, synth: Any, font: int, plan: ClipPlan) -> NDArray[np.float32]:
-        bank, program = (int(part) for part in plan.preset.split(":"))
+        bank, program = _bank_and_program(plan.preset)
         # channel 9 is the drum channel of General MIDI
         channel = 9 if bank == DRUM_BANK else 0
         if synth.program_select(channel, font, bank, program) != 0:
@@ -432,6 +437,40 @@ class Renderer:
             part = shifted[: max(0, len(out) - at)]
             out[at : at + len(part)] += part * (event.velocity / 127.0)
         return out
+
+
+class _Keeper:
+    """A synthesizer that plays nothing, and keeps the presets last used in memory.
+
+    FluidSynth shares samples between the synthesizers of a process for as long as one of them
+    uses them; without a second one, each clip of MuseScore's piano would decode Vorbis for a
+    second.
+    """
+
+    PRESETS = 8
+
+    def __init__(self, fluid: Any, path: str) -> None:
+        settings = {"synth.dynamic-sample-loading": 1}
+        self._synth = fluid.Synth(samplerate=float(RENDER_RATE), channels=16, **settings)
+        self._font = self._synth.sfload(path)
+        self._channels: dict[str, int] = {}  # preset -> MIDI channel, the last used last
+
+    def keep(self, preset: str) -> None:
+        """Load ``preset``, and let go of the one that was used longest ago."""
+        channel = self._channels.pop(preset, None)
+        if channel is None:
+            bank, program = _bank_and_program(preset)
+            free = len(self._channels)
+            if free == self.PRESETS:
+                free = self._channels.pop(next(iter(self._channels)))
+            channel = free
+            self._synth.program_select(channel, self._font, bank, program)
+        self._channels[preset] = channel
+
+
+def _bank_and_program(preset: str) -> tuple[int, int]:
+    bank, program = preset.split(":")
+    return int(bank), int(program)
 
 
 def _timeline(events: Sequence[Event]) -> Iterator[tuple[float, bool, Event]]:
