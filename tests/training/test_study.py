@@ -164,6 +164,8 @@ def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
         (["--system", f"ours={tmp_path}"], "manifest.json: no such file"),
         (["--embedding", "vggish"], "needs its weights"),
         (["--cure", "prior"], "needs --prior"),
+        (["--curve-steps", "1,2000"], "steps must be from 1 to 1000, got 2000"),
+        (["--template", "a drum"], "has no {query} in it"),
     ):
         refused = CliRunner().invoke(main, [*line, *options])
         assert refused.exit_code == 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.training.evaluate import gap
 from clipsynth_rt.training.evaluate.metrics import mean_and_interval
@@ -70,6 +71,11 @@ class Setup:
 
     def __post_init__(self) -> None:
         gap.check_cure(self.cure, self.prior)
+        # what cannot be done is said now, not after an hour of what can
+        manifest = self.voice.synthesizer.bundle.manifest
+        make_plan(SynthConfig(**self.wishes), manifest)
+        for count in (*self.step_counts, *self.curve_steps):
+            make_plan(SynthConfig(steps=count), manifest)
 
     @property
     def few(self) -> int:
