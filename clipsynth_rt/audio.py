@@ -18,12 +18,13 @@ from clipsynth_rt.errors import InputError, NumericalError, OutputError
 from clipsynth_rt.provenance import tag_for
 from clipsynth_rt.timing import real_time_factor
 
-FORMATS = ("wav", "flac", "ogg")
+FORMATS = ("wav", "flac", "ogg", "mp3")
+_SUBTYPES = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 PEAK = 0.98
 """Highest sample that a clip keeps: lossy coding overshoots a little."""
 FADE_S = 0.01
 """Fade at the end of a clip, so that a sound cut while it rings does not click."""
-_OGG_BLOCK = 65536
+_BLOCK = 65536
 
 
 @dataclass
@@ -81,24 +82,26 @@ class AudioClip:
         (b'fLaC', 0.1)
 
         Raises:
-            InputError: If ``format`` is not one of ``FORMATS``.
+            InputError: If ``format`` is not one of ``FORMATS``, or libsndfile does not write it.
         """
         if format not in FORMATS:
             raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
         import soundfile
 
+        if format.upper() not in soundfile.available_formats():
+            raise InputError(f"libsndfile {soundfile.__libsndfile_version__} writes no {format}")
         buffer = io.BytesIO()
-        subtype = "VORBIS" if format == "ogg" else "PCM_16"
+        subtype = _SUBTYPES.get(format, "PCM_16")
         with soundfile.SoundFile(
             buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
         ) as sound:
             # before the sound: libsndfile writes strings into the header
             for name, text in (tag_for(self) if tag else {}).items():
                 setattr(sound, name, text)
-            if format == "ogg":
+            if format in _SUBTYPES:
                 # libsndfile keeps a whole write of Vorbis on the stack
-                for start in range(0, len(self.waveform), _OGG_BLOCK):
-                    sound.write(self.waveform[start : start + _OGG_BLOCK])
+                for start in range(0, len(self.waveform), _BLOCK):
+                    sound.write(self.waveform[start : start + _BLOCK])
             else:
                 sound.write(to_int16(self.waveform))
         return buffer.getvalue()

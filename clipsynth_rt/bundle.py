@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 from clipsynth_rt.spec import FileSpec, GraphSpec, Manifest
@@ -186,3 +187,33 @@ class Bundle:
         """
         paths = {self.file(spec) for spec in self.files().values()}
         return sum(path.stat().st_size for path in paths)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the bundle's facts as JSON data, after checking every file's hash.
+
+        Raises:
+            BundleError: If one of its files cannot be used.
+        """
+        size = self.verify()
+        manifest = self.manifest.to_dict()
+        graphs = {
+            name: {
+                "precisions": sorted(graph.files),
+                "default": self.manifest.default_precision[name],
+                "bytes": {
+                    precision: (self.path / file.path).stat().st_size
+                    for precision, file in sorted(graph.files.items())
+                },
+            }
+            for name, graph in self.manifest.graphs.items()
+        }
+        kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
+        return {
+            "path": str(self.path),
+            "bytes": size,
+            **{key: manifest[key] for key in kept},
+            "graphs": graphs,
+            "parity": manifest["parity"],
+            "metrics": manifest["metrics"],
+            "provenance": manifest["provenance"],
+        }

@@ -31,6 +31,11 @@ def cache_folder(kind: str) -> Path:
     return Path(base) / "clipsynth-rt" / kind
 
 
+def default_cache() -> Path:
+    """Return the folder of what is built or compiled: ``$CLIPSYNTH_RT_CACHE``, or the user's."""
+    return cache_folder("engines")
+
+
 @contextlib.contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
     """Hold a lock file, and say so where another holder has to be waited for.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
+from clipsynth_rt.backends import Session
 from clipsynth_rt.backends.engines import frame_bucket, frame_buckets
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
@@ -40,6 +41,12 @@ class Stages(Sessions):
     ) -> None:
         super().__init__(bundle, provider, precision, threads)
         self._tokenizer: Tokenizer | None = None
+
+    def _open(self, name: str) -> Session:
+        if name == "text_encoder" and self.bundle.manifest.condition.tokenizer is not None:
+            # beside the other graphs: a vocabulary takes longer to read than a prompt to encode
+            self._read_tokenizer()
+        return super()._open(name)
 
     def encode_text(
         self, queries: Sequence[str], templates: Sequence[str] | None = None
@@ -75,11 +82,14 @@ class Stages(Sessions):
         Raises:
             InputError: If a prompt is not valid Unicode.
         """
+        return self._read_tokenizer().tokenize(prompts)
+
+    def _read_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             path = self.bundle.tokenizer_file()
             length = self.bundle.manifest.condition.context_length
             self._tokenizer = Tokenizer(path, length)
-        return self._tokenizer.tokenize(prompts)
+        return self._tokenizer
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.

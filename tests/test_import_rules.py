@@ -26,6 +26,9 @@ HEAVY = (
     "huggingface_hub",
     "click",
     "tqdm",
+    "fastapi",
+    "uvicorn",
+    "pydantic",
     "clipsynth_rt.export",
     "clipsynth_rt.training",
 )

@@ -48,6 +48,7 @@ class ConditionedMels:
         has_image: Whether a clip has pictures at all, bool [N].
         text: Text embeddings, float32 [C, V, D]: V phrasings of each of C labels; C may be 0.
         label: Row of ``text`` of each clip, int64 [N]; -1 where unlabelled.
+        passes: How often an epoch of training holds each clip, int64 [N]; None for once.
     """
 
     mels: Tensor | StreamedMels
@@ -55,6 +56,7 @@ class ConditionedMels:
     has_image: Tensor
     text: Tensor
     label: Tensor
+    passes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mels)
@@ -80,7 +82,24 @@ class ConditionedMels:
         if len(indices) == 0:
             needs = "labels (--labels labels.csv)" if variant == "text" else "pictures"
             raise DataError(f"no clip can train variant {variant}: it needs {needs}")
+        if self.passes is not None:
+            indices = indices.repeat_interleave(self.passes[indices])
         return indices
+
+    def emphasise(self, times: Mapping[str, int], names: Sequence[str]) -> None:
+        """Let an epoch of training hold the clips of some labels more often than once.
+
+        Args:
+            times: Label -> how often.
+            names: Labels in the order of ``text``'s rows.
+
+        Raises:
+            InputError: If a label is not among ``names``.
+        """
+        if unknown := sorted(times.keys() - set(names)):
+            raise InputError(f"no clip is labelled {unknown[0]!r}; see labels.csv")
+        by_label = torch.tensor([*(times.get(name, 1) for name in names), 1])
+        self.passes = by_label[self.label]  # -1, unlabelled, takes the last
 
     def conditions(self, indices: Tensor, variant: str, generator: torch.Generator) -> Tensor:
         """Draw one condition [B, D] for each clip: a random frame, or a random phrasing.

@@ -106,7 +106,9 @@ class VocoderTrainer:
 
     def _prediction_terms(self, real: Tensor, prediction: SpectralPrediction) -> Terms:
         t = self.config.training
-        true_real, true_imag = self.generator.stft.analyse(real)
+        stft = self.generator.stft
+        true_real, true_imag = map(stft.in_order, stft.analyse(real))
+        prediction = SpectralPrediction(*map(stft.in_order, prediction))
         amplitude = torch.sqrt(true_real.square() + true_imag.square())
         over_time, over_frequency = losses.phase_loss(
             true_real, true_imag, prediction.cosine, prediction.sine

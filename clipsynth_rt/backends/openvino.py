@@ -6,7 +6,10 @@ the time that it takes ONNX Runtime in float32.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -16,17 +19,21 @@ import numpy as np
 
 from clipsynth_rt.backends import Array
 from clipsynth_rt.backends.interface import Tensors, check_interface
+from clipsynth_rt.backends.openvino_cache import CompiledCache, Shapes
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import BackendError, BundleError, MissingExtraError
 from clipsynth_rt.spec import TensorSpec
+from clipsynth_rt.tokenizer import LENGTH_MULTIPLE
 
 try:
     import openvino
 except ModuleNotFoundError as error:
     raise MissingExtraError("openvino", "openvino") from error
 
+logger = logging.getLogger(__name__)
+
 MAX_SHAPES = 4
-"""Compiled forms of one graph that are kept, one for each set of input shapes."""
+"""Compiled forms of one graph that are kept in memory, one for each set of input shapes."""
 
 BFLOAT16_GRAPHS = frozenset({"denoiser_step"})
 """Graphs that bfloat16 leaves as they are: the denoiser learnt in it.
@@ -38,6 +45,7 @@ once and gain nothing that a user would notice.
 ANY_LENGTH_GRAPHS = frozenset({"text_encoder"})
 """Graphs compiled once for every shape: prompts are of all lengths."""
 
+
 _DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 
 
@@ -46,7 +54,8 @@ class OpenVinoSession:
 
     Fixed shapes let it choose layouts and kernels ahead; a clip of another length or batch costs
     one compilation (about half a second), and the last ``MAX_SHAPES`` are kept. The graphs in
-    ``ANY_LENGTH_GRAPHS`` are compiled once.
+    ``ANY_LENGTH_GRAPHS`` are compiled once. What was compiled is kept on disk for the next process,
+    which begins with the form that was used last.
 
     Args:
         graph: A verified graph of a bundle.
@@ -60,28 +69,39 @@ class OpenVinoSession:
 
     def __init__(self, graph: GraphFile, threads: int | None = None) -> None:
         self.name = graph.name
-        self._path, self._spec = graph.path, graph.spec
+        self._spec = graph.spec
         self._properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision_of(graph.name),
         }
         if threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = threads
-        # the first compilation takes the model that was read to be checked
-        self._model: Any = self._read()
-        inputs = _tensors(self._model.inputs, graph.spec.inputs)
-        check_interface(graph, inputs, _tensors(self._model.outputs, graph.spec.outputs))
+        self._cache = CompiledCache(graph, {**self._properties, **_environment()})
+        self._model: Any = None
+        self._graph = graph
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
-        if graph.name in ANY_LENGTH_GRAPHS:
+        any_length = graph.name in ANY_LENGTH_GRAPHS
+        newest = {} if any_length else self._cache.newest()
+        if newest is None or not self._load_kept(newest):
+            # the first compilation takes the model that was read to be checked
+            self._model = self._read()
+        if any_length:
             self._for_shapes({})
+            self._try_out()
+
+    def _try_out(self) -> None:
+        """Run once on what most prompts come to: kernels are made for the shapes that are met."""
+        tokens = np.ones((1, LENGTH_MULTIPLE), np.int64)
+        with contextlib.suppress(BackendError):  # one of another interface: nothing is known of it
+            self.run(dict.fromkeys(self._spec.inputs, tokens))
 
     @property
     def precision(self) -> str:
         """``bf16`` or ``f32``: what products are computed in."""
         return str(self._properties["INFERENCE_PRECISION_HINT"])
 
-    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def prepare(self, shapes: Shapes) -> None:
         """Compile for inputs of these shapes, so that the first run takes no longer than others.
 
         Raises:
@@ -112,29 +132,62 @@ class OpenVinoSession:
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error
 
-    def _for_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    def _for_shapes(self, shapes: Shapes) -> Any:
         if self.name in ANY_LENGTH_GRAPHS:
             shapes = {}
-        key = tuple(sorted(shapes.items()))
+        key = _key(shapes)
         with self._lock:
-            if key not in self._compiled:
-                model, self._model = self._model or self._read(), None
-                if shapes:
-                    model.reshape({name: list(shape) for name, shape in shapes.items()})
-                self._compiled[key] = _core().compile_model(model, "CPU", self._properties)
-                if len(self._compiled) > MAX_SHAPES:
-                    self._compiled.popitem(last=False)
+            if key not in self._compiled and not self._load_kept(shapes):
+                self._keep_in_memory(key, self._compile(shapes))
             self._compiled.move_to_end(key)
             return self._compiled[key]
 
-    def _read(self) -> Any:
+    def _load_kept(self, shapes: Shapes) -> bool:
+        """Load what an earlier process compiled for these shapes; return whether it did."""
+        data = self._cache.read(shapes)
+        if data is None:
+            return False
         try:
-            return _core().read_model(str(self._path))
+            compiled = _import(data, self._properties)
+        # whatever is wrong with it, compiling makes another
+        except Exception as error:
+            logger.warning("%s: %s; compiling it again", self.name, _first_line(error))
+            return False
+        self._keep_in_memory(_key(shapes), compiled)
+        return True
+
+    def _compile(self, shapes: Shapes) -> Any:
+        model, self._model = self._model or self._read(), None
+        if shapes:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+        compiled = _core().compile_model(model, "CPU", self._properties)
+        if self._cache.is_writable():
+            try:
+                stream = io.BytesIO()
+                compiled.export_model(stream)
+            except Exception as error:
+                logger.warning("%s: cannot be kept (%s)", self.name, _first_line(error))
+            else:
+                self._cache.keep(shapes, stream.getvalue())
+        return compiled
+
+    def _keep_in_memory(self, key: tuple[Any, ...], compiled: Any) -> None:
+        self._compiled[key] = compiled
+        if len(self._compiled) > MAX_SHAPES:
+            self._compiled.popitem(last=False)
+
+    def _read(self) -> Any:
+        """Read the graph and check its interface."""
+        path, spec = self._graph.path, self._graph.spec
+        try:
+            model = _core().read_model(str(path))
         except Exception as error:
             raise BundleError(
-                f"{self._path}: OpenVINO {openvino.__version__} cannot load it "
-                f"({_first_line(error)})"
+                f"{path}: OpenVINO {openvino.__version__} cannot load it ({_first_line(error)})"
             ) from error
+        inputs = _tensors(model.inputs, spec.inputs)
+        check_interface(self._graph, inputs, _tensors(model.outputs, spec.outputs))
+        return model
 
 
 def precision_of(graph: str) -> str:
@@ -163,6 +216,28 @@ def probe() -> str:
 @functools.lru_cache
 def _core() -> Any:
     return openvino.Core()
+
+
+def _key(shapes: Shapes) -> tuple[Any, ...]:
+    return tuple(sorted(shapes.items()))
+
+
+def _import(data: memoryview, properties: Mapping[str, Any]) -> Any:
+    """Load a compiled graph."""
+    try:
+        # over the bytes as they lie, in half of the time that a stream takes
+        tensor = openvino.Tensor(np.frombuffer(data, np.uint8))
+        return _core().import_model(tensor, "CPU", properties)
+    except TypeError:  # older versions take no tensor
+        return _core().import_model(bytes(data), "CPU", properties)
+
+
+@functools.lru_cache
+def _environment() -> dict[str, Any]:
+    """Return what a compiled graph depends on beside itself and its configuration."""
+    names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    device = {name: _core().get_property("CPU", name) for name in names}
+    return {"version": openvino.__version__, **device}
 
 
 def _tensors(nodes: Iterable[Any], promised: Mapping[str, TensorSpec]) -> Tensors:

@@ -2,16 +2,11 @@
 
 A plan is a cache entry, never the product: it belongs to one ONNX file, one set of shapes, one
 builder of one version and one compute capability, and is built anew wherever one of them differs.
-
-A plan file is a line that names the format, a line of JSON with what the plan is and its SHA-256,
-and the plan.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -20,8 +15,9 @@ from typing import Any
 
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends.engines import EngineSpec
+from clipsynth_rt.backends.entries import facts_key, read_entry, read_header, write_entry
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
-from clipsynth_rt.cache import CACHE_VARIABLE, cache_folder, locked
+from clipsynth_rt.cache import CACHE_VARIABLE, default_cache, locked
 from clipsynth_rt.errors import BundleError, EngineError, OutputError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +26,6 @@ RECIPE = 1
 """How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
 
 _MAGIC = b"clipsynth-rt plan 1\n"
-_LONGEST_HEADER = 65536
 
 
 def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
@@ -43,12 +38,7 @@ def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
         "target": target,
         "recipe": RECIPE,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def default_cache() -> Path:
-    """Return the folder of built engines: ``$CLIPSYNTH_RT_CACHE``, or one in the user's cache."""
-    return cache_folder("engines")
+    return facts_key(facts)
 
 
 class PlanCache:
@@ -74,7 +64,7 @@ class PlanCache:
         """Return a plan, or None if there is none or it is damaged, which is logged."""
         path = self.path(spec, library, target)
         try:
-            return _read_plan(path)[1]
+            return bytes(read_entry(path, _MAGIC)[1])
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -103,7 +93,7 @@ class PlanCache:
         known = []
         for path in self.folder.glob(f"{graph}-*-{library.name}-*.plan"):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                known.append(float(_read_header(path)["build_s"]))
+                known.append(float(read_header(path, _MAGIC)["build_s"]))
         return sum(known) / len(known) if known else None
 
     def get(
@@ -165,18 +155,14 @@ class PlanCache:
             "builder": f"{library.name} {library.version}",
             "target": target,
             "build_s": round(time.perf_counter() - began, 3),
-            "sha256": hashlib.sha256(plan).hexdigest(),
         }
-        self._write(path, _MAGIC + json.dumps(header).encode() + b"\n" + plan)
-        if learnt and learnt != known:
-            self._write(timing, learnt)
-        return plan
-
-    def _write(self, path: Path, data: bytes) -> None:
         try:
-            write_atomically(path, data)
+            write_entry(path, _MAGIC, header, plan)
+            if learnt and learnt != known:
+                write_atomically(timing, learnt)
         except OutputError as error:
             raise OutputError(f"{error}; name another folder with {CACHE_VARIABLE}") from error
+        return plan
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -263,29 +249,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_ino, facts.st_mtime_ns
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        if stream.readline(_LONGEST_HEADER) != _MAGIC:
-            raise ValueError("not of this format")
-        header = json.loads(stream.readline(_LONGEST_HEADER))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    return header
-
-
-def _read_plan(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Return a plan file's header and plan.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is damaged.
-    """
-    header = _read_header(path)
-    data = path.read_bytes()
-    start = data.index(b"\n", len(_MAGIC)) + 1
-    plan = data[start:]
-    if hashlib.sha256(plan).hexdigest() != header.get("sha256"):
-        raise ValueError("its sha256 differs from its header")
-    return header, plan

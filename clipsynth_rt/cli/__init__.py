@@ -20,6 +20,7 @@ _COMMANDS = {
     "synth": ("Make sounds from words, or from a picture.", "cpu"),
     "info": ("Show what a bundle is and how good it is.", "cpu"),
     "doctor": ("Show what is installed and what would run.", "cpu"),
+    "serve": ("Serve sounds over HTTP, and a page.", "serve"),
     "build": ("Build TensorRT engines ahead.", "tensorrt-rtx"),
     "bench": ("Measure how fast a voice is here.", "cpu"),
     "data": ("Build the open corpus, or shards from videos.", "train"),
@@ -140,6 +141,8 @@ def main(ctx: click.Context) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     handler = _StderrHandler(logging.WARNING)
     logger = logging.getLogger("clipsynth_rt")
     logger.addHandler(handler)

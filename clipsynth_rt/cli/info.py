@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from clipsynth_rt.cli.synth import BUNDLE_HELP
 from clipsynth_rt.errors import InputError
-
-if TYPE_CHECKING:
-    from clipsynth_rt.bundle import Bundle
 
 
 @click.command("info")
@@ -36,39 +33,8 @@ def command(bundle: str | None, sound: str | None, as_json: bool) -> None:
         lines = (f"{name.replace('_', ' '):15}{value}" for name, value in tag.items())
         click.echo(json.dumps(tag) if as_json else "\n".join(lines))
         return
-    facts = describe(Bundle.open(bundle))
+    facts = Bundle.open(bundle).describe()
     click.echo(json.dumps(facts, indent=1) if as_json else _lines(facts))
-
-
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's facts as JSON data.
-
-    Raises:
-        BundleError: If one of its files cannot be used.
-    """
-    size = bundle.verify()
-    manifest = bundle.manifest.to_dict()
-    graphs = {
-        name: {
-            "precisions": sorted(graph.files),
-            "default": bundle.manifest.default_precision[name],
-            "bytes": {
-                precision: (bundle.path / file.path).stat().st_size
-                for precision, file in sorted(graph.files.items())
-            },
-        }
-        for name, graph in bundle.manifest.graphs.items()
-    }
-    kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
-    return {
-        "path": str(bundle.path),
-        "bytes": size,
-        **{key: manifest[key] for key in kept},
-        "graphs": graphs,
-        "parity": manifest["parity"],
-        "metrics": manifest["metrics"],
-        "provenance": manifest["provenance"],
-    }
 
 
 def _lines(facts: dict[str, Any]) -> str:

@@ -88,8 +88,8 @@ BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left
 @click.option(
     "--format",
     "file_format",
-    help="wav, flac or ogg; by the file name if left out.",
-    shell_complete=values("wav", "flac", "ogg"),
+    help="wav, flac, ogg or mp3; by the file name if left out.",
+    shell_complete=values("wav", "flac", "ogg", "mp3"),
 )
 @click.option("--no-tag", is_flag=True, help="Do not write into files where they came from.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a sound, for machines.")

@@ -66,6 +66,19 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 @click.option("--config", default="edge", show_default=True, help="edge, paper, tiny or a file.")
 @click.option("--variant", help="image (CLIPSynth), text or hybrid; the configuration's.")
 @click.option(
+    "--from-checkpoint",
+    "start",
+    type=_FOLDER,
+    help="Checkpoint folder whose denoiser a new run begins with.",
+)
+@click.option(
+    "--repeat",
+    "repeats",
+    multiple=True,
+    metavar="NAME=N",
+    help="An epoch holds the clips of this label N times; may be repeated.",
+)
+@click.option(
     "--accumulate",
     type=click.IntRange(min=1),
     help="Compute a batch in this many parts, in less memory; the configuration's.",
@@ -102,6 +115,8 @@ def denoiser(
     validation: Path | None,
     config: str,
     variant: str | None,
+    start: Path | None,
+    repeats: tuple[str, ...],
     accumulate: int | None,
     stream: bool | None,
     max_steps: int | None,
@@ -120,7 +135,7 @@ def denoiser(
     Goes on where a run in --out was, however it ended. SIGTERM and Ctrl-C save first.
     """
     from clipsynth_rt.training import config as configs
-    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_rt.training.checkpoint import default_checkpoint, load_part
     from clipsynth_rt.training.clip import load_clip
     from clipsynth_rt.training.conditions import load_conditioned, read_labels
     from clipsynth_rt.training.distributed import join, train_device
@@ -137,8 +152,10 @@ def denoiser(
     settings = dataclasses.replace(settings, optimiser=optimiser)
     if settings.optimiser.variant == "text" and labels is None:
         raise InputError("--variant text needs --labels labels.csv")
-    if kinds and labels is None:
-        raise InputError("--kind needs --labels labels.csv")
+    for option, values in (("--kind", kinds), ("--repeat", repeats)):
+        if values and labels is None:
+            raise InputError(f"{option} needs --labels labels.csv")
+    times = _parse_repeats(repeats)
     where = train_device(device)
     encoder = load_clip(clip_name or str(default_checkpoint()), clip_pretrained)
     if encoder.dim != settings.unet.condition_dim:
@@ -151,6 +168,8 @@ def denoiser(
         held_out = load_conditioned(validation, encoder, settings.mel, labels, kinds, stream=stream)
     # export tells pictures by them where texts alone were learnt from
     known = sorted(set(read_labels(labels).values())) if labels is not None else []
+    if times:
+        data.emphasise(times, known)
     samples = None
     if samples_every:
         samples = choose_samples(
@@ -165,11 +184,27 @@ def denoiser(
         samples=samples,
         tensorboard=tensorboard,
         device=where,
+        start=None if start is None else load_part(start, "denoiser")[0],
     )
     stopped_by = trainer.run(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
     )
     _end(out, f"denoiser at step {trainer.step}", stopped_by)
+
+
+def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
+    """Read NAME=N.
+
+    Raises:
+        InputError: If one is something else.
+    """
+    times = {}
+    for text in repeats:
+        name, _, count = text.rpartition("=")
+        if not name or not count.isdecimal() or not 1 <= int(count) <= 1000:
+            raise InputError(f"--repeat {text}: write a label and a count, such as piano=3")
+        times[name] = int(count)
+    return times
 
 
 def _end(out: Path, what: str, stopped_by: int | None) -> None:

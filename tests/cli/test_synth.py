@@ -227,7 +227,7 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("drum", "--seed", str(2**64)), "seed must be from 0"),
         (("drum", "--sampler", "euler"), "unknown sampler 'euler'"),
         (("drum", "--template", "a photo"), "has no {query}"),
-        (("drum", "--format", "mp3"), "unknown format 'mp3'"),
+        (("drum", "--format", "aac"), "unknown format 'aac'"),
         (("drum", "--format", "ogg"), "the name says wav and the format ogg"),
         (("drum", "--provider", "tpu"), "unknown provider 'tpu'"),
         (("drum", "--precision", "fp8"), "has no fp8"),
@@ -252,7 +252,7 @@ def test_bad_wishes(synth: Synth, args: tuple[str, ...], message: str) -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("a.mp3", "a.mp3: unknown extension"),
+        ("a.aac", "a.aac: unknown extension"),
         ("a", "a: unknown extension"),
         ("absent/a.wav", "there is no folder absent"),
         ("absent/", "there is no folder absent"),

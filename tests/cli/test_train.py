@@ -167,3 +167,28 @@ def test_what_cannot_be_trained_is_one_line(train: Train) -> None:
     assert "must be one of" in one_line(train("--variant", "audio"), 1)
     assert "--labels" in one_line(train("--variant", "text"), 1)
     assert "--accumulate" in one_line(train("--accumulate", "0"), 2)
+
+
+def test_a_run_begins_with_another_checkpoints_weights(train: Train, tmp_path: Path) -> None:
+    train("--variant", "image", "--max-steps", "2", "--samples-every", "0")
+    begun = load_part(tmp_path / "run", "denoiser")[0]
+    options = ("--variant", "image", "--max-steps", "1", "--samples-every", "0")
+    second = ("--from-checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "second"))
+    result = train(*options, *second)
+    assert result.exit_code == 0, result.output
+    made = load_part(tmp_path / "second", "denoiser")[0]
+    # the first step's learning rate is a fifth of 8e-4 at most: weights stay near, and move
+    gap = max(float((made[name] - begun[name]).abs().max()) for name in begun)
+    assert 0.0 < gap < 2e-4
+    missing = train(*options, "--from-checkpoint", str(tmp_path / "nothing"))
+    assert "nothing" in one_line(missing, 1)
+
+
+def test_labels_are_repeated_by_name(train: Train, tmp_path: Path) -> None:
+    options = ("--variant", "text", "--max-steps", "1", "--samples-every", "0")
+    labels = ("--labels", str(tmp_path / "labels.csv"))
+    assert train(*options, *labels, "--repeat", "drum=3").exit_code == 0
+    for value in ("drum", "drum=0", "=2", "drum=x"):
+        assert value in one_line(train(*options, *labels, "--repeat", value), 1)
+    assert "'gong'" in one_line(train(*options, *labels, "--repeat", "gong=2"), 1)
+    assert "needs --labels" in one_line(train(*options, "--repeat", "drum=2"), 1)

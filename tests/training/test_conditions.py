@@ -127,3 +127,11 @@ def test_a_corpus_that_crowds_the_memory_is_streamed_by_itself(corpus, monkeypat
     # 5 mels of 8 x 6 in 2 bytes are 480 bytes, more than half of 900
     assert load_conditioned(corpus[0], Encoder(), SPEC, stream=None).streams
     assert not load_conditioned(corpus[0], Encoder(), SPEC, stream=False).streams
+
+
+def test_an_epoch_holds_emphasised_labels_more_often(corpus):
+    data = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1])
+    data.emphasise({"flute": 3}, ["drum", "flute"])
+    assert data.usable("text").tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4]
+    with pytest.raises(InputError, match="gong"):
+        data.emphasise({"gong": 2}, ["drum", "flute"])

@@ -38,7 +38,8 @@ def vocoder() -> IstftVocoder:
 @pytest.mark.parametrize("training", [False, True])
 def test_the_transform_is_that_of_numpy(training: bool) -> None:
     wave = noise(1, 2048)
-    real, imag = RealStft(SPEC).train(training).analyse(wave)
+    stft = RealStft(SPEC).train(training)
+    real, imag = map(stft.in_order, stft.analyse(wave))
     padded = np.pad(wave[0].numpy().astype(np.float64), 384, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
     frames = [padded[start : start + 1024] * window for start in range(0, 2048, 256)]
@@ -56,8 +57,9 @@ def test_the_inverse_transform_gives_the_wave_back(training: bool) -> None:
 
 def test_both_inverse_transforms_agree_on_spectra_of_no_wave() -> None:
     stft, real, imag = RealStft(SPEC), noise(1, 6, 513), noise(1, 6, 513, seed=1)
-    fft = stft.train().synthesise(real, imag)
-    torch.testing.assert_close(stft.eval().synthesise(real, imag), fft, atol=1e-5, rtol=0)
+    fft = stft.train().synthesise(real[:, None], imag[:, None])
+    folded = (stft.fold(part).transpose(1, 2) for part in (real, imag))
+    torch.testing.assert_close(stft.eval().synthesise(*folded), fft, atol=1e-5, rtol=0)
 
 
 def test_an_analysis_that_does_not_fold_is_refused() -> None:
@@ -87,14 +89,23 @@ def test_the_mel_constraint_raises_nothing_to_the_floor() -> None:
     assert constraint(quiet, floor).max() <= 1e-4 * (1 + 1e-5)
 
 
-def test_phases_are_remembered_as_the_recurrence_says(vocoder: IstftVocoder) -> None:
-    speed, real, imag = noise(1, 9, 513), noise(1, 9, 513, seed=1), noise(1, 9, 513, seed=2)
-    gate = noise(1, 9, 16, seed=3)
-    made = torch.complex(*vocoder._remember(speed, real, imag, gate))
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("frames", [5, 16, 21])
+def test_phases_are_remembered_as_the_recurrence_says(
+    vocoder: IstftVocoder, frames: int, training: bool
+) -> None:
+    stft = vocoder.train(training).stft
+    speed, real, imag = (noise(1, frames, 513, seed=seed) for seed in range(3))
+    gate = 4.0 * noise(1, frames, 16, seed=3)
+    laid_out = (
+        part[:, None] if training else stft.fold(part).transpose(1, 2)
+        for part in (speed, real, imag)
+    )
+    made = torch.complex(*map(stft.in_order, vocoder._remember(*laid_out, gate)))
     held = torch.sigmoid(gate).repeat_interleave(32, 2)
     held = torch.cat([held, held[:, :, -1:]], dim=2)
     state = torch.zeros(1, 513, dtype=torch.complex64)
-    for frame in range(9):
+    for frame in range(frames):
         turned = torch.polar(held[:, frame], speed[:, frame]) * state
         fresh = 1.0 - held[:, frame] if frame else 1.0
         state = turned + fresh * torch.complex(real[:, frame], imag[:, frame])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,13 +19,19 @@ from clipsynth_rt.spec import GraphSpec, TensorSpec
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
+from clipsynth_rt.backends import entries, openvino_cache, ort
 from clipsynth_rt.backends import openvino as ov
-from clipsynth_rt.backends import ort
 
 
 @pytest.fixture
 def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -200,3 +208,114 @@ def test_a_sound_is_the_one_of_onnx_runtime(tiny_bundle: Path) -> None:
     assert [clip.provider for clip in clips] == ["openvino", "cpu"]
     found, expected = (clip.waveform for clip in clips)
     assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.blob"))
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ov.OpenVinoSession, "_read", lambda session: pytest.fail(f"{session.name} was read")
+    )
+
+
+def test_the_next_process_loads_what_was_compiled(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mel = np.random.default_rng(0).standard_normal((1, 8, 6)).astype(np.float32)
+    ids = np.ones((1, 5), np.int64)
+    runs: dict[str, dict[str, Any]] = {
+        "vocoder": {"mel": mel},
+        "text_encoder": {"input_ids": ids, "attention_mask": ids},
+    }
+    first = {name: ov.OpenVinoSession(bundle.graph(name), 1).run(x) for name, x in runs.items()}
+    assert len(kept(cache)) == 2
+    forbid_reading(monkeypatch)
+    for name, inputs in runs.items():
+        session = ov.OpenVinoSession(bundle.graph(name), 1)
+        # there from the start, whatever will be asked for
+        assert len(session._compiled) == 1
+        for output, value in session.run(inputs).items():
+            np.testing.assert_array_equal(value, first[name][output])
+
+
+def test_the_form_that_was_used_last_is_loaded_first(vocoder: GraphFile) -> None:
+    for frames in (4, 6, 4):
+        ov.OpenVinoSession(vocoder, 1).run({"mel": np.zeros((1, 8, frames), np.float32)})
+    assert list(ov.OpenVinoSession(vocoder, 1)._compiled) == [(("mel", (1, 8, 4)),)]
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "empty", "not of OpenVINO"])
+def test_a_damaged_entry_is_compiled_again(
+    vocoder: GraphFile, cache: Path, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    inputs = {"mel": np.ones((1, 8, 4), np.float32)}
+    expected = ov.OpenVinoSession(vocoder, 1).run(inputs)["waveform"]
+    (path,) = kept(cache)
+    whole = path.read_bytes()
+    if harm == "not of OpenVINO":
+        entries.write_entry(path, whole.splitlines(keepends=True)[0], {}, b"something else")
+    else:
+        changed = whole[:-1] + bytes([whole[-1] ^ 1])
+        path.write_bytes({"cut": whole[:-9], "changed": changed, "empty": b""}[harm])
+    found = ov.OpenVinoSession(vocoder, 1).run(inputs)["waveform"]
+    np.testing.assert_array_equal(found, expected)
+    assert "compiling it again" in caplog.text
+    assert entries.read_entry(path, whole.splitlines(keepends=True)[0])[1]
+
+
+def test_what_a_form_depends_on_is_in_its_name(vocoder: GraphFile, cache: Path) -> None:
+    def name(**other: Any) -> str:
+        environment = {"version": "1", "device": "a"} | other
+        return (
+            openvino_cache.CompiledCache(vocoder, environment, cache).path({"mel": (1, 8, 4)}).name
+        )
+
+    spec = GraphSpec(vocoder.spec.inputs, {}, vocoder.spec.files)
+    other = openvino_cache.CompiledCache(
+        GraphFile("vocoder", vocoder.precision, vocoder.path, spec), {"version": "1", "device": "a"}
+    )
+    names = {name(), name(version="2"), name(device="b"), other.path({"mel": (1, 8, 4)}).name}
+    assert len(names) == 4
+
+
+def test_stale_and_old_forms_make_room(
+    vocoder: GraphFile, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = openvino_cache.CompiledCache(vocoder, {"version": "1"}, cache)
+    assert before.is_writable()
+    before.keep({"mel": (1, 8, 1)}, b"of an older OpenVINO")
+    now = openvino_cache.CompiledCache(vocoder, {"version": "2"}, cache)
+    now.keep({"mel": (1, 8, 1)}, b"1" * 1000)
+    assert kept(cache) == [now.path({"mel": (1, 8, 1)})]
+    monkeypatch.setattr(openvino_cache, "MAX_BYTES", 2500)
+    for frames in (2, 3):
+        os.utime(now.path({"mel": (1, 8, 1)}), (frames, frames))
+        now.keep({"mel": (1, 8, frames)}, b"2" * 1000)
+    assert kept(cache) == sorted(now.path({"mel": (1, 8, n)}) for n in (2, 3))
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    vocoder: GraphFile, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_bytes(b"a file where the folder should be")
+    waveform = ov.OpenVinoSession(vocoder, 1).run({"mel": np.zeros((1, 8, 4), np.float32)})
+    assert waveform["waveform"].shape == (1, 1024)
+    assert caplog.text == ""
+
+
+def test_processes_that_compile_at_once_leave_one_whole_form(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import sys, numpy as np; from clipsynth_rt.bundle import Bundle; "
+        "from clipsynth_rt.backends.openvino import OpenVinoSession as S; "
+        "S(Bundle.open(sys.argv[1]).graph('vocoder'), 1).run({'mel': np.zeros((1, 8, 4), 'f4')})"
+    )
+    line = [sys.executable, "-c", code, str(bundle.path)]
+    started = [subprocess.Popen(line) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    assert [path.suffix for path in cache.iterdir()] == [".blob"]
+    forbid_reading(monkeypatch)
+    assert len(ov.OpenVinoSession(bundle.graph("vocoder"), 1)._compiled) == 1

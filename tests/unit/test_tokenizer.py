@@ -29,6 +29,14 @@ def test_no_longer_than_the_longest_prompt(tokenizer: Tokenizer) -> None:
     assert tokenizer.tokenize(["drum"])[0].shape == (1, 1)
 
 
+def test_lengths_are_few_where_the_context_allows_it(tiny_bundle: Path) -> None:
+    tokenizer = Tokenizer(tiny_bundle / "tokenizer.json", 16)
+    for count, length in ((1, 8), (8, 8), (9, 16), (40, 16)):
+        ids, mask = tokenizer.tokenize(["drum " * count])
+        assert ids.shape == (1, length)
+        assert mask.sum() == min(count, 16)
+
+
 def test_a_long_prompt_is_cut_with_one_warning(
     tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -380,6 +380,7 @@ def test_kernels_that_cannot_be_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from clipsynth_rt.backends import plans
+    from clipsynth_rt.cache import default_cache
     from clipsynth_rt.errors import OutputError
 
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
@@ -388,7 +389,7 @@ def test_kernels_that_cannot_be_kept(
     def full(path: Path, data: bytes) -> None:
         raise OutputError(f"{path}: cannot be written (No space left on device)")
 
-    for path in plans.default_cache().glob("*.kernels"):
+    for path in default_cache().glob("*.kernels"):
         path.unlink()
     monkeypatch.setattr(plans, "write_atomically", full)
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
