@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+LONG_PARTS = ("systems", "templates", "modality_gap", "curves")
+"""Parts of an evaluation that a bundle does not carry with it."""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def load(name: str) -> dict[str, Any]:
 
 def evaluation() -> str:
     """Return how good the voice is."""
-    from clipsynth_rt.training.evaluate.report import markdown
+    from clipsynth_rt.training.evaluate.tables import markdown
 
     return markdown(load("evaluation"))
 
@@ -119,7 +121,7 @@ def write_metrics() -> None:
 
     path = ROOT / "clipsynth_rt" / "bundles" / "default" / "manifest.json"
     manifest = Manifest.from_dict(json.loads(path.read_text()))
-    metrics = load("evaluation")
+    metrics = {key: value for key, value in load("evaluation").items() if key not in LONG_PARTS}
     manifest = dataclasses.replace(manifest, metrics=metrics)
     path.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
 

@@ -15,7 +15,7 @@ SAMPLERS = ("ddim", "dpmpp_2m")
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""
 MAX_DURATION_S = 60.0
-"""Longest sound: beyond ``diffusion.max_frames`` it is made window by window."""
+"""Longest sound; beyond the longest bucket of frames it is made window by window."""
 LOOP_OVERLAP = 1 / 8
 """Share of a loop's length that is made beyond its end, and faded into its beginning."""
 

@@ -97,7 +97,7 @@ class Parts(Stages):
                 eta=plan.eta,
                 negative=part.negative,
                 sampler=plan.sampler,
-                init=None if part.init is None else self._fit(part.init, frames),
+                init=None if part.init is None else self._fit(part.init, frames, plan),
                 strength=plan.strength,
                 progress=part.progress,
             )
@@ -105,8 +105,10 @@ class Parts(Stages):
             waveforms = self._loops(mel, plan) if plan.loop_frames else self.vocode(mel)
         return self._finish(waveforms, part, timer)
 
-    def _fit(self, init: Mel, frames: int) -> Mel:
-        """Cut a mel to ``frames``, or fill it up with silence."""
+    def _fit(self, init: Mel, frames: int, plan: SynthPlan) -> Mel:
+        """Cut a mel to ``frames``, or fill it up: with silence, a loop with its own beginning."""
+        if plan.loop_frames:
+            return init[:, np.arange(frames) % min(init.shape[1], plan.loop_frames)]
         silence = self.bundle.manifest.mel.floor_normalised
         more = max(0, frames - init.shape[1])
         return np.pad(init[:, :frames], ((0, 0), (0, more)), constant_values=silence)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from clipsynth_rt import sampler as samplers
 from clipsynth_rt.backends import Session
 from clipsynth_rt.backends.engines import frame_bucket, frame_buckets
-from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
 from clipsynth_rt.images import load_image
@@ -32,20 +32,10 @@ Embedding = NDArray[np.float32]
 class Stages(Sessions):
     """The stages over a bundle's graphs; the arguments are those of ``Sessions``."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        provider: str = "auto",
-        precision: str | Mapping[str, str] | None = None,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(bundle, provider, precision, threads)
-        self._tokenizer: Tokenizer | None = None
-
     def _open(self, name: str) -> Session:
         if name == "text_encoder" and self.bundle.manifest.condition.tokenizer is not None:
             # beside the other graphs: a vocabulary takes longer to read than a prompt to encode
-            self._read_tokenizer()
+            _ = self._tokenizer
         return super()._open(name)
 
     def encode_text(
@@ -82,14 +72,12 @@ class Stages(Sessions):
         Raises:
             InputError: If a prompt is not valid Unicode.
         """
-        return self._read_tokenizer().tokenize(prompts)
+        return self._tokenizer.tokenize(prompts)
 
-    def _read_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            path = self.bundle.tokenizer_file()
-            length = self.bundle.manifest.condition.context_length
-            self._tokenizer = Tokenizer(path, length)
-        return self._tokenizer
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        length = self.bundle.manifest.condition.context_length
+        return Tokenizer(self.bundle.tokenizer_file(), length)
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.config import MAX_DURATION_S
 from clipsynth_rt.errors import InputError
 
 
@@ -40,12 +41,11 @@ def command(bundle: str | None, sound: str | None, as_json: bool) -> None:
 def _lines(facts: dict[str, Any]) -> str:
     mel, diffusion, condition = facts["mel"], facts["diffusion"], facts["condition"]
     rate = mel["sample_rate"]
-    longest = diffusion["max_frames"] * mel["hop_length"] / rate
     usual = diffusion["default_frames"] * mel["hop_length"] / rate
     lines = [
         f"{facts['name']} ({facts['license']}), {facts['bytes'] / 1e6:.1f} MB, all hashes right",
         f"folder      {facts['path']}",
-        f"sound       {rate} Hz mono, {usual:.2f} s by default, {longest:.2f} s at most",
+        f"sound       {rate} Hz mono, {usual:.2f} s by default, {MAX_DURATION_S:g} s at most",
         f"mel         {mel['n_mels']} bins of {mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, hop "
         f"{mel['hop_length']}, window {mel['win_length']}",
         f"sampling    {diffusion['num_steps']} steps, guidance {diffusion['guidance_scale']:g}",

@@ -336,3 +336,37 @@ def classifier(
     held_out = load_labelled(validation, spec, labels)[0] if validation is not None else None
     metrics = train_classifier(data, names, spec, out, validation=held_out, epochs=epochs)
     click.echo(metrics)
+
+
+@command.command("prior")
+@click.argument("shards", metavar="SHARDS", type=_FOLDER)
+@click.option("--labels", required=True, type=_FOLDER, help="labels.csv")
+@click.option("--clip", "clip_name", help="Checkpoint folder or open_clip model; shipped one.")
+@click.option("--validation", type=_FOLDER, help="Shards of held-out clips.")
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=1))
+@_OUT
+@_THREADS
+def prior(
+    shards: Path,
+    labels: Path,
+    clip_name: str | None,
+    validation: Path | None,
+    steps: int,
+    out: Path,
+    threads: int | None,
+) -> None:
+    """Train a network from text to image embeddings, for voices that learnt from pictures.
+
+    clipsynth-rt evaluate --cure prior --prior OUT asks a voice through it.
+    """
+    from clipsynth_rt.spec import MelSpec
+    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_rt.training.clip import load_clip
+    from clipsynth_rt.training.prior import load_pairs, train_prior
+
+    _set_threads(threads)
+    encoder = load_clip(clip_name or str(default_checkpoint()))
+    pairs = load_pairs(shards, encoder, MelSpec(), labels)
+    held_out = load_pairs(validation, encoder, MelSpec(), labels) if validation else None
+    facts = {"encoder": encoder.name}
+    click.echo(train_prior(pairs, out, validation=held_out, steps=steps, facts=facts))

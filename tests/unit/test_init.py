@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from clipsynth_rt import AudioClip, Synthesizer
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import InputError, MissingExtraError
 from clipsynth_rt.mel import mel_spectrogram
 from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
@@ -76,6 +77,18 @@ def test_a_sound_shorter_or_longer_than_the_result(synthesizer: Synthesizer) -> 
     for seconds in (0.1, 3.0):
         clip = synthesizer.synth("drum", init=AudioClip(tone(seconds), RATE), duration_s=1.0)
         assert clip.audio_s == 1.0
+
+
+def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) -> None:
+    sweep = tone(40 * 256 / RATE) * np.linspace(0.1, 1.0, 40 * 256, dtype=np.float32)
+    wishes = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "steps": 20}
+    clip = synthesizer.synth("drum", **wishes)
+    assert len(clip.waveform) == 40 * 256
+    plan = make_plan(SynthConfig(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
+    mel = mel_spectrogram(sweep, synthesizer.bundle.manifest.mel)
+    fitted = synthesizer._fit(mel, plan.num_frames, plan)
+    assert fitted.shape[1] == plan.num_frames > 40
+    np.testing.assert_array_equal(fitted[:, 40:], mel[:, : plan.num_frames - 40])
 
 
 def test_a_batch_of_variations(synthesizer: Synthesizer) -> None:

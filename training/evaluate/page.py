@@ -104,7 +104,7 @@ def blocks(text: str) -> list[dict[str, Any]]:
     for block in text.strip().split("\n\n"):
         lines = block.splitlines()
         if not lines[0].startswith("|"):
-            found.append({"text": block})
+            found.append({"text": block.replace("`", "")})
             continue
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         found.append({"head": rows[0], "rows": rows[2:]})

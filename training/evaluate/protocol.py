@@ -107,6 +107,19 @@ class LabelledClips:
         """Return waveforms of ``rows`` (indices into the shards)."""
         return list(self.shards.audio(rows).astype(np.float32) / 32767.0)
 
+    def of(self, labels: Sequence[int]) -> LabelledClips:
+        """Return the clips of some labels; all if there are none.
+
+        Raises:
+            DataError: If there is no such clip.
+        """
+        if not labels:
+            return self
+        kept = np.isin(self.target, labels)
+        if not kept.any():
+            raise DataError(f"{self.shards.folder}: no clip is of the chosen concepts")
+        return LabelledClips(self.shards, self.rows[kept], self.target[kept])
+
     def thinned(self, limit: int | None) -> LabelledClips:
         """Return at most about ``limit`` of the clips, evenly spread; all if None."""
         step = 1 if limit is None else max(1, len(self.rows) // limit)

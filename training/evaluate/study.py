@@ -65,7 +65,7 @@ class Study:
     @cached_property
     def real_train(self) -> Heard:
         """Training clips as heard, thinned: what FAD of real to real needs."""
-        return self._hear_labelled(self.train.thinned(TRAIN_LIMIT))
+        return self._hear_labelled(self.train.of(self.concepts).thinned(TRAIN_LIMIT))
 
     @cached_property
     def all_train(self) -> Heard:
@@ -285,4 +285,5 @@ def open_study(
     if concept_count is not None:
         count = min(concept_count, len(judge.labels))
         chosen = np.linspace(0, len(judge.labels) - 1, count).round().astype(int).tolist()
-    return Study(judge, test, train, encoder or str(checkpoint), concepts=chosen, **rest)
+    # real and generated sounds are of the same concepts, or their distance would say little
+    return Study(judge, test.of(chosen), train, encoder or str(checkpoint), concepts=chosen, **rest)
