@@ -46,25 +46,6 @@ CARRIED = ("clip", "vocoder", "classifier")
 """Parts that the new checkpoint takes over."""
 
 
-@dataclass
-class WithReplay(ConditionedMels):
-    """New clips, then old ones, of which an epoch holds as many.
-
-    Attributes:
-        num_new: How many are new.
-        repeats: How often an epoch holds each new clip.
-    """
-
-    num_new: int = 0
-    repeats: int = 1
-
-    def usable(self, variant: str) -> Tensor:
-        """Return the indices of an epoch."""
-        indices = super().usable(variant)
-        new = indices[indices < self.num_new].repeat(self.repeats)
-        return torch.cat([new, indices[indices >= self.num_new]])
-
-
 @dataclass(frozen=True)
 class Report:
     """What a run of fine-tuning did.
@@ -168,8 +149,8 @@ def new_clips(sounds: NamedClips, names: Sequence[str], clip: Any) -> Conditione
     )
 
 
-def with_replay(new: ConditionedMels, old: ConditionedMels) -> WithReplay:
-    """Return new and old clips, as many of the one as of the other in an epoch.
+def with_replay(new: ConditionedMels, old: ConditionedMels) -> ConditionedMels:
+    """Return new and old clips, of which an epoch holds as many of the one as of the other.
 
     Raises:
         DataError: If no old clip has a label.
@@ -179,15 +160,15 @@ def with_replay(new: ConditionedMels, old: ConditionedMels) -> WithReplay:
     longest = max(new.text.shape[1], old.text.shape[1])
     text = torch.cat([t[:, torch.arange(longest) % t.shape[1]] for t in (new.text, old.text)])
     label = torch.where(old.label < 0, old.label, old.label + len(new.text))
-    image = torch.zeros(count + len(old), 0, new.text.shape[2])
-    return WithReplay(
+    passes = torch.ones(count + len(old), dtype=torch.long)
+    passes[:count] = max(1, round(num_old / count))
+    return ConditionedMels(
         torch.cat([new.mels, old.mels[:]]),
-        image,
-        torch.zeros(len(image), dtype=torch.bool),
+        torch.zeros(len(passes), 0, new.text.shape[2]),
+        torch.zeros(len(passes), dtype=torch.bool),
         text,
         torch.cat([new.label, label]),
-        num_new=count,
-        repeats=max(1, round(num_old / count)),
+        passes,
     )
 
 
