@@ -18,14 +18,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipsynth_rt.errors import CheckpointError, InputError, ManifestError, OutputError
+from clipsynth_rt.errors import (
+    CheckpointError,
+    DataError,
+    InputError,
+    ManifestError,
+    OutputError,
+)
 from clipsynth_rt.spec import MelSpec, decode
 from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.conditions import ConditionedMels, embed_labels, load_conditioned
+from clipsynth_rt.training.conditions import (
+    ConditionedMels,
+    embed_labels,
+    label_indices,
+    read_labels,
+    rows_of_kinds,
+)
 from clipsynth_rt.training.config import OptimiserConfig, TrainConfig
 from clipsynth_rt.training.data.clips import CutSpec
+from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.data.sound_folder import NamedClips, read_sounds
-from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec
+from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec, spread
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
 logger = logging.getLogger(__name__)
@@ -72,6 +85,7 @@ def finetune(
     names_csv: str | Path | None = None,
     replay: str | Path | None = None,
     labels_csv: str | Path | None = None,
+    kinds: Sequence[str] = (),
     steps: int = 200,
     learning_rate: float | None = None,
     samples_every: int = 100,
@@ -89,6 +103,7 @@ def finetune(
         names_csv: Names by file; see ``read_sounds``.
         replay: Shards of what the voice learnt from.
         labels_csv: Their labels; needed with ``replay``.
+        kinds: Old clips of these kinds alone; all if empty.
         steps: Optimiser steps.
         learning_rate: Peak; by whether there is replay if None.
         samples_every: Steps between pictures of samples; 0 for none.
@@ -121,7 +136,9 @@ def finetune(
     names = tuple(dict.fromkeys(sounds.names))
     data = new_clips(sounds, names, clip)
     if replay is not None:
-        data = with_replay(data, load_conditioned(replay, clip, config.mel, labels_csv))
+        most = steps * config.optimiser.batch_size // 2
+        old = read_replay(replay, labels_csv, clip, config.mel, max(1, most), kinds)
+        data = with_replay(data, old)
     _carry(checkpoint, out)
     # export tells pictures by them
     known = sorted({*facts.get("labels", ()), *names})
@@ -146,6 +163,45 @@ def new_clips(sounds: NamedClips, names: Sequence[str], clip: Any) -> Conditione
         torch.zeros(count, dtype=torch.bool),
         embed_labels(names, clip),
         torch.tensor([names.index(name) for name in sounds.names]),
+    )
+
+
+def read_replay(
+    shards_dir: str | Path,
+    labels_csv: str | Path,
+    clip: Any,
+    mel: MelSpec,
+    most: int,
+    kinds: Sequence[str] = (),
+) -> ConditionedMels:
+    """Return at most ``most`` labelled clips of a shard folder, evenly spread over it.
+
+    Args:
+        shards_dir: What ``clipsynth-rt data prepare`` wrote.
+        labels_csv: Labels of its clips.
+        clip: From ``clipsynth_rt.training.clip.load_clip``.
+        mel: The analysis that the shards must have.
+        most: Clips, at most.
+        kinds: Clips of these kinds alone; all if empty.
+
+    Raises:
+        DataError: If shards or labels cannot be used, or no clip has a label.
+    """
+    shards, labels = ShardSet.open(shards_dir, mel), read_labels(labels_csv)
+    names = sorted(set(labels.values()))
+    label = label_indices(shards.ids, labels, names)
+    rows = rows_of_kinds(shards, labels_csv, kinds)
+    rows = range(len(label)) if rows is None else rows
+    rows = spread([row for row in rows if label[row] >= 0], most)
+    if not rows:
+        raise DataError(f"{labels_csv}: labels no clip of {shards_dir}")
+    mels = torch.from_numpy(shards.mels(rows))
+    return ConditionedMels(
+        mels,
+        torch.zeros(len(mels), 0, clip.dim),
+        torch.zeros(len(mels), dtype=torch.bool),
+        embed_labels(names, clip),
+        torch.tensor(label)[rows],
     )
 
 

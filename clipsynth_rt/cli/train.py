@@ -233,6 +233,7 @@ def _end(out: Path, what: str, stopped_by: int | None) -> None:
     help="Shards of what the voice learnt from, mixed in so that it is not forgotten.",
 )
 @click.option("--labels", type=_FOLDER, help="labels.csv of --replay.")
+@click.option("--kind", "kinds", multiple=True, help="Only these kinds of --replay's clips.")
 @click.option("--steps", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
 @_OUT
@@ -245,6 +246,7 @@ def finetune(
     clip_pretrained: str | None,
     replay: Path | None,
     labels: Path | None,
+    kinds: tuple[str, ...],
     steps: int,
     learning_rate: float | None,
     out: Path,
@@ -280,6 +282,7 @@ def finetune(
             names_csv=names,
             replay=replay,
             labels_csv=labels,
+            kinds=kinds,
             steps=steps,
             learning_rate=learning_rate,
             on_step=advance,
