@@ -91,6 +91,7 @@ def snr_db(want: np.ndarray, found: np.ndarray) -> dict[str, float]:
     power = float(np.mean(want.astype(np.float64) ** 2))
     return {
         "max_abs": float(np.abs(error).max()),
+        "rms": float(np.sqrt(noise)),
         "snr_db": 200.0 if noise == 0.0 else float(10.0 * np.log10(power / noise)),
     }
 
@@ -115,6 +116,30 @@ def parity(bundle: str, provider: str, precision: str) -> dict[str, Any]:
         wish = {"duration_s": manifest.mel.seconds(frames), "seed": 1}
         found["clip"] = snr_db(*[s.synth("drum", **wish).waveform for s in (cpu, gpu)])
         found["provider"] = gpu.provider
+    return found
+
+
+def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the parity of every graph as a manifest holds it, to be merged into one.
+
+    ``python benchmarks/report.py --parity REPORT`` merges it into the shipped bundle's.
+    """
+    device = report["device"]
+    found = {}
+    for name, run in report["parity"].items():
+        if "problem" in run:
+            continue
+        provider, precision = name.split()
+        steps = [run["step"], run["step_guided"]]
+        found[f"{precision} on {provider}, {device['name']}"] = {
+            "text_encoder": run["text_encoder"],
+            "denoiser_step": {
+                "max_abs": max(step["max_abs"] for step in steps),
+                "rms": max(step["rms"] for step in steps),
+                "snr_db": min(step["snr_db"] for step in steps),
+            },
+            "vocoder": run["vocoder"],
+        }
     return found
 
 
@@ -279,6 +304,7 @@ def main() -> None:
             for name in usable
             for precision in ("fp16", "fp32")
         }
+        report["manifest_parity"] = manifest_parity(report)
         runs = [(name, True) for name in usable] + [(name, False) for name in engines]
         report["latency"] = {
             name if graphs else f"{name}, no CUDA graph": section(
