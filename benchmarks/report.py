@@ -20,6 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+LONG_PARTS = ("systems", "templates", "modality_gap", "curves")
+"""Parts of an evaluation that a bundle does not carry with it."""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def load(name: str) -> dict[str, Any]:
 
 def evaluation() -> str:
     """Return how good the voice is."""
-    from clipsynth_rt.training.evaluate.report import markdown
+    from clipsynth_rt.training.evaluate.tables import markdown
 
     return markdown(load("evaluation"))
 
@@ -128,7 +130,8 @@ def write_metrics() -> None:
     from clipsynth_rt.spec import Manifest
 
     manifest = Manifest.from_dict(json.loads(MANIFEST.read_text()))
-    manifest = dataclasses.replace(manifest, metrics=load("evaluation"))
+    metrics = {key: value for key, value in load("evaluation").items() if key not in LONG_PARTS}
+    manifest = dataclasses.replace(manifest, metrics=metrics)
     MANIFEST.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipsynth_rt.bundle import Bundle as Bundle
     from clipsynth_rt.config import SynthConfig as SynthConfig
     from clipsynth_rt.pipeline import Synthesizer as Synthesizer
+    from clipsynth_rt.provenance import read_tag as read_tag
     from clipsynth_rt.spec import Manifest as Manifest
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _LAZY = {
     "Manifest": "clipsynth_rt.spec",
     "SynthConfig": "clipsynth_rt.config",
     "Synthesizer": "clipsynth_rt.pipeline",
+    "read_tag": "clipsynth_rt.provenance",
 }
 
 __all__ = [  # noqa: RUF022  (what one reaches for first comes first)
@@ -35,6 +37,7 @@ __all__ = [  # noqa: RUF022  (what one reaches for first comes first)
     "Bundle",
     "Manifest",
     "SynthConfig",
+    "read_tag",
     "ClipSynthError",
     "errors",
     "__version__",

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError, NumericalError, OutputError
+from clipsynth_rt.provenance import tag_for
 from clipsynth_rt.timing import real_time_factor
 
-FORMATS = ("wav", "flac", "ogg")
+FORMATS = ("wav", "flac", "ogg", "mp3")
+_SUBTYPES = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 PEAK = 0.98
 """Highest sample that a clip keeps: lossy coding overshoots a little."""
 FADE_S = 0.01
 """Fade at the end of a clip, so that a sound cut while it rings does not click."""
-_OGG_BLOCK = 65536
+_BLOCK = 65536
 
 
 @dataclass
@@ -39,6 +41,8 @@ class AudioClip:
         network_calls: Evaluations of the denoiser network for this clip: one a step where
             guidance is off, two (in one batch) where it is on.
         provider: Where the graphs really ran, such as ``cpu`` or ``cuda``.
+        bundle: Name of the voice.
+        bundle_sha256: ``Bundle.sha256`` of the voice.
         stages_s: Seconds a stage (``text``, ``denoise``, ``vocode``; on engines ``text``,
             ``prepare``, ``clip``; ``write`` once saved). For a clip of a batch, its equal share.
     """
@@ -51,6 +55,8 @@ class AudioClip:
     guidance: float = 1.0
     network_calls: int = 0
     provider: str = ""
+    bundle: str = ""
+    bundle_sha256: str = ""
     stages_s: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -63,35 +69,50 @@ class AudioClip:
         """Real-time factor over all stages so far; loading the bundle is not one of them."""
         return real_time_factor(sum(self.stages_s.values()), self.audio_s)
 
-    def encode(self, format: str = "wav") -> bytes:
+    def encode(self, format: str = "wav", *, tag: bool = True) -> bytes:
         """Return the clip as a sound file's bytes (wav and flac: 16 bit; ogg: Vorbis).
 
+        Args:
+            format: One of ``FORMATS``.
+            tag: Whether the file says that it is synthetic and where it came from; see
+                ``provenance``.
+
+        >>> clip = AudioClip(np.zeros(2205, np.float32), 22050, query="silence")
+        >>> clip.encode("flac")[:4], clip.audio_s
+        (b'fLaC', 0.1)
+
         Raises:
-            InputError: If ``format`` is not one of ``FORMATS``.
+            InputError: If ``format`` is not one of ``FORMATS``, or libsndfile does not write it.
         """
         if format not in FORMATS:
             raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
         import soundfile
 
+        if format.upper() not in soundfile.available_formats():
+            raise InputError(f"libsndfile {soundfile.__libsndfile_version__} writes no {format}")
         buffer = io.BytesIO()
-        subtype = "VORBIS" if format == "ogg" else "PCM_16"
+        subtype = _SUBTYPES.get(format, "PCM_16")
         with soundfile.SoundFile(
             buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
         ) as sound:
-            if format == "ogg":
+            # before the sound: libsndfile writes strings into the header
+            for name, text in (tag_for(self) if tag else {}).items():
+                setattr(sound, name, text)
+            if format in _SUBTYPES:
                 # libsndfile keeps a whole write of Vorbis on the stack
-                for start in range(0, len(self.waveform), _OGG_BLOCK):
-                    sound.write(self.waveform[start : start + _OGG_BLOCK])
+                for start in range(0, len(self.waveform), _BLOCK):
+                    sound.write(self.waveform[start : start + _BLOCK])
             else:
                 sound.write(to_int16(self.waveform))
         return buffer.getvalue()
 
-    def save(self, path: str | Path, format: str | None = None) -> Path:
+    def save(self, path: str | Path, format: str | None = None, *, tag: bool = True) -> Path:
         """Write a sound file, whole or not at all, and return its path.
 
         Args:
             path: Where; an existing file is replaced.
             format: One of ``FORMATS``; None goes by the file name's extension.
+            tag: See ``encode``.
 
         Raises:
             InputError: If the format is unknown or contradicts the extension.
@@ -99,11 +120,11 @@ class AudioClip:
         """
         start = time.perf_counter()
         path = Path(path)
-        write_atomically(path, self.encode(format_for(path, format)))
+        write_atomically(path, self.encode(format_for(path, format), tag=tag))
         self.stages_s["write"] = time.perf_counter() - start
         return path
 
-    def write_to(self, stream: BinaryIO, format: str = "wav") -> None:
+    def write_to(self, stream: BinaryIO, format: str = "wav", *, tag: bool = True) -> None:
         """Write a sound file's bytes to an open binary stream.
 
         Raises:
@@ -111,7 +132,7 @@ class AudioClip:
             OutputError: If the stream cannot be written.
         """
         start = time.perf_counter()
-        data = self.encode(format)
+        data = self.encode(format, tag=tag)
         try:
             stream.write(data)
             stream.flush()
@@ -137,13 +158,22 @@ def finish(
         NumericalError: If a sample is not finite.
     """
     clip = waveform[:num_samples].astype(np.float32)
-    if not np.isfinite(clip).all():
-        raise NumericalError("vocoder gave samples that are not finite")
     fade = min(len(clip), round(FADE_S * sample_rate))
     if fade:
         clip[-fade:] *= np.cos(np.linspace(0.0, 0.5 * np.pi, fade, dtype=np.float32)) ** 2
-    peak = float(np.abs(clip).max(initial=0.0))
-    return clip * np.float32(PEAK / peak) if peak > PEAK else clip
+    return limit_peak(clip)
+
+
+def limit_peak(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a waveform whose peak is at most ``PEAK``: all of it scaled, nothing clipped.
+
+    Raises:
+        NumericalError: If a sample is not finite.
+    """
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise NumericalError("vocoder gave samples that are not finite")
+    return waveform * np.float32(PEAK / peak) if peak > PEAK else waveform
 
 
 def to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 from clipsynth_rt.spec import FileSpec, GraphSpec, Manifest
@@ -31,33 +32,49 @@ class GraphFile:
 class Bundle:
     """An opened bundle.
 
+    >>> bundle = Bundle.open()
+    >>> bundle.manifest.mel.sample_rate, sorted(bundle.manifest.graphs)
+    (22050, ['denoiser_step', 'image_encoder', 'text_encoder', 'vocoder'])
+
     Attributes:
         path: Its folder, symbolic links resolved.
         manifest: What it says about itself.
+        sha256: Of manifest.json, in hex. As that holds every file's hash, it stands for them all.
     """
 
     path: Path
     manifest: Manifest
+    sha256: str
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> Bundle:
         """Read a bundle's manifest; files are checked when they are asked for.
 
         Args:
-            path: The bundle's folder; None is the one that ships with the package.
+            path: A folder, an archive (.zip, .tar.gz, .tgz, .tar) or ``hf://owner/name[@revision]``,
+                which are unpacked or downloaded into the cache; None is the bundle that ships
+                with the package.
 
         Raises:
-            BundleError: If there is no such folder.
+            BundleError: If there is no such folder, or what is no folder cannot be had or trusted.
+            MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
-        folder = DEFAULT_PATH if path is None else Path(path)
+        if path is None:
+            folder = DEFAULT_PATH
+        else:
+            # what opens a bundle to check it cannot be what opening needs from the start
+            from clipsynth_rt.fetch import local_folder
+
+            folder = local_folder(path)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
             hint = "this installation has no default bundle; " if path is None else ""
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
         try:
-            manifest = Manifest.from_dict(json.loads(where.read_text(encoding="utf-8")))
+            data = where.read_bytes()
+            manifest = Manifest.from_dict(json.loads(data.decode("utf-8")))
         except FileNotFoundError as error:
             raise ManifestError(f"{where}: no such file; {folder} is not a bundle") from error
         except OSError as error:
@@ -68,7 +85,7 @@ class Bundle:
             ) from error
         except ManifestError as error:
             raise ManifestError(f"{where}: {error}") from error
-        return cls(folder.resolve(), manifest)
+        return cls(folder.resolve(), manifest, hashlib.sha256(data).hexdigest())
 
     def file(self, spec: FileSpec) -> Path:
         """Return the path of a file that the manifest lists, after checking its hash.
@@ -77,7 +94,7 @@ class Bundle:
             BundleError: If the path leaves the bundle, or the file is missing or unreadable.
             HashMismatchError: If its SHA-256 is not the manifest's.
         """
-        path = self._inside(spec.path)
+        path = self.inside(spec.path)
         try:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -97,8 +114,12 @@ class Bundle:
             )
         return path
 
-    def _inside(self, relative: str) -> Path:
-        """Resolve a path of the manifest, refusing whatever points outside the folder."""
+    def inside(self, relative: str) -> Path:
+        """Resolve a path of the manifest, refusing whatever points outside the folder.
+
+        Raises:
+            BundleError: If it does.
+        """
         pure = PurePosixPath(relative)
         # one spelling everywhere: a backslash or a drive would mean another file on Windows
         plain = bool(relative) and not set(relative) & {"\\", ":", "\0"}
@@ -166,3 +187,33 @@ class Bundle:
         """
         paths = {self.file(spec) for spec in self.files().values()}
         return sum(path.stat().st_size for path in paths)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the bundle's facts as JSON data, after checking every file's hash.
+
+        Raises:
+            BundleError: If one of its files cannot be used.
+        """
+        size = self.verify()
+        manifest = self.manifest.to_dict()
+        graphs = {
+            name: {
+                "precisions": sorted(graph.files),
+                "default": self.manifest.default_precision[name],
+                "bytes": {
+                    precision: (self.path / file.path).stat().st_size
+                    for precision, file in sorted(graph.files.items())
+                },
+            }
+            for name, graph in self.manifest.graphs.items()
+        }
+        kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
+        return {
+            "path": str(self.path),
+            "bytes": size,
+            **{key: manifest[key] for key in kept},
+            "graphs": graphs,
+            "parity": manifest["parity"],
+            "metrics": manifest["metrics"],
+            "provenance": manifest["provenance"],
+        }

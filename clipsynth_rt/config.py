@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.loudness import check_lufs
 from clipsynth_rt.spec import Manifest
 
 SAMPLERS = ("ddim", "dpmpp_2m")
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""
+MAX_DURATION_S = 60.0
+"""Longest sound; beyond the longest bucket of frames it is made window by window."""
+LOOP_OVERLAP = 1 / 8
+"""Share of a loop's length that is made beyond its end, and faded into its beginning."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +25,18 @@ class SynthConfig:
     """Per-call wishes; None means what the bundle says.
 
     Attributes:
-        duration_s: Seconds of sound; the longest is the bundle's ``diffusion.max_frames``.
+        duration_s: Seconds of sound, up to ``MAX_DURATION_S``.
         steps: Denoising steps, 1 to 1,000.
         guidance: Scale w, 0 to ``MAX_GUIDANCE``; 1 is off (and twice as fast), 0 ignores the query.
         eta: 0 is deterministic DDIM, 1 ancestral sampling.
         negative: What to steer away from; None is the learned null condition.
         template: One template or several to average, each with ``{query}`` in it.
         sampler: One of ``SAMPLERS``.
+        strength: How far a sound given as ``init`` is changed: the share of the steps that run
+            on it, above 0 (as it is) to 1 (nothing of it is left).
+        loop: Whether the end leads into the beginning. The length is rounded to whole frames.
+        lufs: Integrated loudness to bring the sound to (needs the extra ``sound``); None leaves
+            the level that the model chose.
     """
 
     duration_s: float | None = None
@@ -36,6 +46,9 @@ class SynthConfig:
     negative: str | None = None
     template: str | Sequence[str] | None = None
     sampler: str = "ddim"
+    strength: float = 0.6
+    loop: bool = False
+    lufs: float | None = None
 
 
 class SynthWishes(TypedDict, total=False):
@@ -48,6 +61,9 @@ class SynthWishes(TypedDict, total=False):
     negative: str | None
     template: str | Sequence[str] | None
     sampler: str
+    strength: float
+    loop: bool
+    lufs: float | None
 
 
 @dataclass(frozen=True)
@@ -57,29 +73,46 @@ class SynthPlan:
     Attributes:
         num_frames: Frames to sample, a multiple of the bundle's ``frames_multiple``.
         num_samples: Samples to keep of what is vocoded.
+        loop_frames: Frames of a seamless loop, with fewer than ``num_frames``; 0: no loop.
         steps: Denoising steps.
         guidance: Scale w.
         eta: Share of fresh noise a step.
         negative: What to steer away from, or None.
         templates: At least one.
         sampler: One of ``SAMPLERS``.
+        strength: Share of the steps that run on a given sound.
+        lufs: Integrated loudness of the result, or None.
     """
 
     num_frames: int
     num_samples: int
+    loop_frames: int
     steps: int
     guidance: float
     eta: float
     negative: str | None
     templates: tuple[str, ...]
     sampler: str
+    strength: float
+    lufs: float | None
+
+    @property
+    def init_steps(self) -> int:
+        """Steps that run on a given sound, of all ``steps``: at least one."""
+        return max(1, round(self.steps * self.strength))
 
 
-def make_plan(config: SynthConfig, manifest: Manifest) -> SynthPlan:
+def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = None) -> SynthPlan:
     """Fill in what ``config`` leaves to the bundle, and check the rest.
+
+    Args:
+        config: The wishes.
+        manifest: The bundle's.
+        init_s: Length of the sound to start from, which is the result's where none is wished.
 
     Raises:
         InputError: If a value is not finite or out of range; the message gives the range.
+        MissingExtraError: If a loudness is wished and pyloudnorm is not installed.
     """
     mel, diffusion = manifest.mel, manifest.diffusion
     if config.sampler not in SAMPLERS:
@@ -92,21 +125,34 @@ def make_plan(config: SynthConfig, manifest: Manifest) -> SynthPlan:
     _in_range("eta", config.eta, 0.0, 1.0)
     if config.sampler != "ddim" and config.eta > 0.0:
         raise InputError(f"eta is for the ddim sampler; {config.sampler} is deterministic")
-    longest = mel.seconds(diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple)
+    # written so that NaN is refused too
+    if not 0.0 < config.strength <= 1.0:
+        raise InputError(f"strength must be above 0 and at most 1, got {config.strength:g}")
     duration_s = config.duration_s
     if duration_s is None:
-        duration_s = mel.seconds(diffusion.default_frames)
-    _in_range("duration", duration_s, mel.seconds(1), longest, " s")
+        usual = mel.seconds(diffusion.default_frames)
+        # a loop's overlap comes out of the length that the bundle is best at
+        duration_s = init_s or (usual / (1.0 + LOOP_OVERLAP) if config.loop else usual)
+    _in_range("duration", duration_s, mel.seconds(1), MAX_DURATION_S, " s")
+    num_frames = mel.frames(duration_s)
+    num_samples, loop_frames = round(duration_s * mel.sample_rate), 0
+    if config.loop:
+        loop_frames = max(2, num_frames)
+        num_samples = loop_frames * mel.hop_length
+        num_frames = loop_frames + max(1, round(loop_frames * LOOP_OVERLAP))
     multiple = diffusion.frames_multiple
     return SynthPlan(
-        num_frames=math.ceil(mel.frames(duration_s) / multiple) * multiple,
-        num_samples=round(duration_s * mel.sample_rate),
+        num_frames=math.ceil(num_frames / multiple) * multiple,
+        num_samples=num_samples,
+        loop_frames=loop_frames,
         steps=steps,
         guidance=float(guidance),
         eta=float(config.eta),
         negative=None if config.negative is None else check_query(config.negative, "negative"),
         templates=_templates(config.template, manifest),
         sampler=config.sampler,
+        strength=float(config.strength),
+        lufs=None if config.lufs is None else check_lufs(config.lufs),
     )
 
 

@@ -10,6 +10,7 @@ ClipSynthError
 │   ├── EngineError                  a TensorRT engine cannot be built or loaded
 │   └── NumericalError               a graph gave NaN or infinity
 ├── OutputError (OSError)            a result cannot be written
+├── CancelledError                   the caller stopped a synthesis between two steps
 ├── DataError                        a corpus source, video folder or shard cannot be used
 ├── CheckpointError                  a training checkpoint cannot be used
 ├── MissingExtraError (ImportError)  an optional dependency is not installed
@@ -60,6 +61,10 @@ class NumericalError(BackendError):
 
 class OutputError(ClipSynthError, OSError):
     """A result cannot be written."""
+
+
+class CancelledError(ClipSynthError):
+    """The caller stopped a synthesis; the synthesizer can be used as before."""
 
 
 class DataError(ClipSynthError):

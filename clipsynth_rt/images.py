@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,37 @@ MAX_PIXELS = 64_000_000
 def load_image(source: str | Path | Image, size: int) -> NDArray[np.float32]:
     """Return a picture as CLIP sees it, float32 [3, size, size], RGB in [0, 1].
 
-    Turned upright as its EXIF says, transparency laid on white, cut to the central square, and
-    resized (bicubic).
-
     Args:
         source: A file that Pillow reads, or a Pillow image.
         size: Side of the result in pixels.
 
     Raises:
-        InputError: If the file cannot be read as a picture, or has over ``MAX_PIXELS``.
+        InputError: As ``square_image``.
+    """
+    pixels = np.asarray(square_image(source, size), np.float32) / np.float32(255.0)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def square_image(
+    source: str | Path | BinaryIO | Image,
+    size: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
+) -> Image:
+    """Return a picture as the image encoder's square, in RGB; that square is its own square.
+
+    Turned upright as its EXIF says, transparency laid on white, cut to the central square, and
+    resized (bicubic).
+
+    Args:
+        source: A file's path, an open file, or a Pillow image.
+        size: Side of the result in pixels.
+        max_pixels: Of the picture; checked before anything is decoded.
+        formats: Pillow's names of the formats to read, such as ``PNG``; None is all.
+
+    Raises:
+        InputError: If the file cannot be read as a picture, or has over ``max_pixels``.
 
     Source:
         Radford et al. 2021, arXiv:2103.00020 (centre crop and bicubic resize).
@@ -38,34 +60,40 @@ def load_image(source: str | Path | Image, size: int) -> NDArray[np.float32]:
     import PIL.Image
 
     if isinstance(source, PIL.Image.Image):
-        return _prepare(source, size)
-    if not os.path.isfile(source):
-        raise InputError(f"{source}: no such image file")
+        return _prepare(source, size, max_pixels)
+    where = "image"
+    if isinstance(source, (str, Path)):
+        where = str(source)
+        if not os.path.isfile(source):
+            raise InputError(f"{source}: no such image file")
     try:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its own limit; ours decides
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(source) as image:
-                return _prepare(image, size)
+            with PIL.Image.open(source, formats=formats) as image:
+                return _prepare(image, size, max_pixels)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
     except PIL.Image.DecompressionBombError as error:
-        raise InputError(f"{source}: image of over {MAX_PIXELS:,} pixels; make it smaller") from (
-            error
-        )
+        raise InputError(
+            f"{where}: image of over {max_pixels:,} pixels; make it smaller"
+        ) from error
+    except PIL.UnidentifiedImageError as error:
+        kinds = f"; use {', '.join(formats)}" if formats else ""
+        raise InputError(f"{where}: cannot be read as an image{kinds}") from error
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for bad files
     except Exception as error:
-        raise InputError(f"{source}: cannot be read as an image ({error})") from error
+        raise InputError(f"{where}: cannot be read as an image ({error})") from error
 
 
-def _prepare(image: Image, size: int) -> NDArray[np.float32]:
+def _prepare(image: Image, size: int, max_pixels: int) -> Image:
     import PIL.Image
     import PIL.ImageOps
 
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise InputError(
-            f"image of {width} x {height} pixels; at most {MAX_PIXELS:,}, make it smaller"
+            f"image of {width} x {height} pixels; at most {max_pixels:,}, make it smaller"
         )
     image = PIL.ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -73,10 +101,8 @@ def _prepare(image: Image, size: int) -> NDArray[np.float32]:
         image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     rgba = image.convert("RGBA")
     paper = PIL.Image.new("RGBA", rgba.size, "white")
-    square = PIL.ImageOps.fit(
+    return PIL.ImageOps.fit(
         PIL.Image.alpha_composite(paper, rgba).convert("RGB"),
         (size, size),
         PIL.Image.Resampling.BICUBIC,
     )
-    pixels = np.asarray(square, np.float32) / np.float32(255.0)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

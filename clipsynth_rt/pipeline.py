@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count as count_from
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clipsynth_rt.audio import AudioClip, finish
-from clipsynth_rt.backends.engines import BATCH_SIZES, frame_bucket
-from clipsynth_rt.backends.trt_clip import clip_inputs
+from clipsynth_rt.ahead import Ahead
+from clipsynth_rt.audio import AudioClip
 from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import SynthConfig, SynthPlan, SynthWishes, check_query, make_plan
-from clipsynth_rt.errors import InputError
+from clipsynth_rt.config import (
+    MAX_DURATION_S,
+    SynthConfig,
+    SynthPlan,
+    SynthWishes,
+    check_query,
+    make_plan,
+)
+from clipsynth_rt.errors import CancelledError, InputError
+from clipsynth_rt.mel import mel_spectrogram
+from clipsynth_rt.parts import MAX_BATCH as MAX_BATCH
+from clipsynth_rt.parts import Part, Parts
 from clipsynth_rt.sampler import Progress
-from clipsynth_rt.stages import Embedding, Stages
+from clipsynth_rt.sound_in import load_sound
+from clipsynth_rt.stages import Embedding
 from clipsynth_rt.timing import StageTimer
 
 if TYPE_CHECKING:
@@ -27,14 +38,28 @@ logger = logging.getLogger(__name__)
 
 TEXT_GRAPHS = ("text_encoder", "denoiser_step", "vocoder")
 IMAGE_GRAPHS = ("image_encoder", "denoiser_step", "vocoder")
-MAX_BATCH = 8
-"""Clips sampled at once; a longer list runs in parts, which changes nothing but its memory."""
+MAX_AHEAD = 64
+"""Finished clips that ``stream`` holds at most."""
 
 
-class Synthesizer(Stages):
+class Cancel(Protocol):
+    """Says whether to stop: ``threading.Event``, or anything else that has ``is_set()``."""
+
+    def is_set(self) -> bool:
+        """Return whether the caller has had enough."""
+
+
+class Synthesizer(Parts):
     """Turns text or pictures into sound.
 
     The stages (``encode_text``, ``encode_images``, ``sample``, ``vocode``) can be called apart.
+    Several threads may share a synthesizer, and each clip is the one that its query and seed give.
+    It is a context manager, which gives sessions and device memory back in the end.
+
+    >>> with Synthesizer.from_bundle(provider="cpu") as synthesizer:
+    ...     clip = synthesizer.synth("drum", duration_s=0.5, steps=1, seed=3)
+    >>> clip.query, clip.seed, clip.sample_rate, clip.waveform.shape
+    ('drum', 3, 22050, (11025,))
     """
 
     @classmethod
@@ -49,7 +74,7 @@ class Synthesizer(Stages):
         """Open a bundle and load ``graphs``; any other is loaded when it is first needed.
 
         Args:
-            path: The bundle's folder; None is the one that ships with the package.
+            path: A folder, an archive or an ``hf://`` address: see ``Bundle.open``.
             provider: See the class.
             precision: See ``Bundle.graph``.
             threads: See the class.
@@ -67,52 +92,43 @@ class Synthesizer(Stages):
         self,
         query: str | None = None,
         *,
-        duration_s: float | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
         seed: int = 0,
-        eta: float = 0.0,
-        negative: str | None = None,
-        template: str | Sequence[str] | None = None,
         image: str | Path | Image | None = None,
-        sampler: str = "ddim",
+        init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **wishes: Unpack[SynthWishes],
     ) -> AudioClip:
         """Make one sound from a text, or from a picture in its place.
 
         Args:
             query: What to hear.
-            duration_s: See ``SynthConfig``, as ``steps``, ``guidance``, ``eta``, ``negative``,
-                ``template`` and ``sampler``.
-            steps: Denoising steps.
-            guidance: Scale w.
             seed: The same seed gives the same noise everywhere.
-            eta: 0 to 1.
-            negative: What to steer away from.
-            template: One or several.
             image: A picture in place of ``query``.
-            sampler: ``ddim`` or ``dpmpp_2m``.
-            progress: Called with (steps done, steps in all).
+            init: A sound to make a variation of, by ``strength``; its length is the result's
+                where no ``duration_s`` is wished.
+            progress: Called with (steps done, steps in all). What it raises ends the synthesis.
+            cancel: Looked at between steps.
+            **wishes: ``duration_s``, ``steps``, ``guidance``, ``eta``, ``negative``, ``template``,
+                ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of ``SynthConfig``.
 
         Raises:
             InputError: If a value is out of range, or both or neither of text and image is given.
             NumericalError: If a graph gives what is not finite.
             BundleError: If a graph needed for the first time cannot be loaded.
+            MissingExtraError: If a wish needs a library that is not installed.
+            CancelledError: If ``cancel`` is set.
         """
         if (query is None) == (image is None):
             raise InputError("give a query or an image, one of the two")
         return self.synth_batch(
             [] if query is None else [query],
             images=[] if image is None else [image],
+            init=init,
             seed=seed,
             progress=progress,
-            duration_s=duration_s,
-            steps=steps,
-            guidance=guidance,
-            eta=eta,
-            negative=negative,
-            template=template,
-            sampler=sampler,
+            cancel=cancel,
+            **wishes,
         )[0]
 
     def synth_batch(
@@ -120,8 +136,10 @@ class Synthesizer(Stages):
         queries: Sequence[str] = (),
         *,
         images: Sequence[str | Path | Image] = (),
+        init: str | Path | AudioClip | None = None,
         seed: int | Sequence[int] = 0,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
         **wishes: Unpack[SynthWishes],
     ) -> list[AudioClip]:
         """Make a sound for each of several queries, or of several pictures.
@@ -131,8 +149,11 @@ class Synthesizer(Stages):
         Args:
             queries: Texts.
             images: Pictures, in place of texts.
+            init: One sound that all clips are variations of; see ``synth``.
             seed: One a clip; a single number gives the i-th clip ``seed + i``.
-            progress: Called with (steps done, steps in all).
+            progress: Called with (steps done, steps in all). What it raises ends the synthesis.
+            cancel: Looked at between steps; on engines, where a clip is one CUDA graph, between
+                batches of clips.
             **wishes: What all clips share: the fields of ``SynthConfig``.
 
         Raises:
@@ -142,48 +163,90 @@ class Synthesizer(Stages):
             raise InputError("synth_batch takes a list of queries; for one, use synth")
         if bool(queries) == bool(images):
             raise InputError("give queries or images, one of the two")
-        plan = make_plan(SynthConfig(**wishes), self.bundle.manifest)
+        manifest = self.bundle.manifest
+        start = None if init is None else load_sound(init, manifest.mel.sample_rate, MAX_DURATION_S)
+        init_s = None if start is None else len(start) / manifest.mel.sample_rate
+        plan = make_plan(SynthConfig(**wishes), manifest, init_s)
         count = len(queries) or len(images)
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
         if len(seeds) != count:
             raise InputError(f"{len(seeds)} seeds for {count} clips")
+        check_cancel(cancel)
         timer = StageTimer()
-        prompts: list[str] = []
         with timer.stage("text"):
-            if self._captures_text(plan) and queries:
-                # the text encoder is part of the clip's CUDA graph
-                template = plan.templates[0]
-                prompts = [template.replace("{query}", check_query(text)) for text in queries]
-                condition = np.zeros((count, self.bundle.manifest.condition.dim), np.float32)
-            elif queries:
-                condition = self.encode_text(queries, plan.templates)
-            else:
-                condition = self.encode_images(images)
-            negative = None
-            if plan.negative is not None and plan.guidance == 1.0:
-                logger.warning("negative query has no effect at guidance 1")
-            elif plan.negative is not None:
-                negative = self.encode_text([plan.negative], plan.templates)[0]
-        names = list(queries) or [_image_name(image) for image in images]
+            init_mel = None if start is None else mel_spectrogram(start, manifest.mel)
+            prompts, condition, negative = self._conditions(
+                queries, images, plan, fused=self.captures(plan, init=start is not None)
+            )
         clips: list[AudioClip] = []
-        most = MAX_BATCH if self.engines is None else max(BATCH_SIZES)
-        for start in range(0, count, most):
-            part = slice(start, min(start + most, count))
-            told = _part_progress(progress, start, part.stop - start, count, plan.steps)
-            if self.engines is not None and plan.sampler == "ddim":
-                clips += self._play_part(
-                    prompts[part], condition[part], negative, seeds[part], plan
-                )
-                if told is not None:
-                    told(plan.steps, plan.steps)
-            else:
-                clips += self._synth_part(
-                    condition[part], negative, seeds[part], plan, StageTimer(), told
-                )
+        for first in range(0, count, self.max_batch):
+            check_cancel(cancel)
+            part = slice(first, min(first + self.max_batch, count))
+            told = _part_progress(progress, cancel, part, count)
+            clips += self.make_part(
+                Part(plan, seeds[part], condition[part], prompts[part], negative, init_mel, told)
+            )
+        names = list(queries) or [_image_name(image) for image in images]
         for clip, name in zip(clips, names, strict=True):
             clip.query = name
             clip.stages_s = {"text": timer.stages_s["text"] / count, **clip.stages_s}
         return clips
+
+    def stream(
+        self,
+        queries: Iterable[str],
+        *,
+        seed: int = 0,
+        ahead: int = 1,
+        init: str | Path | AudioClip | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **wishes: Unpack[SynthWishes],
+    ) -> Ahead[AudioClip]:
+        """Make sounds one after the other, the next ones while the caller uses the last.
+
+        A background thread works ahead from the call on, on every provider. An error comes where
+        its clip would have come, and ends the stream. Close the stream, or use it in a ``with``
+        block, to leave it early.
+
+        >>> with Synthesizer.from_bundle(provider="cpu") as synthesizer:
+        ...     with synthesizer.stream(["drum", "dog"], steps=1, duration_s=0.25) as stream:
+        ...         for clip in stream:
+        ...             print(clip.query, clip.seed)
+        drum 0
+        dog 1
+
+        Args:
+            queries: Texts; as many as are needed are taken from it, in the background.
+            seed: The i-th clip gets ``seed + i``.
+            ahead: Finished clips that wait at most, 1 to ``MAX_AHEAD``; one more is in the making.
+            init: See ``synth_batch``.
+            progress: Called from the background with (steps done, steps in all) of each clip.
+            cancel: Looked at between steps.
+            **wishes: See ``synth_batch``.
+
+        Returns:
+            An iterator, in the order of the queries.
+
+        Raises:
+            InputError: At once, if a wish is out of range.
+            ClipSynthError: From the iterator, as ``synth``.
+        """
+        if isinstance(queries, str):
+            raise InputError("stream takes a list of queries; for one, use synth")
+        if not 1 <= ahead <= MAX_AHEAD:
+            raise InputError(f"ahead must be from 1 to {MAX_AHEAD}, got {ahead}")
+        # what is wrong for every clip is said before there is a thread
+        make_plan(SynthConfig(**wishes), self.bundle.manifest)
+
+        def make(stop: threading.Event) -> Iterator[AudioClip]:
+            either = _Either(stop, cancel)
+            for number, query in zip(count_from(seed), queries):
+                yield self.synth(
+                    query, seed=number, init=init, progress=progress, cancel=either, **wishes
+                )
+
+        return Ahead(make, ahead)
 
     def warm_up(self, **wishes: Unpack[SynthWishes]) -> None:
         """Make and discard one sound, so that the next of its kind takes no longer than any other.
@@ -195,113 +258,47 @@ class Synthesizer(Stages):
         """
         self.synth_batch(["sound"], **wishes)
 
-    def frames_for(self, num_frames: int) -> int:
-        """Return how many frames are sampled for ``num_frames``: on engines, a whole bucket.
-
-        Raises:
-            InputError: If no engine holds them.
-        """
-        if self.engines is None:
-            return num_frames
-        return frame_bucket(num_frames, self.bundle.manifest)
-
-    def _captures_text(self, plan: SynthPlan) -> bool:
-        return self.engines is not None and plan.sampler == "ddim" and len(plan.templates) == 1
-
-    def _synth_part(
+    def _conditions(
         self,
-        condition: Embedding,
-        negative: Embedding | None,
-        seeds: Sequence[int],
+        queries: Sequence[str],
+        images: Sequence[str | Path | Image],
         plan: SynthPlan,
-        timer: StageTimer,
-        progress: Progress | None,
-    ) -> list[AudioClip]:
-        # ``finish`` cuts what is too much
-        frames = self.frames_for(plan.num_frames)
-        self._prepare(len(seeds), frames, guided=plan.guidance != 1.0)
-        with timer.stage("denoise"):
-            mel = self.sample(
-                condition,
-                seeds,
-                frames,
-                steps=plan.steps,
-                guidance=plan.guidance,
-                eta=plan.eta,
-                negative=negative,
-                sampler=plan.sampler,
-                progress=progress,
-            )
-        with timer.stage("vocode"):
-            waveforms = self.vocode(mel)
-        return self._finish(waveforms, seeds, plan, timer)
+        *,
+        fused: bool,
+    ) -> tuple[list[str], Embedding, Embedding | None]:
+        """Return prompts to encode with the clip, conditions [B, D], and the negative one [D]."""
+        prompts: list[str] = []
+        if queries and fused and len(plan.templates) == 1:
+            # the text encoder is part of the clip's CUDA graph
+            template = plan.templates[0]
+            prompts = [template.replace("{query}", check_query(text)) for text in queries]
+            condition = np.zeros((len(queries), self.bundle.manifest.condition.dim), np.float32)
+        elif queries:
+            condition = self.encode_text(queries, plan.templates)
+        else:
+            condition = self.encode_images(images)
+        if plan.negative is None:
+            return prompts, condition, None
+        if plan.guidance == 1.0:
+            logger.warning("negative query has no effect at guidance 1")
+            return prompts, condition, None
+        return prompts, condition, self.encode_text([plan.negative], plan.templates)[0]
 
-    def _prepare(self, batch: int, frames: int, *, guided: bool) -> None:
-        """Let sessions that compile for fixed shapes do so, which is no part of a clip's time."""
-        manifest = self.bundle.manifest
-        mel = (batch, manifest.mel.n_mels, frames)
-        halves = 2 if guided else 1
-        wanted: dict[str, dict[str, tuple[int, ...]]] = {
-            "denoiser_step": {
-                "x": mel,
-                "noise": mel,
-                "condition": (halves, batch, manifest.condition.dim),
-                "weights": (halves,),
-                **{name: (1,) for name in ("t", "s", "eta")},
-            },
-            "vocoder": {"mel": (1, *mel[1:])},
-        }
-        for name, shapes in wanted.items():
-            prepare = getattr(self.session(name), "prepare", None)
-            if prepare is not None:
-                prepare(shapes)
 
-    def _play_part(
-        self,
-        prompts: Sequence[str],
-        condition: Embedding,
-        negative: Embedding | None,
-        seeds: Sequence[int],
-        plan: SynthPlan,
-    ) -> list[AudioClip]:
-        """Make up to one engine batch of clips, each batch one CUDA graph."""
-        assert self.engines is not None
-        timer = StageTimer()
-        with timer.stage("prepare"):
-            tokens = self.tokenize(prompts) if prompts else None
-            key, inputs = clip_inputs(
-                self.bundle.manifest, plan, seeds, condition, negative, tokens
-            )
-        # building and capturing happen once, and are no part of a clip's time
-        self.engines.clip(key)
-        with timer.stage("clip"):
-            waveforms = self.engines.play(key, inputs)[: len(seeds)]
-        return self._finish(waveforms, seeds, plan, timer)
+class _Either:
+    """Set if one of two is."""
 
-    def _finish(
-        self,
-        waveforms: NDArray[np.float32],
-        seeds: Sequence[int],
-        plan: SynthPlan,
-        timer: StageTimer,
-    ) -> list[AudioClip]:
-        sample_rate = self.bundle.manifest.mel.sample_rate
-        with timer.stage("clip" if "clip" in timer.stages_s else "vocode"):
-            finished = [finish(waveform, plan.num_samples, sample_rate) for waveform in waveforms]
-        halves = 1 if plan.guidance == 1.0 else 2
-        return [
-            AudioClip(
-                waveform=waveform,
-                sample_rate=sample_rate,
-                seed=seed,
-                steps=plan.steps,
-                guidance=plan.guidance,
-                network_calls=plan.steps * halves,
-                provider=self.session("denoiser_step").provider,
-                stages_s={name: s / len(seeds) for name, s in timer.stages_s.items()},
-            )
-            for waveform, seed in zip(finished, seeds, strict=True)
-        ]
+    def __init__(self, one: Cancel, other: Cancel | None) -> None:
+        self._one, self._other = one, other
+
+    def is_set(self) -> bool:
+        return self._one.is_set() or (self._other is not None and self._other.is_set())
+
+
+def check_cancel(cancel: Cancel | None) -> None:
+    """Raise ``CancelledError`` if the caller has had enough."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("synthesis cancelled")
 
 
 def _image_name(image: str | Path | Image) -> str:
@@ -309,13 +306,15 @@ def _image_name(image: str | Path | Image) -> str:
 
 
 def _part_progress(
-    progress: Progress | None, start: int, size: int, count: int, steps: int
+    progress: Progress | None, cancel: Cancel | None, part: slice, count: int
 ) -> Progress | None:
-    """Scale one part's steps to the whole list's: a part of n clips counts n times its steps."""
-    if progress is None:
+    """Scale a part's steps to the whole list's (n clips count n times); look at ``cancel``."""
+    if progress is None and cancel is None:
         return None
 
-    def report(done: int, _: int) -> None:
-        progress(start * steps + done * size, count * steps)
+    def report(done: int, steps: int) -> None:
+        if progress is not None:
+            progress(part.start * steps + done * (part.stop - part.start), count * steps)
+        check_cancel(cancel)
 
     return report

@@ -55,6 +55,9 @@ def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
 
     Raises:
         InputError: If ``num_steps`` is out of range.
+
+    >>> sampling_times(4, DiffusionSpec()).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if not 1 <= num_steps <= spec.num_train_timesteps:
         raise InputError(f"steps must be from 1 to {spec.num_train_timesteps}, got {num_steps}")

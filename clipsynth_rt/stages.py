@@ -2,129 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt import sampler as samplers
-from clipsynth_rt.backends import ENGINE_PROVIDERS, Session, choose, open_session
-from clipsynth_rt.backends.engines import engine_precision
-from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.backends import Session
+from clipsynth_rt.backends.engines import frame_bucket, frame_buckets
 from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import BackendError, NumericalError
 from clipsynth_rt.images import load_image
 from clipsynth_rt.sampler import Mel, Progress
-from clipsynth_rt.schedule import gaussian_noise, sampling_times
+from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
+from clipsynth_rt.sessions import Sessions
 from clipsynth_rt.tokenizer import Tokenizer
+from clipsynth_rt.windows import Windows, vocode_windows, windowed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsynth_rt.backends.trt import TrtBackend
-
 Embedding = NDArray[np.float32]
 
 
-class Stages:
-    """A bundle's graphs on one provider, each loaded when it is first needed.
-
-    Args:
-        bundle: An opened bundle.
-        provider: One of ``backends.PROVIDERS``, or ``auto``: the best that works, engines only
-            where they are built already.
-        precision: See ``Bundle.graph``.
-        threads: CPU threads; None is one for each physical core.
-
-    Raises:
-        InputError: If there is no provider of that name.
-        MissingExtraError: If ONNX Runtime is not installed.
-        ProviderUnavailableError: If the provider asked for by name does not load here.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        provider: str = "auto",
-        precision: str | Mapping[str, str] | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.bundle = bundle
-        self.choice = choose(provider, self._unready(precision))
-        self.provider = self.choice.provider
-        self.precision = precision
-        self._threads = threads
-        self._sessions: dict[str, Session] = {}
-        self._tokenizer: Tokenizer | None = None
-        self.engines: TrtBackend | None = None
-        if self.provider in ENGINE_PROVIDERS:
-            from clipsynth_rt.backends.trt import TrtBackend
-
-            self.engines = TrtBackend(bundle, self.provider, precision)
-
-    def _unready(self, precision: str | Mapping[str, str] | None) -> Callable[[str], str]:
-        """Return what ``auto`` asks of a provider that loads."""
-
-        def unready(name: str) -> str:
-            if name not in ENGINE_PROVIDERS:
-                return ""
-            from clipsynth_rt.backends import trt
-
-            return trt.unready(self.bundle, name, precision)
-
-        return unready
-
-    def close(self) -> None:
-        """Give sessions and device memory back; the stages are of no use afterwards."""
-        self._sessions.clear()
-        if self.engines is not None:
-            self.engines.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def load(self, graphs: Sequence[str]) -> None:
-        """Load graphs side by side: parsing and optimising one keeps a single core busy."""
-        missing = [name for name in graphs if name not in self._sessions]
-        if len(missing) == 1:
-            self._sessions[missing[0]] = self._open(missing[0])
-        elif missing:
-            with ThreadPoolExecutor(len(missing)) as pool:
-                self._sessions.update(zip(missing, pool.map(self._open, missing), strict=True))
-
-    @property
-    def loaded(self) -> tuple[str, ...]:
-        """Names of the graphs loaded so far."""
-        return tuple(self._sessions)
-
-    @property
-    def file_precision(self) -> str | Mapping[str, str] | None:
-        """Which files are loaded: what the caller chose, or on engines fp16 where there is one."""
-        if self.engines is None:
-            return self.precision
-        return engine_precision(self.bundle, self.precision)
+class Stages(Sessions):
+    """The stages over a bundle's graphs; the arguments are those of ``Sessions``."""
 
     def _open(self, name: str) -> Session:
         if name == "text_encoder" and self.bundle.manifest.condition.tokenizer is not None:
             # beside the other graphs: a vocabulary takes longer to read than a prompt to encode
-            self._read_tokenizer()
-        graph = self.bundle.graph(name, self.file_precision)
-        if self.engines is not None:
-            return self.engines.session(graph)
-        return open_session(graph, self.provider, self._threads)
-
-    def session(self, name: str) -> Session:
-        """Return a graph's session, loading it if need be."""
-        if name not in self._sessions:
-            self.load([name])
-        return self._sessions[name]
+            _ = self._tokenizer
+        return super()._open(name)
 
     def encode_text(
         self, queries: Sequence[str], templates: Sequence[str] | None = None
@@ -160,14 +72,12 @@ class Stages:
         Raises:
             InputError: If a prompt is not valid Unicode.
         """
-        return self._read_tokenizer().tokenize(prompts)
+        return self._tokenizer.tokenize(prompts)
 
-    def _read_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            path = self.bundle.tokenizer_file()
-            length = self.bundle.manifest.condition.context_length
-            self._tokenizer = Tokenizer(path, length)
-        return self._tokenizer
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        length = self.bundle.manifest.condition.context_length
+        return Tokenizer(self.bundle.tokenizer_file(), length)
 
     def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
         """Return CLIP image embeddings, float32 [B, D], of unit length.
@@ -196,9 +106,13 @@ class Stages:
         negative: Embedding | None = None,
         sampler: str = "ddim",
         noise: Mel | None = None,
+        init: Mel | None = None,
+        strength: float = 1.0,
         progress: Progress | None = None,
     ) -> Mel:
         """Return normalised mels, float32 [B, M, F], for embeddings [B, D].
+
+        More frames than ``windows`` has in one are sampled window by window.
 
         Args:
             condition: From ``encode_text`` or ``encode_images``, float32 [B, D].
@@ -211,12 +125,18 @@ class Stages:
                 null condition.
             sampler: ``ddim`` or ``dpmpp_2m``.
             noise: float32 [B, M, F] to start from; None makes it from ``seeds``.
+            init: A mel [B, M, F] or [M, F] to vary: noise is added to it, and the last steps alone
+                take it off again.
+            strength: Share of the steps that run on ``init``.
             progress: Called with (steps done, steps in all).
 
         Raises:
             InputError: If ``steps`` or a seed is out of range.
             NumericalError: If the mel is not finite.
             BackendError: If the graph fails or gives another shape.
+
+        Sources:
+            Meng et al. 2022, arXiv:2108.01073 (SDEdit), for ``init``; ``windows`` for the windows.
         """
         diffusion, bins = self.bundle.manifest.diffusion, self.bundle.manifest.mel.n_mels
         times = sampling_times(diffusion.num_steps if steps is None else steps, diffusion)
@@ -226,12 +146,18 @@ class Stages:
             return np.stack([gaussian_noise(seed, num_frames, bins, stream) for seed in seeds])
 
         x = noise_for_step(0) if noise is None else noise
+        if init is not None:
+            run = max(1, round((len(times) - 1) * strength))
+            times = times[-run - 1 :]
+            alpha, sigma = alpha_sigma(float(times[0]))
+            x = (alpha * init + sigma * x).astype(np.float32)
         fixed = _mixed_conditions(condition, weight, negative)
+        windows = self.windows(x.shape[2])
         if sampler == "dpmpp_2m":
-            step = self._host_step(fixed)
+            step = windowed(self._host_step(fixed), windows)
             mel = samplers.dpmpp_2m(step, x, times, progress=progress)
         else:
-            with self._device_step(x, fixed) as (step, fetch):
+            with self._device_step(x, fixed, windows) as (step, fetch):
                 mel = fetch(
                     samplers.ddim(
                         step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
@@ -246,14 +172,27 @@ class Stages:
             )
         return mel
 
+    def windows(self, num_frames: int) -> Windows:
+        """Return the windows in which ``num_frames`` are sampled: one, up to the longest bucket.
+
+        Beyond it, windows of the length that the denoiser learnt, which overlap by a quarter or
+        more. The same on every provider, so that a long sound does not depend on where it is made.
+        """
+        manifest = self.bundle.manifest
+        if num_frames <= frame_buckets(manifest)[-1]:
+            return Windows.over(num_frames, num_frames, 0)
+        size = frame_bucket(manifest.diffusion.default_frames, manifest)
+        return Windows.over(num_frames, size, size // 4, manifest.diffusion.frames_multiple)
+
     @contextmanager
     def _device_step(
-        self, x: Mel, fixed: dict[str, Any]
+        self, x: Mel, fixed: dict[str, Any], windows: Windows
     ) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
         """Give the step that leaves x where it is, and what brings the last x to the host."""
         session = self.session("denoiser_step")
-        if session.provider != "cuda":
-            yield self._host_step(fixed), lambda mel: mel
+        # windows are cut and mixed on the host
+        if session.provider != "cuda" or len(windows) > 1:
+            yield windowed(self._host_step(fixed), windows), lambda mel: mel
             return
         from clipsynth_rt.backends.ort import OrtSession
 
@@ -279,13 +218,24 @@ class Stages:
         Raises:
             BackendError: If the graph fails or gives another length.
         """
-        # one run a clip, for the reason in encode_text, and for its memory
-        session = self.session("vocoder")
-        waveforms = np.concatenate([session.run({"mel": row[None]})["waveform"] for row in mel])
-        expected = (len(mel), mel.shape[2] * self.bundle.manifest.mel.hop_length)
-        if waveforms.shape != expected:
-            raise BackendError(f"vocoder gave {waveforms.shape} samples instead of {expected}")
-        return waveforms
+        # one run a clip, for the reason in encode_text, and for its memory; what that takes grows
+        # with the square of the frames, so a long one runs in parts
+        hop = self.bundle.manifest.mel.hop_length
+        size = frame_buckets(self.bundle.manifest)[-1]
+        return np.stack([vocode_windows(self._vocode_one, row, size, hop) for row in mel])
+
+    def _vocode_one(self, mel: Mel) -> NDArray[np.float32]:
+        """Return the waveform, float32 [F * hop_length], of a mel [M, F]."""
+        frames, spec = mel.shape[1], self.bundle.manifest.mel
+        if self.engines is not None:
+            more = frame_bucket(frames, self.bundle.manifest) - frames
+            mel = np.pad(mel, ((0, 0), (0, more)), constant_values=spec.floor_normalised)
+        waveform = self.session("vocoder").run({"mel": mel[None]})["waveform"]
+        expected = (1, mel.shape[1] * spec.hop_length)
+        if waveform.shape != expected:
+            raise BackendError(f"vocoder gave {waveform.shape} samples instead of {expected}")
+        sound: NDArray[np.float32] = waveform[0, : frames * spec.hop_length]
+        return sound
 
 
 def _mixed_conditions(

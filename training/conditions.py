@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.data.sounds import load_concepts
+from clipsynth_rt.training.data.streaming import StreamedMels, too_large
+from clipsynth_rt.training.distributed import rank_and_count
+from clipsynth_rt.training.frame_embeddings import embed_frames
+
+logger = logging.getLogger(__name__)
 
 TEXT_TEMPLATES = (
     "a photo of {query}",
@@ -28,24 +34,31 @@ TEXT_TEMPLATES = (
 
 @dataclass
 class ConditionedMels:
-    """Clips and their conditions, in memory.
+    """Clips and their conditions, in memory, but for mels that are streamed.
 
     Attributes:
-        mels: Normalised mel spectrograms, float16 [N, M, F].
+        mels: Normalised mel spectrograms, float16 [N, M, F], or what is indexed like them.
         image: Frame embeddings, unit length, float32 [N, K, D]; K may be 0.
         has_image: Whether a clip has pictures at all, bool [N].
         text: Text embeddings, float32 [C, V, D]: V phrasings of each of C labels; C may be 0.
         label: Row of ``text`` of each clip, int64 [N]; -1 where unlabelled.
+        passes: How often an epoch of training holds each clip, int64 [N]; None for once.
     """
 
-    mels: Tensor
+    mels: Tensor | StreamedMels
     image: Tensor
     has_image: Tensor
     text: Tensor
     label: Tensor
+    passes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mels)
+
+    @property
+    def streams(self) -> bool:
+        """Whether mels are read from the disk as they are indexed, and not held in memory."""
+        return not isinstance(self.mels, Tensor)
 
     def usable(self, variant: str) -> Tensor:
         """Return the indices of clips that ``variant`` can train on, int64.
@@ -63,7 +76,24 @@ class ConditionedMels:
         if len(indices) == 0:
             needs = "labels (--labels labels.csv)" if variant == "text" else "pictures"
             raise DataError(f"no clip can train variant {variant}: it needs {needs}")
+        if self.passes is not None:
+            indices = indices.repeat_interleave(self.passes[indices])
         return indices
+
+    def emphasise(self, times: Mapping[str, int], names: Sequence[str]) -> None:
+        """Let an epoch of training hold the clips of some labels more often than once.
+
+        Args:
+            times: Label -> how often.
+            names: Labels in the order of ``text``'s rows.
+
+        Raises:
+            InputError: If a label is not among ``names``.
+        """
+        if unknown := sorted(times.keys() - set(names)):
+            raise InputError(f"no clip is labelled {unknown[0]!r}; see labels.csv")
+        by_label = torch.tensor([*(times.get(name, 1) for name in names), 1])
+        self.passes = by_label[self.label]  # -1, unlabelled, takes the last
 
     def conditions(self, indices: Tensor, variant: str, generator: torch.Generator) -> Tensor:
         """Draw one condition [B, D] for each clip: a random frame, or a random phrasing.
@@ -120,6 +150,8 @@ def load_conditioned(
     mel_spec: MelSpec,
     labels_csv: str | Path | None = None,
     kinds: Sequence[str] = (),
+    *,
+    stream: bool | None = False,
 ) -> ConditionedMels:
     """Read shards and embed their frames, and their labels where given.
 
@@ -129,6 +161,8 @@ def load_conditioned(
         mel_spec: The analysis that the shards must have.
         labels_csv: Optional labels, for -Text, -Hybrid and evaluation.
         kinds: Keep clips of these kinds alone (``labels_csv``'s column ``kind``); empty for all.
+        stream: Read mels from the disk as they are needed; None for a corpus that would crowd the
+            memory.
 
     Raises:
         DataError: If shards or labels cannot be used, or no clip is of one of ``kinds``.
@@ -138,15 +172,25 @@ def load_conditioned(
     if len(shards) == 0:
         raise DataError(f"{shards_dir}: holds no clips")
     rows = _rows_of_kinds(shards, labels_csv, kinds)
-    mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
-    image, has_image = _embed_frames(shards, clip)
+    mels = _mels(shards, rows, stream)
+    image, has_image = embed_frames(shards, clip)
     labels = read_labels(labels_csv) if labels_csv is not None else {}
     names = sorted(set(labels.values()))
     text = embed_labels(names, clip) if names else torch.zeros(0, 1, clip.dim)
     label = torch.tensor(label_indices(shards.ids, labels, names))
     if rows is not None:
-        mels, image, has_image, label = mels[rows], image[rows], has_image[rows], label[rows]
+        image, has_image, label = image[rows], has_image[rows], label[rows]
     return ConditionedMels(mels, image, has_image, text, label)
+
+
+def _mels(shards: ShardSet, rows: list[int] | None, stream: bool | None) -> Tensor | StreamedMels:
+    count = len(shards) if rows is None else len(rows)
+    if stream is None:
+        stream = too_large(shards, count, rank_and_count()[1])
+    if stream:
+        logger.info("%d clips are read from %d shards as needed", count, len(shards.files))
+        return StreamedMels(shards, None if rows is None else np.array(rows))
+    return torch.from_numpy(np.ascontiguousarray(shards.mels(rows)))
 
 
 def _rows_of_kinds(
@@ -192,25 +236,6 @@ def label_indices(ids: Sequence[str], labels: Mapping[str, str], names: Sequence
     """
     index = {name: number for number, name in enumerate(names)}
     return [index.get(labels.get(clip.split("#")[0], ""), -1) for clip in ids]
-
-
-def _embed_frames(shards: ShardSet, clip: object) -> tuple[Tensor, Tensor]:
-    frames = shards.frames()
-    count, per_clip = frames.shape[:2]
-    if per_clip == 0:
-        return torch.zeros(count, 0, clip.dim), torch.zeros(count, dtype=torch.bool)
-    size = clip.image_size
-    if frames.shape[2] != size:
-        raise InputError(
-            f"shards hold frames of {frames.shape[2]} pixels and this CLIP takes {size}; "
-            f"run: clipsynth-rt data prepare --frame-size {size}"
-        )
-    flat = frames.reshape(-1, *frames.shape[2:])
-    parts = [clip.encode_images(flat[i : i + 256]) for i in range(0, len(flat), 256)]
-    image = torch.cat(parts).reshape(count, per_clip, clip.dim)
-    # clips without a picture track are kept with black frames
-    has_image = torch.from_numpy(frames.reshape(count, -1).max(axis=1) > 0)
-    return image, has_image
 
 
 def embed_labels(names: Sequence[str], clip: object) -> Tensor:

@@ -23,7 +23,9 @@ class OptimiserConfig:
 
     Attributes:
         variant: One of ``VARIANTS``.
-        batch_size: Clips a step.
+        batch_size: Clips a step, over all processes and parts.
+        accumulate: Parts that a batch is computed in, one after the other: the same step in less
+            memory.
         learning_rate: Peak rate of AdamW.
         warmup_steps: Linear warm-up.
         weight_decay: Decoupled weight decay.
@@ -39,6 +41,7 @@ class OptimiserConfig:
 
     variant: str = "hybrid"
     batch_size: int = 16
+    accumulate: int = 1
     learning_rate: float = 8e-4
     warmup_steps: int = 200
     weight_decay: float = 1e-2
@@ -92,6 +95,9 @@ class TrainConfig:
             raise InputError(f"{where}: optimiser.variant must be one of {', '.join(VARIANTS)}")
         if config.optimiser.loss not in ("v", "min_snr"):
             raise InputError(f"{where}: optimiser.loss must be v or min_snr")
+        for name in ("batch_size", "accumulate"):
+            if getattr(config.optimiser, name) < 1:
+                raise InputError(f"{where}: optimiser.{name} must be at least 1")
         if config.unet.n_mels != config.mel.n_mels:
             raise InputError(f"{where}: unet.n_mels differs from mel.n_mels")
         multiple = config.unet.frames_multiple

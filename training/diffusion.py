@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clipsynth_rt.spec import DiffusionSpec
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.config import OptimiserConfig
 from clipsynth_rt.training.models.unet import UNet
 
@@ -76,7 +77,7 @@ def velocity_loss(
     """
     alpha, sigma = (a[:, None, None] for a in cosine_schedule(t))
     target = alpha * noise - sigma * mel
-    with torch.autocast(mel.device.type, torch.bfloat16):
+    with mixed_precision(mel.device.type):
         v = model(alpha * mel + sigma * noise, t, condition)
     error = (v - target).square().mean(dim=(1, 2))
     if loss == "min_snr":

@@ -6,17 +6,45 @@ denoiser do not split well, clips do.
 
 from __future__ import annotations
 
+import datetime
 import os
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from clipsynth_rt.errors import InputError
 
-def join() -> None:
+TIMEOUT = datetime.timedelta(hours=6)
+"""Longest wait for another process, which may embed pictures for hours; if one dies, torchrun
+ends the others at once."""
+
+
+def join(backend: str = "gloo") -> None:
     """Join the other processes where ``torchrun`` started this one; else do nothing."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group(backend, timeout=TIMEOUT)
+
+
+def train_device(name: str) -> torch.device:
+    """Return the device to train on; under ``torchrun`` each process of a machine has its own GPU.
+
+    Raises:
+        InputError: If it is none of torch's, or is not here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: no such device; use cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: torch finds no CUDA device here; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: training runs on cpu or cuda")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def rank_and_count() -> tuple[int, int]:
@@ -43,12 +71,32 @@ def average_gradients(module: nn.Module) -> None:
 
 def any_process(value: bool) -> bool:
     """Return whether ``value`` holds in at least one process, so that all stop together."""
-    _, count = rank_and_count()
-    if count == 1:
-        return value
-    flag = torch.tensor(float(value))
-    dist.all_reduce(flag)
-    return bool(flag > 0)
+    return bool(_reduced(float(value), dist.ReduceOp.MAX) > 0)
+
+
+def mean_over_processes(value: float) -> float:
+    """Return the mean of every process's ``value``."""
+    return _reduced(value, dist.ReduceOp.SUM) / rank_and_count()[1]
+
+
+def same_in_all(value: int) -> bool:
+    """Return whether every process has the same ``value``."""
+    return _reduced(value, dist.ReduceOp.MAX) == -_reduced(-value, dist.ReduceOp.MAX)
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if rank_and_count()[1] > 1:
+        dist.barrier()
+
+
+def _reduced(value: float, operation: dist.ReduceOp) -> float:
+    if rank_and_count()[1] == 1:
+        return float(value)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    number = torch.tensor(float(value), dtype=torch.float64, device=device)
+    dist.all_reduce(number, operation)
+    return float(number)
 
 
 def _order(tensor: torch.Tensor) -> list[int]:

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipsynth_rt.mel import mel_filterbank
 from clipsynth_rt.spec import MelSpec
-
-
-def _hz_to_slaney(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    linear = hz / (200.0 / 3.0)
-    log = 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / (math.log(6.4) / 27.0)
-    return np.where(hz >= 1000.0, log, linear)
-
-
-def _slaney_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    linear = mel * (200.0 / 3.0)
-    log = 1000.0 * np.exp((mel - 15.0) * (math.log(6.4) / 27.0))
-    return np.where(mel >= 15.0, log, linear)
-
-
-def mel_filterbank(spec: MelSpec) -> NDArray[np.float32]:
-    """Return triangular mel filters of unit area, float32 [n_mels, n_fft // 2 + 1].
-
-    Source:
-        Slaney 1998, Auditory Toolbox, Interval Technical Report 1998-010.
-    """
-    edges = _slaney_to_hz(
-        np.linspace(*_hz_to_slaney(np.array([spec.f_min_hz, spec.f_max_hz])), spec.n_mels + 2)
-    )
-    bins = np.fft.rfftfreq(spec.n_fft, 1.0 / spec.sample_rate)
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    weights = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (upper - lower))
-    return weights.astype(np.float32)
 
 
 class MelSpectrogram(nn.Module):

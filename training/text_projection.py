@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.clip import MINILM_CONTEXT, Clip, Projection
 from clipsynth_rt.training.data.sounds import Concept
 
@@ -108,7 +109,7 @@ def embed_phrases(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # less padding
     result = torch.empty(len(prompts), encoder.width)
     starts = range(0, len(order), 256)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision("cpu"):
         for start in tqdm(starts, desc="embedding phrases", disable=None):
             rows = order[start : start + 256]
             result[rows] = locked.encode_text([prompts[i] for i in rows])

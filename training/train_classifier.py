@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from clipsynth_rt.errors import CheckpointError, DataError, ManifestError
 from clipsynth_rt.spec import MelSpec, decode, encode
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.models.classifier import ClassifierConfig, SoundClassifier
@@ -96,7 +97,7 @@ def train_classifier(
         order = indices[torch.randperm(len(indices), generator=generator)]
         for batch in order.split(batch_size):
             mel = augment(train.mels[batch].float(), mel_spec, generator)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision("cpu"):
                 logits, _ = model(mel)
             loss = F.cross_entropy(logits.float(), train.label[batch], label_smoothing=0.05)
             optimiser.zero_grad(set_to_none=True)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.spec import decode, encode
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
 from clipsynth_rt.training.clip import (
     Projection,
@@ -161,7 +162,7 @@ def train_clip(
         image, text = data.draw(step)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _schedule(step, config)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             features = towers.image_tower.features(image)
         image_vector = F.normalize(features.float(), dim=-1)
         loss = contrastive_loss(image_vector, text, towers.log_scale, config.same_meaning)

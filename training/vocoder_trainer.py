@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipsynth_rt.spec import encode
 from clipsynth_rt.training import losses
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.discriminators import Discriminators
@@ -160,7 +161,7 @@ class VocoderTrainer:
         return float(norm)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.training.mixed_precision)
+        return mixed_precision("cpu", self.config.training.mixed_precision)
 
     def _set_learning_rates(self) -> None:
         t = self.config.training

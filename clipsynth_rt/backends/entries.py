@@ -8,25 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from clipsynth_rt.audio import write_atomically
 
-CACHE_VARIABLE = "CLIPSYNTH_RT_CACHE"
-"""Environment variable that names the folder of what is built or compiled here."""
-
 _LONGEST_HEADER = 65536
-
-
-def default_cache() -> Path:
-    """Return the folder of built engines: ``$CLIPSYNTH_RT_CACHE``, or one in the user's cache."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "clipsynth-rt" / "engines"
 
 
 def facts_key(facts: Mapping[str, Any]) -> str:

@@ -15,14 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipsynth_rt.backends.entries import (
-    default_cache,
-    facts_key,
-    read_entry,
-    read_header,
-    write_entry,
-)
+from clipsynth_rt.backends.entries import facts_key, read_entry, read_header, write_entry
 from clipsynth_rt.bundle import GraphFile
+from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import OutputError
 
 logger = logging.getLogger(__name__)

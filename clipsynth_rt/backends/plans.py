@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,21 +15,10 @@ from typing import Any
 
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends.engines import EngineSpec
-from clipsynth_rt.backends.entries import (
-    CACHE_VARIABLE,
-    default_cache,
-    facts_key,
-    read_entry,
-    read_header,
-    write_entry,
-)
+from clipsynth_rt.backends.entries import facts_key, read_entry, read_header, write_entry
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
+from clipsynth_rt.cache import CACHE_VARIABLE, default_cache, locked
 from clipsynth_rt.errors import BundleError, EngineError, OutputError
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: two builders then do the same work twice, and one wins
-    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -183,25 +171,15 @@ class PlanCache:
         Raises:
             OutputError: If the folder cannot be written, before any work is done.
         """
-        path = self.folder / "build.lock"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder}: engines cannot be kept here ({error.strerror}); name another "
-                f"folder with {CACHE_VARIABLE}"
-            ) from error
-        try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    logger.warning("waiting for another process that builds engines")
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / "build.lock", "builds engines"))
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder}: engines cannot be kept here ({error.strerror}); name another "
+                    f"folder with {CACHE_VARIABLE}"
+                ) from error
             yield
-        finally:
-            os.close(handle)
 
 
 def load_engine(

@@ -20,12 +20,15 @@ _COMMANDS = {
     "synth": ("Make sounds from words, or from a picture.", "cpu"),
     "info": ("Show what a bundle is and how good it is.", "cpu"),
     "doctor": ("Show what is installed and what would run.", "cpu"),
+    "serve": ("Serve sounds over HTTP, and a page.", "serve"),
     "build": ("Build TensorRT engines ahead.", "tensorrt-rtx"),
     "bench": ("Measure how fast a voice is here.", "cpu"),
     "data": ("Build the open corpus, or shards from videos.", "train"),
     "train": ("Train a voice.", "train"),
     "evaluate": ("Measure how good a voice is.", "train"),
+    "listening": ("Make listening tests, and score them.", "evaluate"),
     "export": ("Turn a checkpoint into a bundle.", "export"),
+    "completion": ("Print a script for a shell's completion.", "cpu"),
 }
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.build import numbers, whole
-from clipsynth_rt.cli.synth import PROVIDER_HELP
+from clipsynth_rt.cli.synth import BUNDLE_HELP, PROVIDER_HELP
 
 
 @click.command("bench")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
 @click.option(
     "--provider",
     "providers",

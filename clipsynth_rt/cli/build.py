@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from clipsynth_rt.cli.synth import BUNDLE_HELP
+
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Return the parts of a list such as ``80,86``."""
@@ -34,7 +36,7 @@ TARGETS_HELP = (
 
 
 @click.command("build")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
 @click.option("--provider", default="auto", show_default=True, help="tensorrt or tensorrt-rtx.")
 @click.option("--targets", callback=numbers, metavar="CC,CC", help=TARGETS_HELP)
 @click.option("--precision", metavar="P", help="What to build from; fp16 where there is one.")

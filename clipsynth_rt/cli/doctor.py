@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from clipsynth_rt import __version__
+from clipsynth_rt.cli.synth import BUNDLE_HELP
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
 from clipsynth_rt.machine import package_version
 
@@ -32,7 +33,7 @@ _PACKAGES = (
 
 
 @click.command("doctor")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
 def command(bundle: str | None, as_json: bool) -> None:
     """Show what is installed, which providers really load, and what would run."""
@@ -92,7 +93,7 @@ def _providers(path: str | None) -> dict[str, Any]:
 def _engines() -> dict[str, Any]:
     """Return which TensorRT is here or what to install, the GPU, and what has been built."""
     from clipsynth_rt.backends import cuda, nvinfer
-    from clipsynth_rt.backends.entries import default_cache
+    from clipsynth_rt.cache import default_cache
 
     try:
         device = cuda.open_device()

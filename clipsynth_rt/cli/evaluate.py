@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
 from clipsynth_rt.audio import write_atomically
+from clipsynth_rt.cli.build import whole
 from clipsynth_rt.cli.progress import query_progress
 from clipsynth_rt.errors import InputError
 
@@ -19,15 +22,46 @@ _FOLDER = click.Path(path_type=Path)
 @click.argument("shards", metavar="SHARDS", type=_FOLDER)
 @click.option("--labels", required=True, type=_FOLDER, help="The corpus's labels.csv.")
 @click.option("--bundle", type=_FOLDER, help="The voice; the one that ships if left out.")
-@click.option("--checkpoint", type=_FOLDER, help="Folder with the classifier; the shipped one.")
-@click.option("--part", "parts", multiple=True, help="text, image, steps or vocoder; default: all.")
+@click.option(
+    "--checkpoint", type=_FOLDER, help="Folder with classifier and encoder; the shipped one."
+)
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    help="text, image, paraphrases, steps, vocoder (these if left out), systems, templates, gap, "
+    "curves, or all; may be repeated.",
+)
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A bundle or checkpoint that systems and gap compare; may be repeated.",
+)
 @click.option("--seeds", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", type=click.IntRange(min=1, max=1000), help="The bundle's if left out.")
 @click.option("--guidance", type=float, help="The bundle's if left out.")
+@click.option("--template", "templates", multiple=True, help="Of text queries; the bundle's.")
+@click.option("--cure", help="Against the modality gap: none, mean_shift or prior.")
+@click.option("--prior", type=_FOLDER, help="Folder that clipsynth-rt train prior wrote.")
+@click.option(
+    "--embedding",
+    "embeddings",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Weights for a further distance: vggish, panns, clap or inception; may be repeated.",
+)
+@click.option("--curve-steps", callback=whole, metavar="N,N", help="Step counts of curves.")
+@click.option("--concepts", type=click.IntRange(min=1), help="Ask for this many concepts only.")
 @click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
+@click.option("--cache", type=_FOLDER, help="Keep results here; a rerun makes only what changed.")
 @click.option("-o", "--out", type=_FOLDER, help="Write the report here, as JSON.")
 @click.option("--update", is_flag=True, help="Keep the parts that the report at -o already has.")
+@click.option(
+    "--page", type=_FOLDER, help="Write tables, plots, pictures and sounds as a page here."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
 def command(
     shards: Path,
@@ -35,44 +69,97 @@ def command(
     bundle: Path | None,
     checkpoint: Path | None,
     parts: tuple[str, ...],
+    systems: tuple[str, ...],
     seeds: int,
     steps: int | None,
     guidance: float | None,
+    templates: tuple[str, ...],
+    cure: str | None,
+    prior: Path | None,
+    embeddings: tuple[str, ...],
+    curve_steps: tuple[int, ...],
+    concepts: int | None,
     resynthesis_clips: int,
     provider: str,
+    cache: Path | None,
     out: Path | None,
     update: bool,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a voice on SHARDS (with the folders train and test) of the open corpus."""
+    from clipsynth_rt.bundle import Bundle
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.evaluate import report as reports
+    from clipsynth_rt.training.evaluate.cache import Cache
+    from clipsynth_rt.training.evaluate.embedders import load_embedder
+    from clipsynth_rt.training.evaluate.parts import CURVE_STEPS, Setup
+    from clipsynth_rt.training.evaluate.study import open_study
+    from clipsynth_rt.training.evaluate.systems import Voice
+    from clipsynth_rt.training.evaluate.tables import markdown
 
-    earlier = None
-    if update:
-        if out is None:
-            raise InputError("--update needs -o FILE")
-        earlier = _read_report(out)
-    with query_progress("evaluating") as progress:
-        report = reports.evaluate(
-            checkpoint or default_checkpoint(),
-            shards,
-            labels,
-            bundle=bundle,
-            parts=parts or reports.PARTS,
+    reports.check_parts(parts)
+    if update and out is None:
+        raise InputError("--update needs -o FILE")
+    earlier = _read_report(out) if update and out is not None else None
+    if page is not None:
+        from clipsynth_rt.training.evaluate.page import check_page
+
+        check_page(page)
+    with ExitStack() as stack:
+        results = Cache(cache)
+        scratch = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        named = [_system(text, scratch) for text in systems]
+        study = open_study(
+            checkpoint or default_checkpoint(), shards, labels, concept_count=concepts,
+            cache=results,
+            progress=stack.enter_context(query_progress("evaluating")),
+        )  # fmt: skip
+        study.embedders = [load_embedder(text, study.judge.mel_spec) for text in embeddings]
+        opened = Bundle.open(bundle)
+        setup = Setup(
+            Voice(opened.manifest.name, opened, provider),
+            [Voice(name, Bundle.open(path), provider) for name, path in named],
             seeds=seeds,
             steps=steps,
             guidance=guidance,
+            template=list(templates) or None,
+            cure=cure,
+            prior=prior,
+            curve_steps=curve_steps or CURVE_STEPS,
             resynthesis_clips=resynthesis_clips,
-            provider=provider,
-            progress=progress,
         )
-    if earlier is not None:
-        report = reports.merge(earlier, report)
-    text = json.dumps(report, indent=1)
-    if out is not None:
-        write_atomically(out, (text + "\n").encode())
-    click.echo(text if as_json else reports.markdown(report), nl=as_json)
+        report = reports.evaluate(study, setup, parts)
+        if earlier is not None:
+            report = reports.merge(earlier, report)
+        text = json.dumps(report, indent=1)
+        if out is not None:
+            write_atomically(out, (text + "\n").encode())
+        if page is not None:
+            from clipsynth_rt.training.evaluate.page import write_page
+
+            write_page(page, report, study, setup)
+    click.echo(text if as_json else markdown(report), nl=as_json)
+    if cache is not None:
+        click.echo(f"{results.found} results from {cache}, {results.made} made anew", err=True)
+
+
+def _system(text: str, scratch: Path) -> tuple[str, Path]:
+    """Return the name and bundle of ``NAME=PATH``; a checkpoint is exported once."""
+    name, _, place = text.partition("=")
+    if not name or not place:
+        raise InputError(f"--system {text}: give NAME=PATH, a bundle or a checkpoint folder")
+    path = Path(place)
+    if (path / "manifest.json").is_file() or not (path / "denoiser.json").is_file():
+        return name, path  # what is neither is refused as the bundle that it is not
+    from clipsynth_rt.export.assemble import export_bundle
+    from clipsynth_rt.export.source import checkpoint_hashes
+    from clipsynth_rt.training.evaluate.cache import digest
+
+    out = scratch / f"{digest({'checkpoint': checkpoint_hashes(path)})}.bundle"
+    if not out.is_dir():
+        export_bundle(path, out, name=name)
+    return name, out
 
 
 def _read_report(path: Path) -> dict[str, Any]:

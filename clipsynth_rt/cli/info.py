@@ -3,65 +3,49 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.config import MAX_DURATION_S
+from clipsynth_rt.errors import InputError
 
 
 @click.command("info")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=BUNDLE_HELP)
+@click.option(
+    "--sound", type=click.Path(readable=False), metavar="FILE", help="What a sound file says it is."
+)
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
-def command(bundle: str | None, as_json: bool) -> None:
-    """Show what a bundle is and how good it is, after checking every file's hash."""
+def command(bundle: str | None, sound: str | None, as_json: bool) -> None:
+    """Show what a bundle is and how good it is, after checking every file's hash.
+
+    With --sound, show the tag of a sound file: which voice made it, of what and from which seed.
+    """
     from clipsynth_rt.bundle import Bundle
 
-    facts = describe(Bundle.open(bundle))
+    if sound is not None:
+        from clipsynth_rt.provenance import read_tag
+
+        tag = read_tag(sound)
+        if tag is None:
+            raise InputError(f"{sound}: carries no tag of clipsynth-rt")
+        lines = (f"{name.replace('_', ' '):15}{value}" for name, value in tag.items())
+        click.echo(json.dumps(tag) if as_json else "\n".join(lines))
+        return
+    facts = Bundle.open(bundle).describe()
     click.echo(json.dumps(facts, indent=1) if as_json else _lines(facts))
-
-
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's facts as JSON data.
-
-    Raises:
-        BundleError: If one of its files cannot be used.
-    """
-    size = bundle.verify()
-    manifest = bundle.manifest.to_dict()
-    graphs = {
-        name: {
-            "precisions": sorted(graph.files),
-            "default": bundle.manifest.default_precision[name],
-            "bytes": {
-                precision: (bundle.path / file.path).stat().st_size
-                for precision, file in sorted(graph.files.items())
-            },
-        }
-        for name, graph in bundle.manifest.graphs.items()
-    }
-    kept = ("name", "license", "schema_version", "mel", "diffusion", "condition")
-    return {
-        "path": str(bundle.path),
-        "bytes": size,
-        **{key: manifest[key] for key in kept},
-        "graphs": graphs,
-        "parity": manifest["parity"],
-        "metrics": manifest["metrics"],
-        "provenance": manifest["provenance"],
-    }
 
 
 def _lines(facts: dict[str, Any]) -> str:
     mel, diffusion, condition = facts["mel"], facts["diffusion"], facts["condition"]
     rate = mel["sample_rate"]
-    longest = diffusion["max_frames"] * mel["hop_length"] / rate
     usual = diffusion["default_frames"] * mel["hop_length"] / rate
     lines = [
         f"{facts['name']} ({facts['license']}), {facts['bytes'] / 1e6:.1f} MB, all hashes right",
         f"folder      {facts['path']}",
-        f"sound       {rate} Hz mono, {usual:.2f} s by default, {longest:.2f} s at most",
+        f"sound       {rate} Hz mono, {usual:.2f} s by default, {MAX_DURATION_S:g} s at most",
         f"mel         {mel['n_mels']} bins of {mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, hop "
         f"{mel['hop_length']}, window {mel['win_length']}",
         f"sampling    {diffusion['num_steps']} steps, guidance {diffusion['guidance_scale']:g}",

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from clipsynth_rt.cli.completion import values
+from clipsynth_rt.cli.targets import plan_pictures, plan_targets
 from clipsynth_rt.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clipsynth_rt.audio import AudioClip
+    from clipsynth_rt.pipeline import Synthesizer
 
 _PROGRESS_DELAY_S = 1.5
+_MAX_VARIATIONS = 1000
+PROVIDERS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
 PROVIDER_HELP = "auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
+_FILE = click.Path(readable=False)  # for completion alone: what is wrong is said later
+BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left out."
 
 
 @click.command("synth")
 @click.argument("queries", nargs=-1, metavar="QUERY...")
-@click.option("-o", "--out", required=True, help="File, folder, pattern, or - (see below).")
-@click.option("--image", metavar="PATH", help="A picture in place of the words.")
-@click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound.")
+@click.option(
+    "-o", "--out", type=_FILE, metavar="OUT", help="File, folder, pattern, or -; see below."
+)
+@click.option("--image", type=_FILE, metavar="PATH", help="A picture in place of the words.")
+@click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound, up to 60.")
 @click.option("--steps", type=int, help="Denoising steps, 1 to 1000.")
 @click.option("--guidance", type=float, metavar="W", help="Guidance scale; 1 is off, and faster.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="The i-th query gets seed + i."
+    "--seed", type=int, default=0, show_default=True, help="The i-th sound gets seed + i."
 )
 @click.option("--negative", metavar="TEXT", help="What to steer away from.")
 @click.option(
@@ -41,30 +50,67 @@ PROVIDER_HELP = "auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
     metavar="TEXT",
     help='Such as "a photo of {query}"; several average.',
 )
-@click.option("--sampler", default="ddim", show_default=True, help="ddim or dpmpp_2m.")
+@click.option(
+    "--sampler",
+    default="ddim",
+    show_default=True,
+    help="ddim or dpmpp_2m.",
+    shell_complete=values("ddim", "dpmpp_2m"),
+)
 @click.option("--eta", type=float, default=0.0, show_default=True, help="DDIM noise, 0 to 1.")
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
+@click.option("--variations", type=int, default=1, metavar="N", help="Takes of each query.")
+@click.option("--init", type=_FILE, metavar="SOUND", help="A sound to make a variation of.")
+@click.option("--strength", type=float, help="How far --init is changed, up to 1; 0.6.")
+@click.option("--loop", is_flag=True, help="A seamless loop.")
+@click.option("--lufs", type=float, metavar="L", help="Loudness to bring it to, such as -16.")
+@click.option(
+    "--plot", type=_FILE, metavar="PNG", help="A picture of the mel; also folder or pattern."
+)
+@click.option(
+    "--batch",
+    type=click.Path(),
+    metavar="CSV",
+    help="A list of sounds (see below), with --out-dir.",
+)
+@click.option(
+    "--out-dir", type=_FILE, metavar="DIR", help="Folder of a batch, made if it is missing."
+)
+@click.option("--bundle", type=_FILE, metavar="BUNDLE", help=BUNDLE_HELP)
 @click.option(
     "--provider",
     default="auto",
     show_default=True,
     help=PROVIDER_HELP,
+    shell_complete=values(*PROVIDERS),
 )
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
-@click.option("--format", "file_format", help="wav, flac or ogg; by the file name if left out.")
+@click.option(
+    "--format",
+    "file_format",
+    help="wav, flac, ogg or mp3; by the file name if left out.",
+    shell_complete=values("wav", "flac", "ogg", "mp3"),
+)
+@click.option("--no-tag", is_flag=True, help="Do not write into files where they came from.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a sound, for machines.")
 def command(
     queries: tuple[str, ...],
-    out: str,
+    out: str | None,
     image: str | None,
+    variations: int,
+    plot: str | None,
+    batch: str | None,
+    out_dir: str | None,
     bundle: str | None,
     provider: str,
     precision: str | None,
     threads: int | None,
     file_format: str | None,
+    no_tag: bool,
     as_json: bool,
     seed: int,
+    init: str | None,
+    strength: float | None,
     template: tuple[str, ...],
     **wishes: Any,
 ) -> None:
@@ -75,53 +121,165 @@ def command(
       clipsynth-rt synth drum piano -o sounds/           (an existing folder)
       clipsynth-rt synth drum piano -o "{i}-{query}.ogg" (a pattern; also {seed})
       clipsynth-rt synth --image dog.jpg -o - | aplay    (standard output)
-    """  # noqa: D301  (click reads \b as "keep these lines")
-    if bool(queries) == bool(image):
-        raise click.UsageError("give a QUERY or --image, one of the two")
-    names = list(queries) or [Path(str(image)).stem]
-    targets = plan_targets(out, names, seed, file_format)
-    from clipsynth_rt.pipeline import IMAGE_GRAPHS, TEXT_GRAPHS, Synthesizer
+      clipsynth-rt synth rain --loop --lufs -16 -o rain.flac
+      clipsynth-rt synth siren --init voice.wav --strength 0.5 -o siren.wav
+      clipsynth-rt synth --batch list.csv --out-dir sounds/
 
+    A batch is a CSV file whose first line names its columns: query or image, and any of seed,
+    duration, steps, guidance, eta, negative, template, sampler, strength, init, loop, lufs, file.
+    Options are for the cells that are left empty. What is done is in results.json; run it again
+    and finished rows are kept.
+    """  # noqa: D301  (click reads \b as "keep these lines")
+    _check_usage(queries, out, image, batch, out_dir, variations, plot)
     wishes["duration_s"] = wishes.pop("duration")
     wishes["template"] = template or None
-    synthesizer = Synthesizer.from_bundle(
-        bundle,
-        provider,
-        parse_precision(precision),
-        threads,
-        IMAGE_GRAPHS if image else TEXT_GRAPHS,
-    )
-    with _progress_bar() as progress:
-        clips = synthesizer.synth_batch(
-            queries, images=[image] if image else [], seed=seed, progress=progress, **wishes
+    if strength is not None:
+        if init is None and batch is None:
+            raise click.UsageError("--strength goes with --init")
+        wishes["strength"] = strength
+
+    def opened(pictures: bool) -> Synthesizer:
+        from clipsynth_rt.pipeline import IMAGE_GRAPHS, TEXT_GRAPHS, Synthesizer
+
+        return Synthesizer.from_bundle(
+            bundle,
+            provider,
+            parse_precision(precision),
+            threads,
+            IMAGE_GRAPHS if pictures else TEXT_GRAPHS,
         )
-    where = synthesizer.bundle.manifest.name
-    for clip, target in zip(clips, targets, strict=True):
-        if target is None:
-            _write_stdout(clip, file_format or "wav")
-        else:
-            clip.save(target, file_format)
-        report = describe(clip, where, target)
+
+    if batch is not None:
+        from clipsynth_rt.cli.batches import run_batch
+
+        run_batch(
+            batch,
+            str(out_dir),
+            opened,
+            tag=not no_tag,
+            as_json=as_json,
+            seed=seed,
+            init=init,
+            wishes=wishes,
+            file_format=file_format,
+        )
+        return
+    names = [name for name in list(queries) or [Path(str(image)).stem] for _ in range(variations)]
+    seeds = list(range(seed, seed + len(names)))
+    work = Work(
+        queries=[query for query in queries for _ in range(variations)],
+        images=[image] * variations if image else [],
+        seeds=seeds,
+        targets=plan_targets(str(out), names, seeds, file_format),
+        pictures=plan_pictures(plot, names, seeds) if plot else [],
+        file_format=file_format,
+        tag=not no_tag,
+    )
+    synthesizer = opened(bool(image))
+    for report in work.run(synthesizer, {**wishes, "init": init}):
         report["not_taken"] = synthesizer.choice.not_taken
         # standard output is the sound's where it goes there
-        click.echo(json.dumps(report) if as_json else _lines(report), err=target is None)
+        click.echo(json.dumps(report) if as_json else _lines(report), err=report["path"] == "-")
 
 
-def describe(clip: AudioClip, bundle: str, path: Path | None) -> dict[str, Any]:
+def _check_usage(
+    queries: Sequence[str],
+    out: str | None,
+    image: str | None,
+    batch: str | None,
+    out_dir: str | None,
+    variations: int,
+    plot: str | None,
+) -> None:
+    """Refuse options that contradict each other."""
+    if batch is not None:
+        if queries or image or out is not None or plot is not None or variations != 1:
+            raise click.UsageError(
+                "--batch goes with --out-dir, and neither with QUERY, --image, -o, --plot nor "
+                "--variations"
+            )
+        if out_dir is None:
+            raise click.UsageError("Missing option '--out-dir', which --batch needs")
+        return
+    if out_dir is not None:
+        raise click.UsageError("--out-dir goes with --batch; use -o")
+    if bool(queries) == bool(image):
+        raise click.UsageError("give a QUERY or --image, one of the two")
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'")
+    if not 1 <= variations <= _MAX_VARIATIONS:
+        raise InputError(f"variations must be from 1 to {_MAX_VARIATIONS}, got {variations}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The sounds of one call: what they are of, and where they go."""
+
+    queries: list[str]
+    images: list[str]
+    seeds: list[int]
+    targets: list[Path | None]
+    pictures: list[Path]
+    file_format: str | None
+    tag: bool
+
+    def run(self, synthesizer: Synthesizer, wishes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Make them a part at a time, write them, and yield the facts of each."""
+        from clipsynth_rt.config import check_query
+        from clipsynth_rt.parts import MAX_BATCH
+
+        # what is wrong with the last one is said before the first is made
+        for query in self.queries:
+            check_query(query)
+        count = len(self.seeds)
+        with _progress_bar() as show:
+            for start in range(0, count, MAX_BATCH):
+                part = slice(start, min(start + MAX_BATCH, count))
+                show_part = _part_of(show, part, count)
+                clips = synthesizer.synth_batch(
+                    self.queries[part],
+                    images=self.images[part],
+                    seed=self.seeds[part],
+                    progress=show_part,
+                    **wishes,
+                )
+                for number, clip in enumerate(clips, start):
+                    yield self._write(clip, number, synthesizer)
+
+    def _write(self, clip: AudioClip, number: int, synthesizer: Synthesizer) -> dict[str, Any]:
+        target = self.targets[number]
+        if target is None:
+            _write_stdout(clip, self.file_format or "wav", tag=self.tag)
+        else:
+            clip.save(target, self.file_format, tag=self.tag)
+        report = describe(clip, target)
+        if self.pictures:
+            from clipsynth_rt.audio import write_atomically
+            from clipsynth_rt.plot import plot_clip
+
+            picture = self.pictures[number]
+            write_atomically(picture, plot_clip(clip, synthesizer.bundle.manifest.mel))
+            report["plot"] = str(picture)
+        return report
+
+
+def _part_of(
+    show: Callable[[int, int], None], part: slice, count: int
+) -> Callable[[int, int], None]:
+    """Return what shows the steps of some of the sounds as a share of all ``count``."""
+
+    def progress(done: int, total: int) -> None:
+        steps = total // (part.stop - part.start)
+        show(part.start * steps + done, count * steps)
+
+    return progress
+
+
+def describe(clip: AudioClip, path: Path | None) -> dict[str, Any]:
     """Return the facts of a finished clip, as ``--json`` prints them."""
-    return {
-        "query": clip.query,
-        "path": "-" if path is None else str(path),
-        "rtf": clip.rtf,
-        "audio_s": clip.audio_s,
-        "stages_s": clip.stages_s,
-        "provider": clip.provider,
-        "steps": clip.steps,
-        "network_calls": clip.network_calls,
-        "guidance": clip.guidance,
-        "seed": clip.seed,
-        "bundle": bundle,
-    }
+    from clipsynth_rt.batch_run import facts
+
+    return {"query": clip.query, "path": "-" if path is None else str(path), **facts(clip)}
 
 
 def _lines(report: dict[str, Any]) -> str:
@@ -135,62 +293,6 @@ def _lines(report: dict[str, Any]) -> str:
         reasons = [f"{name} ({why.split(';')[0]})" for name, why in report["not_taken"].items()]
         lines.append(f"auto took {report['provider']}, not {', '.join(reasons)}")
     return "\n".join(lines)
-
-
-def plan_targets(
-    out: str, names: list[str], seed: int, file_format: str | None
-) -> list[Path | None]:
-    """Return where each sound goes (None is standard output), before any work is done.
-
-    Raises:
-        InputError: If two sounds would share a file, or the format cannot be told.
-        OutputError: If a folder is missing or not writable.
-    """
-    from clipsynth_rt.audio import format_for
-
-    if out == "-":
-        if len(names) > 1:
-            raise InputError("-o - takes one sound; give a folder or a pattern for several")
-        # checks the format; the name says nothing
-        format_for("-", file_format or "wav")
-        return [None]
-    pattern = out
-    if out.endswith(("/", os.sep)) or os.path.isdir(out):
-        pattern = os.path.join(out, f"{{query}}.{file_format or 'wav'}")
-    targets: list[Path | None] = []
-    for i, name in enumerate(names):
-        path = Path(_fill(pattern, query=file_stem(name), i=str(i + 1), seed=str(seed + i)))
-        if path in targets:
-            raise InputError(
-                f"two sounds would both be written to {path}; give an existing folder or a "
-                'pattern such as "{i}-{query}.wav"'
-            )
-        format_for(path, file_format)
-        _check_folder(path)
-        targets.append(path)
-    return targets
-
-
-def _fill(pattern: str, **fields: str) -> str:
-    """Put ``fields`` in their braces, and leave any other brace alone."""
-    return re.sub(
-        r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), pattern, flags=re.ASCII
-    )
-
-
-def _check_folder(path: Path) -> None:
-    folder = path.parent
-    if not os.path.isdir(folder):
-        raise OutputError(f"{path}: there is no folder {folder}; make it first")
-    if not os.path.exists(path) and not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: folder {folder} is not writable")
-
-
-def file_stem(query: str) -> str:
-    """Return a file name for a query: letters and digits of any script, joined by hyphens."""
-    stem = re.sub(r"[^\w]+", "-", query.strip().lower()).strip("-_")
-    # file systems allow 255 bytes; a character of UTF-8 takes up to four
-    return stem[:50] or "sound"
 
 
 def parse_precision(text: str | None) -> str | dict[str, str] | None:
@@ -207,9 +309,9 @@ def parse_precision(text: str | None) -> str | dict[str, str] | None:
     return {graph.strip(): precision.strip() for graph, precision in pairs}
 
 
-def _write_stdout(clip: AudioClip, file_format: str) -> None:
+def _write_stdout(clip: AudioClip, file_format: str, *, tag: bool) -> None:
     try:
-        clip.write_to(sys.stdout.buffer, file_format)
+        clip.write_to(sys.stdout.buffer, file_format, tag=tag)
     except OutputError:
         # what is still buffered would fail once more, with a traceback, when Python exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ def test_help_lists_every_command() -> None:
     for flag in ("--help", "-h"):
         result = invoke(flag)
         assert result.exit_code == 0
-        for name in ("synth", "info", "doctor", "data", "train", "evaluate", "export"):
+        for name in ("synth", "info", "doctor", "serve", "data", "train", "evaluate", "export"):
             assert f"\n  {name} " in result.stdout
 
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import click.testing
+import numpy as np
 import pytest
 
-from clipsynth_rt import backends, cli
+from clipsynth_rt import AudioClip, backends, cli
 
 
 def invoke(*args: str) -> click.testing.Result:
@@ -35,6 +36,21 @@ def test_info_for_machines(tiny_bundle: Path) -> None:
     assert facts["graphs"]["vocoder"]["bytes"] == {"fp32": size}
     listed = [p for p in tiny_bundle.rglob("*") if p.is_file() and p.name != "manifest.json"]
     assert facts["bytes"] == sum(p.stat().st_size for p in listed)
+
+
+def test_info_of_a_sound(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    clip = AudioClip(np.zeros(2205, np.float32), 22050, "drum", seed=3, bundle="tiny-test")
+    clip.save(path)
+    lines = invoke("info", "--sound", str(path)).stdout.splitlines()
+    assert "query          drum" in lines
+    assert "synthetic      True" in lines
+    assert json.loads(invoke("info", "--sound", str(path), "--json").stdout)["seed"] == 3
+    clip.save(path, tag=False)
+    result = invoke("info", "--sound", str(path))
+    assert result.exit_code == 1
+    assert "a.flac: carries no tag of clipsynth-rt" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_info_refuses_a_damaged_bundle(tiny_copy: Path) -> None:

@@ -18,9 +18,10 @@ import soundfile
 
 from clipsynth_rt import backends
 from clipsynth_rt.backends import ort
-from clipsynth_rt.cli import main
-from clipsynth_rt.cli.synth import file_stem, parse_precision
+from clipsynth_rt.cli.synth import parse_precision
+from clipsynth_rt.cli.targets import file_stem
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.provenance import read_tag
 
 KEYS = {
     "rtf",
@@ -34,22 +35,6 @@ KEYS = {
     "bundle",
 }
 Synth = Callable[..., click.testing.Result]
-
-
-@pytest.fixture
-def synth(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., click.testing.Result]:
-    """Run ``synth`` on the tiny bundle, in an empty folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*args: str, bundle: str | Path = tiny_bundle) -> click.testing.Result:
-        command = ["synth", "--bundle", str(bundle), *args]
-        return click.testing.CliRunner().invoke(main, command, prog_name="clipsynth-rt")
-
-    return run
 
 
 def assert_refused(result: click.testing.Result, message: str, code: int = 1) -> None:
@@ -144,14 +129,74 @@ def test_every_wish_changes_the_sound(synth: Synth) -> None:
         ("--negative", "rain"),
         ("--template", "the sound of {query}"),
         ("--sampler", "dpmpp_2m"),
+        ("--loop",),
+        ("--lufs", "-30"),
     ]
     sounds = set()
     for wish in wishes:
-        assert synth("drum", "-o", "a.wav", *wish).exit_code == 0
+        # the tag holds the seed, which would make a difference by itself
+        assert synth("drum", "-o", "a.wav", "--no-tag", *wish).exit_code == 0
         sounds.add(Path("a.wav").read_bytes())
     assert len(sounds) == len(wishes)
-    assert synth("drum", "-o", "a.wav").exit_code == 0
+    assert synth("drum", "-o", "a.wav", "--no-tag").exit_code == 0
     assert Path("a.wav").read_bytes() in sounds
+
+
+def test_variations_are_takes_of_each_query(synth: Synth) -> None:
+    os.mkdir("takes")
+    result = synth("drum", "dog", "-o", "takes", "--variations", "5", "--seed", "3", "--json")
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    # more than are made at once
+    assert [r["query"] for r in reports] == ["drum"] * 5 + ["dog"] * 5
+    assert [r["seed"] for r in reports] == list(range(3, 13))
+    assert sorted(os.listdir("takes")) == sorted(Path(r["path"]).name for r in reports)
+    assert {"drum-3.wav", "dog-12.wav"} < set(os.listdir("takes"))
+    assert synth("dog", "-o", "alone.wav", "--seed", "12").exit_code == 0
+    alone, last = (soundfile.read(name)[0] for name in ("alone.wav", "takes/dog-12.wav"))
+    np.testing.assert_allclose(alone, last, atol=2 / 32767)
+
+
+def test_a_bad_query_is_found_before_anything_is_written(synth: Synth) -> None:
+    queries = [*["drum"] * 12, " "]
+    assert_refused(synth(*queries, "-o", "{i}.wav"), "query is empty")
+
+
+def test_a_variation_of_a_sound(synth: Synth, tmp_path: Path) -> None:
+    given = tmp_path / "given.wav"
+    soundfile.write(given, 0.1 * np.random.default_rng(0).normal(size=9000), 22050)
+    sounds = {}
+    for strength in ("0.1", "0.9"):
+        args = ("drum", "--init", str(given), "--strength", strength, "-o", "a.wav")
+        result = synth(*args, "--json", "--steps", "10")
+        report = json.loads(result.stdout)
+        assert report["network_calls"] == round(10 * float(strength)) * 2
+        sounds[strength] = soundfile.read("a.wav")[0]
+        assert len(sounds[strength]) == 9000
+    assert not np.allclose(*sounds.values(), atol=1e-3)
+
+
+def test_a_picture_of_the_mel(synth: Synth) -> None:
+    result = synth("drum", "dog", "-o", "{query}.wav", "--plot", "{query}.png", "--json")
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["plot"] for line in result.stdout.splitlines()] == [
+        "drum.png",
+        "dog.png",
+    ]
+    with PIL.Image.open("drum.png") as picture:
+        assert picture.format == "PNG"
+        # 8 bins at 4 pixels and the margins; 44 frames at the least width
+        assert picture.size == (480 + 80, 32 + 74)
+
+
+def test_the_tag_and_its_absence(synth: Synth) -> None:
+    assert synth("drum", "-o", "a.flac", "--seed", "5").exit_code == 0
+    tag = read_tag("a.flac")
+    assert tag is not None
+    assert (tag["query"], tag["seed"], tag["bundle"]) == ("drum", 5, "tiny-test")
+    assert synth("drum", "-o", "a.flac", "--no-tag").exit_code == 0
+    assert read_tag("a.flac") is None
+    assert b"clipsynth" in synth("drum", "-o", "-").stdout_bytes
+    assert b"clipsynth" not in synth("drum", "-o", "-", "--no-tag").stdout_bytes
 
 
 def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
@@ -182,13 +227,21 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("drum", "--seed", str(2**64)), "seed must be from 0"),
         (("drum", "--sampler", "euler"), "unknown sampler 'euler'"),
         (("drum", "--template", "a photo"), "has no {query}"),
-        (("drum", "--format", "mp3"), "unknown format 'mp3'"),
+        (("drum", "--format", "aac"), "unknown format 'aac'"),
         (("drum", "--format", "ogg"), "the name says wav and the format ogg"),
         (("drum", "--provider", "tpu"), "unknown provider 'tpu'"),
         (("drum", "--precision", "fp8"), "has no fp8"),
         (("drum", "--threads", "0"), "threads must be from 1"),
         (("drum", "piano"), "two sounds would both be written to {i}-x.wav".replace("{i}-x", "a")),
         (("--image", "absent.png"), "absent.png: no such image file"),
+        (("drum", "--duration", "60.1"), "duration must be from 0.01161 to 60 s, got 60.1"),
+        (("drum", "--init", "absent.wav"), "absent.wav: no such sound file"),
+        (("drum", "--init", "/", "--strength", "2"), "no such sound file"),
+        (("drum", "--lufs", "3"), "lufs must be from -60 to -5, got 3"),
+        (("drum", "--variations", "0"), "variations must be from 1 to 1000, got 0"),
+        (("drum", "--variations", "2"), "two sounds would both be written to a.wav"),
+        (("drum", "--plot", "a.jpg"), "a.jpg: --plot writes PNG; name it .png"),
+        (("drum", "--plot", "absent/a.png"), "there is no folder absent"),
     ],
 )
 def test_bad_wishes(synth: Synth, args: tuple[str, ...], message: str) -> None:
@@ -199,7 +252,7 @@ def test_bad_wishes(synth: Synth, args: tuple[str, ...], message: str) -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("a.mp3", "a.mp3: unknown extension"),
+        ("a.aac", "a.aac: unknown extension"),
         ("a", "a: unknown extension"),
         ("absent/a.wav", "there is no folder absent"),
         ("absent/", "there is no folder absent"),
@@ -217,6 +270,9 @@ def test_bad_outputs(synth: Synth, out: str, message: str) -> None:
         (("drum", "--image", "a.png"), "give a QUERY or --image"),
         (("drum", "--steps", "many"), "'many' is not a valid integer"),
         (("drum", "--stepz", "1"), "No such option"),
+        (("drum", "--strength", "0.5"), "--strength goes with --init"),
+        (("drum", "--batch", "a.csv"), "--batch goes with --out-dir"),
+        (("drum", "--out-dir", "sounds"), "--out-dir goes with --batch; use -o"),
     ],
 )
 def test_usage(synth: Synth, args: tuple[str, ...], message: str) -> None:

@@ -33,7 +33,14 @@ def main() -> None:
     module = network()
     gradients(module, slice(2 * rank, 2 * rank + 2))
     distributed.average_gradients(module)
-    stops = distributed.any_process(rank == 1), distributed.any_process(False)
+    stops = (
+        distributed.any_process(rank == 1),
+        distributed.any_process(False),
+        distributed.same_in_all(rank),
+        distributed.same_in_all(7),
+        distributed.mean_over_processes(float(rank)),
+    )
+    distributed.wait_for_all()
     found = [p.grad for p in module.parameters()], stops, distributed.rank_and_count()
     torch.save(found, sys.argv[1])
 

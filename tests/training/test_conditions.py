@@ -1,5 +1,7 @@
 """From shards and labels to what the denoiser trains on."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,11 @@ class Encoder:
 
     dim, image_size = 3, 4
 
+    def __init__(self):
+        self.image_tower, self.seen = torch.nn.Linear(1, 1), 0
+
     def encode_images(self, images):
+        self.seen += len(images)
         return torch.nn.functional.normalize(torch.tensor(images).float().mean(dim=(1, 2)), dim=1)
 
     def encode_text(self, texts):
@@ -65,3 +71,67 @@ def test_kinds_that_no_clip_has_are_named(corpus):
         load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], ("song",))
     with pytest.raises(InputError, match=r"told by labels\.csv"):
         load_conditioned(corpus[0], Encoder(), SPEC, kinds=("note",))
+
+
+def test_pictures_are_embedded_once(corpus):
+    encoder = Encoder()
+    first = load_conditioned(corpus[0], encoder, SPEC)
+    assert encoder.seen == 10
+    again = load_conditioned(corpus[0], encoder, SPEC)
+    assert encoder.seen == 10
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.has_image, again.has_image)
+
+
+def test_another_encoder_or_shard_is_embedded_anew(corpus):
+    load_conditioned(corpus[0], Encoder(), SPEC)
+    other = Encoder()
+    with torch.no_grad():
+        other.image_tower.weight += 1.0
+    load_conditioned(corpus[0], other, SPEC)
+    assert other.seen == 10
+    shard = next(corpus[0].glob("shard-*"))
+    os.utime(shard, ns=(1, 1))
+    load_conditioned(corpus[0], other, SPEC)
+    assert other.seen == 20
+    kept = next((corpus[0] / "embeddings").rglob("shard-*"))
+    kept.write_bytes(kept.read_bytes()[:-7])
+    cut = load_conditioned(corpus[0], Encoder(), SPEC)
+    assert torch.equal(cut.image, load_conditioned(corpus[0], other, SPEC).image)
+
+
+def test_embeddings_that_cannot_be_kept_are_warned_of(corpus, caplog):
+    (corpus[0] / "embeddings").write_text("in the way")
+    data = load_conditioned(corpus[0], Encoder(), SPEC)
+    assert data.image.shape == (5, 2, 3)
+    assert "embeddings are not kept for the next run" in caplog.text
+
+
+def test_streamed_clips_are_those_in_memory(corpus):
+    for kinds in ((), ("note", "hit")):
+        whole = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], kinds)
+        streamed = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1], kinds, stream=True)
+        assert streamed.streams
+        assert not whole.streams
+        assert len(streamed) == len(whole)
+        assert streamed.mels.shape == whole.mels.shape
+        rows = torch.tensor([2, 0, 2])
+        assert torch.equal(streamed.mels[rows], whole.mels[rows])
+        assert torch.equal(streamed.mels[1:], whole.mels[1:])
+        assert torch.equal(streamed.label, whole.label)
+
+
+def test_a_corpus_that_crowds_the_memory_is_streamed_by_itself(corpus, monkeypatch):
+    assert not load_conditioned(corpus[0], Encoder(), SPEC, stream=None).streams
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1}.get(name, 900))
+    # 5 mels of 8 x 6 in 2 bytes are 480 bytes, more than half of 900
+    assert load_conditioned(corpus[0], Encoder(), SPEC, stream=None).streams
+    assert not load_conditioned(corpus[0], Encoder(), SPEC, stream=False).streams
+
+
+def test_an_epoch_holds_emphasised_labels_more_often(corpus):
+    data = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1])
+    data.emphasise({"flute": 3}, ["drum", "flute"])
+    assert data.usable("text").tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4]
+    with pytest.raises(InputError, match="gong"):
+        data.emphasise({"gong": 2}, ["drum", "flute"])

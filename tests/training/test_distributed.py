@@ -1,6 +1,7 @@
 """Training in two processes takes the step that one would take on both their batches."""
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parent))
+from denoiser_for_tests import CURVE, clips, losses
+
 from clipsynth_rt.training import distributed
+from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.train_diffusion import DenoiserTrainer
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 spec = importlib.util.spec_from_file_location("distributed_worker", WORKER)
@@ -39,9 +45,29 @@ def test_two_processes_average_their_gradients(tmp_path, unused_tcp_port):
     for rank in range(2):
         gradients, stops, place = torch.load(tmp_path / f"{rank}.pt")
         assert place == (rank, 2)
-        assert stops == (True, False)
+        assert stops == (True, False, False, True, 0.5)
         for found, expected in zip(gradients, whole, strict=True):
             torch.testing.assert_close(found, expected)
+
+
+def test_two_processes_under_torchrun_have_the_loss_curve_of_one(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    out, steps = tmp_path / "two", 12
+    worker = WORKER.with_name("denoiser_for_tests.py")
+    done = subprocess.run(
+        [*torchrun, worker, "train", out, str(steps)],
+        capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = json.loads((out / "losses.json").read_text())
+    one = losses(DenoiserTrainer(CURVE, clips(), tmp_path / "one"), steps)
+    assert one[-1] < 0.8 * one[0]  # the curve has a shape to be compared
+    # the same clips, noise and times; bfloat16 products are rounded in another order
+    assert two == pytest.approx(one, rel=0.02)
+    weights = (load_part(tmp_path / n, "denoiser")[0] for n in ("one", "two"))
+    for (name, mine), theirs in zip(*(w.items() for w in weights), strict=True):
+        assert name == theirs[0]
+        assert (mine - theirs[1]).abs().mean() < 0.02, name
 
 
 def test_one_process_is_left_alone():
@@ -51,5 +77,8 @@ def test_one_process_is_left_alone():
     distributed.average_gradients(network)
     assert distributed.rank_and_count() == (0, 1)
     assert distributed.any_process(True)
+    assert not distributed.any_process(False)
+    assert distributed.mean_over_processes(2.5) == 2.5
+    assert distributed.same_in_all(7)
     for found, expected in zip(network.parameters(), before, strict=True):
         assert torch.equal(found.grad, expected)

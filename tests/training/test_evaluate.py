@@ -8,6 +8,7 @@ from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.evaluate import report as reports
+from clipsynth_rt.training.evaluate import tables
 from clipsynth_rt.training.evaluate.metrics import accuracy, frechet_distance
 from clipsynth_rt.training.evaluate.protocol import Judge
 from clipsynth_rt.training.mel import MelSpectrogram
@@ -146,7 +147,7 @@ def test_markdown_shows_what_was_measured():
         "text": {**scores, "fad_generated_vs_test": 12.25, "fad_train_vs_test": 1.5},
     }
     report["text"]["provider"] = "cpu"
-    text = reports.markdown(report)
+    text = tables.markdown(report)
     assert "| text queries | 8 | 50.0% (20–80) | 75.0% | 12.2 |" in text
     assert "Provider: text cpu." in text
     assert "| real training clips | | | | 1.5 |" in text

@@ -24,8 +24,8 @@ from clipsynth_rt.backends.engines import (
     frame_bucket,
     frame_buckets,
 )
-from clipsynth_rt.backends.entries import default_cache
 from clipsynth_rt.backends.plans import PlanCache, load_engine, plan_key
+from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import BundleError, EngineError, InputError, OutputError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,31 @@ def read_video(path: str | Path, cut: CutSpec) -> Clips:
             frames = np.zeros((len(numbers), cut.images, size, size, 3), np.uint8)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnusableError("broken", f"{error}") from error
+    return _analyse(numbers, windows, frames, cut, has_pictures)
+
+
+def read_sound(path: str | Path, cut: CutSpec) -> Clips:
+    """Decode the sound of one file and cut it into clips without pictures (``frames`` has K = 0).
+
+    Raises:
+        UnusableError: For a file that is broken, has no sound, is silent or is too short.
+    """
+    try:
+        sound, _, _ = _read_sound(path, dataclasses.replace(cut, keep_pictureless=True))
+        numbers, windows = _cut(sound, cut)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnusableError("broken", f"{error}") from error
+    frames = np.zeros((len(numbers), 0, cut.image_size, cut.image_size, 3), np.uint8)
+    return _analyse(numbers, windows, frames, cut, has_pictures=False)
+
+
+def _analyse(
+    numbers: list[int],
+    windows: NDArray[np.float32],
+    frames: NDArray[np.uint8],
+    cut: CutSpec,
+    has_pictures: bool,
+) -> Clips:
     audio = to_int16(windows)
     with torch.inference_mode():
         # of the sound as it is stored: what a vocoder learns to give back is what was analysed

@@ -8,8 +8,9 @@ from the disk when they are asked for, and a corpus may be larger than the memor
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ INDEX = "shards.json"
 FORMAT = 1
 DTYPES = {"mel": ("F16", 3), "frames": ("U8", 5), "audio": ("I16", 2)}
 """Tensors of a shard: safetensors' name of their type, and their number of dimensions."""
+OPEN = 256
+"""Shards kept open: a corpus may have more than a process may open files."""
 
 
 def to_int16(audio: NDArray[np.floating]) -> NDArray[np.int16]:
@@ -143,6 +146,7 @@ class ShardSet:
         mel_spec: How the mel spectrograms were computed.
         ids: Clip names, one a row.
         has_pictures: bool [N]; False for a clip whose ``frames`` are black for want of pictures.
+        files: The shards.
         sizes: Shape of one row of ``mel`` [M, F], ``frames`` [K, S, S, 3] and ``audio`` [T].
     """
 
@@ -153,10 +157,10 @@ class ShardSet:
         self.ids: list[str] = [clip for shard in index["shards"] for clip in shard["ids"]]
         pictureless = {clip for shard in index["shards"] for clip in shard["pictureless"]}
         self.has_pictures = np.array([clip not in pictureless for clip in self.ids], bool)
-        self._files = [folder / shard["file"] for shard in index["shards"]]
+        self.files = [folder / shard["file"] for shard in index["shards"]]
         counts = [len(shard["ids"]) for shard in index["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self._handles: dict[int, Any] = {}
+        self._handle = self._handles()
 
     @classmethod
     def open(cls, folder: str | Path, mel_spec: MelSpec | None = None) -> ShardSet:
@@ -172,7 +176,7 @@ class ShardSet:
         """
         folder = Path(folder)
         shards = cls(folder, _read_index(folder, mel_spec))
-        for number in range(len(shards._files)):
+        for number in range(len(shards.files)):
             shards._check(number)
         return shards
 
@@ -193,7 +197,15 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # open files do not travel to another process; each opens its own
-        return self.__dict__ | {"_handles": {}}
+        return {key: value for key, value in self.__dict__.items() if key != "_handle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._handle = self._handles()
+
+    def rows_of(self, number: int) -> range:
+        """Return the rows that lie in shard ``number``."""
+        return range(int(self._starts[number]), int(self._starts[number + 1]))
 
     def _read(self, name: str, rows: int | Iterable[int] | None) -> NDArray[Any]:
         if rows is None:
@@ -214,7 +226,7 @@ class ShardSet:
 
     def _read_all(self, name: str) -> NDArray[Any]:
         values = self._empty(name, len(self))
-        for number in range(len(self._files)):
+        for number in range(len(self.files)):
             start, stop = self._starts[number], self._starts[number + 1]
             values[start:stop] = self._handle(number).get_tensor(name)
         return values
@@ -223,19 +235,13 @@ class ShardSet:
         dtype = {"mel": np.float16, "frames": np.uint8, "audio": np.int16}[name]
         return np.empty((count, *self.sizes[name]), dtype)
 
-    def _handle(self, number: int) -> Any:
-        if number not in self._handles:
-            path = self._files[number]
-            try:
-                self._handles[number] = safe_open(path, "numpy")
-            except (OSError, SafetensorError) as error:
-                raise DataError(
-                    f"{path}: missing or damaged ({error}); prepare {self.folder} again"
-                ) from error
-        return self._handles[number]
+    def _handles(self) -> Callable[[int], Any]:
+        """Return a function that opens shard ``number``, and keeps the last ``OPEN`` open."""
+        # not a reference to self, which would keep the files open until a garbage collection
+        return functools.lru_cache(OPEN)(functools.partial(_open_shard, self.files, self.folder))
 
     def _check(self, number: int) -> None:
-        handle, path = self._handle(number), self._files[number]
+        handle, path = self._handle(number), self.files[number]
         count = int(self._starts[number + 1] - self._starts[number])
         if set(handle.keys()) != set(DTYPES):
             raise DataError(f"{path}: holds {sorted(handle.keys())}, not {sorted(DTYPES)}")
@@ -247,6 +253,15 @@ class ShardSet:
                     f"{path}: {name} is {found}, not {(dtype, [count, *self.sizes[name]])} as "
                     f"{INDEX} says; prepare {self.folder} again"
                 )
+
+
+def _open_shard(files: Sequence[Path], folder: Path, number: int) -> Any:
+    try:
+        return safe_open(files[number], "numpy")
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{files[number]}: missing or damaged ({error}); prepare {folder} again"
+        ) from error
 
 
 def _read_index(folder: Path, mel_spec: MelSpec | None) -> dict[str, Any]:

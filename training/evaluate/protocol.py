@@ -1,4 +1,4 @@
-"""One protocol for every system: make or take clips, hear them with the classifier, compare.
+"""One protocol for every system: real clips with labels, and the classifier that hears all clips.
 
 What is measured is sound, not mel spectrograms: every clip goes through its waveform, and is
 analysed again.
@@ -6,8 +6,6 @@ analysed again.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.conditions import label_indices, read_labels
 from clipsynth_rt.training.data.shards import ShardSet
-from clipsynth_rt.training.evaluate.metrics import accuracy, frechet_distance
-from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
+from clipsynth_rt.training.evaluate.cache import digest, file_hash
+from clipsynth_rt.training.evaluate.metrics import accuracy
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.classifier import SoundClassifier
 from clipsynth_rt.training.train_classifier import classify, load_classifier
-from clipsynth_rt.training.vocoder_metrics import measure_resynthesis
-
-logger = logging.getLogger(__name__)
 
 Audio = NDArray[np.float32]
 Progress = Callable[[int, int], None]
-Vocode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,7 @@ class Judge:
         self.model: SoundClassifier
         self.model, self.mel_spec = load_classifier(checkpoint)
         self.labels = self.model.config.labels
+        self.fingerprint = file_hash(Path(checkpoint) / "classifier.safetensors")
         self._mel = MelSpectrogram(self.mel_spec)
 
     def hear(self, clips: Sequence[Audio], target: Sequence[int]) -> Heard:
@@ -102,97 +95,58 @@ class LabelledClips:
             raise DataError(f"{folder}: {labels_csv} labels none of its clips")
         return cls(shards, rows, target[rows])
 
+    @property
+    def fingerprint(self) -> str:
+        """One hash of which clips these are; of files, their size and time of change stand in."""
+        files = sorted(self.shards.folder.glob("*.safetensors"))
+        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        rows = {"rows": self.rows.tolist(), "target": self.target.tolist()}
+        return digest({"ids": self.shards.ids, "files": stats, **rows})
+
     def audio(self, rows: NDArray[np.int64]) -> list[Audio]:
         """Return waveforms of ``rows`` (indices into the shards)."""
         return list(self.shards.audio(rows).astype(np.float32) / 32767.0)
 
+    def of(self, labels: Sequence[int]) -> LabelledClips:
+        """Return the clips of some labels; all if there are none.
 
-def hear_real(judge: Judge, clips: LabelledClips, limit: int | None = None) -> Heard:
-    """Classify real clips, evenly thinned to at most ``limit``."""
-    step = 1 if limit is None else max(1, len(clips.rows) // limit)
-    parts = []
-    rows, target = clips.rows[::step], clips.target[::step]
-    for start in range(0, len(rows), 256):
-        part = slice(start, start + 256)
-        parts.append(judge.hear(clips.audio(rows[part]), target[part].tolist()))
-    return Heard(*(np.concatenate([getattr(p, f) for p in parts]) for f in Heard.__annotations__))
+        Raises:
+            DataError: If there is no such clip.
+        """
+        if not labels:
+            return self
+        kept = np.isin(self.target, labels)
+        if not kept.any():
+            raise DataError(f"{self.shards.folder}: no clip is of the chosen concepts")
+        return LabelledClips(self.shards, self.rows[kept], self.target[kept])
+
+    def thinned(self, limit: int | None) -> LabelledClips:
+        """Return at most about ``limit`` of the clips, evenly spread; all if None."""
+        step = 1 if limit is None else max(1, len(self.rows) // limit)
+        return LabelledClips(self.shards, self.rows[::step], self.target[::step])
 
 
-def hear_queries(
-    judge: Judge,
-    synthesizer: Synthesizer,
-    queries: Sequence[str] | Sequence[Any],
-    target: Sequence[int],
-    *,
-    kind: str,
-    seeds: int,
-    progress: Progress | None = None,
-    **wishes: Any,
-) -> tuple[Heard, float]:
-    """Make ``seeds`` clips for each query, and classify them.
+def picture_queries(
+    test: LabelledClips, labels: Sequence[str]
+) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    """Return one test picture, uint8 [S, S, 3], of each concept that has any, and its label index.
 
-    Args:
-        judge: The classifier.
-        synthesizer: The voice.
-        queries: Texts, or pictures (paths or PIL images), one a concept and seed group.
-        target: Label index of each query.
-        kind: ``text`` or ``image``.
-        seeds: Clips a query, with seeds 0, 1, ...
-        progress: Called with (queries done, queries in all).
-        **wishes: ``steps``, ``guidance``, ``template``, ... of ``Synthesizer.synth_batch``.
-
-    Returns:
-        What was heard, and the real-time factor of making it.
+    Raises:
+        DataError: If no test clip has a picture.
     """
-    clips: list[Audio] = []
-    spent = 0.0
-    for number, query in enumerate(queries):
-        began = time.perf_counter()
-        batch = {"queries" if kind == "text" else "images": [query] * seeds}
-        made = synthesizer.synth_batch(**batch, seed=list(range(seeds)), **wishes)
-        spent += time.perf_counter() - began
-        clips += [clip.waveform for clip in made]
-        if progress is not None:
-            progress(number + 1, len(queries))
-    seconds = len(clips) * len(clips[0]) / judge.mel_spec.sample_rate
-    return judge.hear(clips, np.repeat(target, seeds).tolist()), spent / seconds
+    pictures, targets = [], []
+    for index in range(len(labels)):
+        for row in test.rows[test.target == index]:
+            frame = test.shards.frames([int(row)])[0, 0]
+            if frame.max() > 0:
+                pictures.append(np.asarray(frame))
+                targets.append(index)
+                break
+    if not pictures:
+        raise DataError("no test clip has a picture; leave the part image out")
+    return pictures, targets
 
 
-def resynthesis(
-    judge: Judge, synthesizer: Synthesizer, clips: LabelledClips, limit: int
-) -> dict[str, Any]:
-    """Return how real test clips survive mel -> sound: the bundle's vocoder and Griffin-Lim."""
-    step = max(1, len(clips.rows) // limit)
-    rows, target = clips.rows[::step][:limit], clips.target[::step][:limit].tolist()
-    real = torch.from_numpy(np.stack(clips.audio(rows)))
-    analysis = MelSpectrogram(judge.mel_spec)
-    report: dict[str, Any] = {
-        "clips": len(rows),
-        "real_top1": judge.hear(list(real.numpy()), target).scores(judge.labels)["top1"],
-    }
-
-    def ours(mel: Tensor) -> Tensor:
-        return torch.from_numpy(synthesizer.vocode(mel.numpy()))
-
-    def baseline(mel: Tensor) -> Tensor:
-        return griffin_lim_from_mel(mel, analysis, iterations=60)
-
-    for name, vocode in (("vocoder", ours), ("griffin_lim_60", baseline)):
-        made: list[Tensor] = []
-
-        def keep(mel: Tensor, vocode: Vocode = vocode, made: list[Tensor] = made) -> Tensor:
-            made.append(vocode(mel))
-            return made[-1]
-
-        measured = measure_resynthesis(real, keep, analysis)
-        heard = judge.hear(list(torch.cat(made).numpy()), target)
-        report[name] = {**measured, "top1": heard.scores(judge.labels)["top1"]}
-    return report
-
-
-def distances(generated: Heard, real_test: Heard, real_train: Heard) -> dict[str, float]:
-    """Return Fréchet distances under the classifier's embedding ("FAD, corpus classifier")."""
-    return {
-        "fad_generated_vs_test": frechet_distance(generated.embedding, real_test.embedding),
-        "fad_train_vs_test": frechet_distance(real_train.embedding, real_test.embedding),
-    }
+def concatenate(parts: Sequence[Heard]) -> Heard:
+    """Return several sets of clips as one."""
+    return Heard(*(np.concatenate([getattr(p, f) for p in parts]) for f in Heard.__annotations__))

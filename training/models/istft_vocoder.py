@@ -23,8 +23,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clipsynth_rt.mel import mel_filterbank
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.mel import mel_filterbank
+from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.models.fourier import RealStft
 
 LOG_AMPLITUDE_RANGE = (-12.0, 7.0)
@@ -216,7 +217,7 @@ class IstftVocoder(nn.Module):
     def predict(self, mel: Tensor) -> SpectralPrediction:
         """Return what the network believes of the STFT, before any refinement."""
         if self.mixed_precision:
-            with torch.autocast(mel.device.type, torch.bfloat16):
+            with mixed_precision(mel.device.type):
                 residual, speed, real, imag, gate = self.heads(self.features(mel))
         else:
             residual, speed, real, imag, gate = self.heads(self.features(mel))

@@ -1,0 +1,214 @@
+"""A bounded queue in front of one voice, and the thread that makes what waits there."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from clipsynth_rt.audio import AudioClip
+from clipsynth_rt.config import SynthPlan, SynthWishes
+from clipsynth_rt.sampler import Progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_RETRY_S = 120
+
+
+class QueueFullError(Exception):
+    """There is no room for a request's clips.
+
+    Args:
+        retry_s: When there may be.
+    """
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__(f"the queue is full for {retry_s} s")
+        self.retry_s = retry_s
+
+
+class QueueClosedError(Exception):
+    """The server is about to stop, and takes nothing more."""
+
+
+class _AbandonedError(Exception):
+    """Nobody waits any longer for any clip of a batch."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One clip that is waited for.
+
+    Attributes:
+        plan: The wishes with every blank filled in: jobs of equal plans are made together.
+        wishes: What ``synth_batch`` is given.
+        seed: Of its noise.
+        query: What to hear, or None where a picture asks.
+        image: The picture.
+        waited_s: How long it was in the queue.
+        batch: How many clips it was made with.
+        future: The clip.
+        abandoned: Whether nobody waits for it any longer.
+    """
+
+    plan: SynthPlan
+    wishes: SynthWishes
+    seed: int
+    query: str | None = None
+    image: Image | None = None
+    waited_s: float = 0.0
+    batch: int = 0
+    future: Future[AudioClip] = field(default_factory=Future)
+    abandoned: bool = False
+    entered: float = field(default_factory=time.perf_counter)
+
+    @property
+    def kind(self) -> tuple[bool, SynthPlan]:
+        """What jobs of one batch have in common."""
+        return self.image is None, self.plan
+
+
+Make = Callable[[Sequence[Job], Progress], list[AudioClip]]
+"""Make the clips of jobs of one kind; told of every step, and stopped by what that raises."""
+
+
+class Batcher:
+    """Makes clips one batch at a time, in the order in which they came.
+
+    A batch is the clip that has waited longest and others that wish for the same steps, guidance,
+    length and so on. Nothing waits for company: a batch is what came while the last one was made.
+
+    Args:
+        make: Makes a batch.
+        capacity: Clips that may wait; those being made are not among them.
+        most: Clips in a batch.
+    """
+
+    def __init__(self, make: Make, capacity: int, most: int) -> None:
+        self._synth, self.capacity, self._most = make, capacity, most
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._clip_s = 1.0
+        self._thread = threading.Thread(target=self._work, name="clipsynth-worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take and to make clips."""
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """Clips that wait."""
+        return len(self._waiting)
+
+    @property
+    def ready(self) -> bool:
+        """Whether clips are taken and made."""
+        return self._thread.is_alive() and not self._closed
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take all clips of a request, or none.
+
+        Raises:
+            QueueFullError: If they do not all fit.
+            QueueClosedError: If no more are taken.
+        """
+        with self._changed:
+            if not self.ready:
+                raise QueueClosedError
+            if len(self._waiting) + len(jobs) > self.capacity:
+                raise QueueFullError(self._retry_s())
+            for job in jobs:
+                job.entered = time.perf_counter()
+            self._waiting += jobs
+            self._changed.notify()
+
+    def retry_s(self) -> int:
+        """Return in how many seconds what waits now will be done, as far as can be told."""
+        with self._changed:
+            return self._retry_s()
+
+    def _retry_s(self) -> int:
+        ahead = len(self._waiting) + len(self._running)
+        return min(MAX_RETRY_S, max(1, math.ceil(ahead * self._clip_s)))
+
+    def abandon(self, jobs: Sequence[Job]) -> None:
+        """Drop clips that nobody waits for: those in the queue leave it.
+
+        A batch that is being made stops before its next step once all of it is abandoned.
+        """
+        with self._changed:
+            for job in jobs:
+                job.abandoned = True
+                job.future.cancel()
+            self._waiting = [job for job in self._waiting if not job.abandoned]
+
+    def close(self) -> None:
+        """Take nothing more, finish what was taken, and return when that is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            began = time.perf_counter()
+            for job in batch:
+                job.waited_s, job.batch = began - job.entered, len(batch)
+            if self._make(batch):
+                taken = (time.perf_counter() - began) / len(batch)
+                # follows a change of load within a few clips
+                self._clip_s += 0.3 * (taken - self._clip_s)
+            with self._changed:
+                self._running = []
+
+    def _next(self) -> list[Job]:
+        """Wait for clips and return the next batch, empty once the queue is closed and done."""
+        with self._changed:
+            while True:
+                while not self._waiting:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                kind = self._waiting[0].kind
+                alike = [job for job in self._waiting if job.kind == kind][: self._most]
+                # sizes 1, 2, 4, ...: some providers compile for each size that they meet
+                batch = alike[: 1 << (len(alike).bit_length() - 1)]
+                self._waiting = [job for job in self._waiting if job not in batch]
+                self._running = [job for job in batch if job.future.set_running_or_notify_cancel()]
+                if self._running:
+                    return self._running
+
+    def _make(self, batch: Sequence[Job]) -> bool:
+        """Make a batch, and return whether it was worth a measurement."""
+
+        def progress(_: int, __: int) -> None:
+            if all(job.abandoned for job in batch):
+                raise _AbandonedError
+
+        try:
+            clips = self._synth(batch, progress)
+        except _AbandonedError:
+            for job in batch:
+                job.future.set_exception(_AbandonedError())
+        # whatever it is, it must reach who waits for the clip, and not end this thread
+        except Exception as error:
+            if len(batch) > 1:
+                # one clip's failure must not be its neighbours'
+                for job in batch:
+                    job.batch = 1
+                    self._make([job])
+            else:
+                batch[0].future.set_exception(error)
+        else:
+            for job, clip in zip(batch, clips, strict=True):
+                job.future.set_result(clip)
+            return True
+        return False

@@ -1,0 +1,158 @@
+"""What a request for sounds may hold, and how it is read from JSON or from a form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clipsynth_rt.config import MAX_GUIDANCE, SynthWishes
+from clipsynth_rt.server.problems import from_validation, invalid
+from clipsynth_rt.server.settings import Limits
+
+MAX_TEMPLATES = 8
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "one sound": {"value": {"query": "drum"}},
+    "everything": {
+        "value": {
+            "query": "dog barking",
+            "seed": 3,
+            "steps": 16,
+            "guidance": 3.0,
+            "duration_s": 1.5,
+            "negative": "cat",
+            "template": "a photo of {query}",
+            "sampler": "ddim",
+            "format": "flac",
+        }
+    },
+    "several sounds": {
+        "value": {"queries": ["violin", "flute"], "seed": [1, 2], "format": "ogg", "answer": "zip"}
+    },
+}
+
+
+class SynthRequest(BaseModel):
+    """One sound or several; what is left out is what the voice does best."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    query: str | None = Field(None, description="What to hear.")
+    queries: list[str] | None = Field(None, description="Several, in place of `query`.")
+    seed: Seed | list[Seed] = Field(
+        0, description="One for each sound; a single number gives the i-th sound seed + i."
+    )
+    steps: int | None = Field(None, ge=1, description="Denoising steps.")
+    guidance: float | None = Field(
+        None, ge=0, le=MAX_GUIDANCE, description="Guidance scale; 1 is off, and twice as fast."
+    )
+    duration_s: float | None = Field(None, gt=0, description="Seconds of sound.")
+    eta: float = Field(0.0, ge=0, le=1, description="Fresh noise a step of the ddim sampler.")
+    negative: str | None = Field(None, description="What to steer away from.")
+    template: str | list[str] | None = Field(
+        None, description='Such as "a photo of {query}"; several are averaged.'
+    )
+    sampler: Literal["ddim", "dpmpp_2m"] = Field("ddim")
+    format: Literal["wav", "flac", "ogg", "mp3"] = Field("wav", description="Of the sound files.")
+    answer: Literal["sound", "zip", "json"] | None = Field(
+        None,
+        description="A sound file, an archive with a manifest.json, or JSON with base64; a sound "
+        "file for one sound and an archive for several if left out.",
+    )
+    deadline_s: float | None = Field(
+        None, gt=0, description="Give up after so many seconds; never more than the server's."
+    )
+
+    @property
+    def texts(self) -> list[str]:
+        """The queries, one or several."""
+        return [self.query] if self.query is not None else list(self.queries or [])
+
+    @property
+    def wishes(self) -> SynthWishes:
+        """What ``synth_batch`` is given."""
+        return SynthWishes(
+            duration_s=self.duration_s,
+            steps=self.steps,
+            guidance=self.guidance,
+            eta=self.eta,
+            negative=self.negative,
+            template=self.template,
+            sampler=self.sampler,
+        )
+
+    def seeds(self, count: int) -> list[int]:
+        """Return the seed of each of ``count`` sounds.
+
+        Raises:
+            ProblemError: If there are others than sounds.
+        """
+        if isinstance(self.seed, int):
+            return [self.seed + i for i in range(count)]
+        if len(self.seed) != count:
+            raise invalid(f"{len(self.seed)} seeds for {count} sounds", "seed")
+        return self.seed
+
+
+def from_json(body: bytes) -> SynthRequest:
+    """Read a JSON body.
+
+    Raises:
+        ProblemError: If it is not JSON, or a field is unknown or of the wrong type or range.
+    """
+    try:
+        return SynthRequest.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def from_form(fields: Sequence[tuple[str, str]]) -> SynthRequest:
+    """Read the text fields of a form; one that is repeated is a list.
+
+    Raises:
+        ProblemError: As ``from_json``.
+    """
+    data: dict[str, Any] = {}
+    for name, value in fields:
+        if name not in data:
+            data[name] = value
+        elif isinstance(data[name], list):
+            data[name].append(value)
+        else:
+            data[name] = [data[name], value]
+    if isinstance(data.get("queries"), str):
+        data["queries"] = [data["queries"]]
+    try:
+        return SynthRequest.model_validate(data)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def check(request: SynthRequest, num_images: int, limits: Limits) -> int:
+    """Check a request against the server's limits, and return how many sounds it asks for.
+
+    What the voice itself allows is checked when the plan is made.
+
+    Raises:
+        ProblemError: If it asks for too much, or for nothing.
+    """
+    given = [request.query is not None, request.queries is not None, num_images > 0]
+    if sum(given) != 1:
+        raise invalid("give query, queries or images, one of the three", "query")
+    count = num_images or len(request.texts)
+    if not 1 <= count <= limits.clips:
+        raise invalid(f"from 1 to {limits.clips} sounds a request, got {count}", "queries")
+    templates = [request.template] if isinstance(request.template, str) else request.template or []
+    if len(templates) > MAX_TEMPLATES:
+        raise invalid(f"at most {MAX_TEMPLATES}, got {len(templates)}", "template")
+    texts = [("query", text) for text in request.texts]
+    texts += [("template", text) for text in templates] + [("negative", request.negative or "")]
+    for field, text in texts:
+        if len(text) > limits.query_chars:
+            raise invalid(f"at most {limits.query_chars} characters, got {len(text)}", field)
+    if request.answer == "sound" and count > 1:
+        raise invalid(f"one sound file cannot hold {count} sounds; use zip or json", "answer")
+    return count

@@ -1,0 +1,205 @@
+"""One voice for many requests: plans, the queue, deadlines, and clients who leave."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from clipsynth_rt import __version__
+from clipsynth_rt.audio import AudioClip
+from clipsynth_rt.config import SAMPLERS, SynthConfig, make_plan
+from clipsynth_rt.errors import ClipSynthError, InputError
+from clipsynth_rt.sampler import Progress
+from clipsynth_rt.server.answers import MEDIA_TYPES, Take
+from clipsynth_rt.server.batcher import Batcher, Job, QueueClosedError, QueueFullError
+from clipsynth_rt.server.bodies import IMAGE_FORMATS, BodyReader, Wanted
+from clipsynth_rt.server.metrics import Metrics
+from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
+from clipsynth_rt.server.settings import Settings
+
+if TYPE_CHECKING:
+    from clipsynth_rt.pipeline import Synthesizer
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """What the routes share.
+
+    Args:
+        synthesizer: The voice; only the queue's thread makes it speak.
+        settings: What is allowed.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, settings: Settings) -> None:
+        self.synthesizer, self.settings = synthesizer, settings
+        manifest = synthesizer.bundle.manifest
+        # decoding pictures and encoding sounds: a few at a time, beside the voice's own thread
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix="clipsynth-codec")
+        limits = settings.limits
+        self.bodies = BodyReader(limits, manifest.condition.image_size, self._executor)
+        self.batcher = Batcher(self._make_batch, limits.queue, limits.batch)
+        facts = {
+            "version": __version__,
+            "bundle": manifest.name,
+            "provider": synthesizer.provider,
+        }
+        self.metrics = Metrics(lambda: self.batcher.depth, limits.queue, facts)
+        described = synthesizer.bundle.describe()
+        del described["path"]
+        self.facts = {**described, "server": self._describe()}
+
+    def _describe(self) -> dict[str, Any]:
+        limits, manifest = self.settings.limits, self.synthesizer.bundle.manifest
+        mel, diffusion = manifest.mel, manifest.diffusion
+        longest = mel.seconds(
+            diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple
+        )
+        return {
+            "version": __version__,
+            "provider": self.synthesizer.provider,
+            "formats": list(MEDIA_TYPES),
+            "samplers": list(SAMPLERS),
+            "images": list(IMAGE_FORMATS) if "image_encoder" in manifest.graphs else [],
+            "limits": {
+                "queue": limits.queue,
+                "clips": limits.clips,
+                "query_chars": limits.query_chars,
+                "duration_s": min(longest, limits.duration_s or longest),
+                "steps": limits.steps,
+                "deadline_s": limits.deadline_s,
+                "upload_bytes": limits.upload_bytes,
+                "image_pixels": limits.image_pixels,
+            },
+        }
+
+    def warm_up(self) -> None:
+        """Let the voice compile what it compiles for each size of batch, before anyone waits.
+
+        Raises:
+            ClipSynthError: If it cannot make a sound.
+        """
+        size = 1
+        while size <= self.settings.limits.batch:
+            self.synthesizer.synth_batch(["sound"] * size)
+            if self.synthesizer.provider == "cpu":
+                return  # any size is the same to it
+            size *= 2
+
+    def close(self) -> None:
+        """Finish what was taken, and stop."""
+        self.batcher.close()
+        self._executor.shutdown()
+
+    def _make_batch(self, jobs: Sequence[Job], progress: Progress) -> list[AudioClip]:
+        return self.synthesizer.synth_batch(
+            [job.query for job in jobs if job.query is not None],
+            images=[job.image for job in jobs if job.image is not None],
+            seed=[job.seed for job in jobs],
+            progress=progress,
+            **jobs[0].wishes,
+        )
+
+    def jobs(self, wanted: Wanted) -> list[Job]:
+        """Return what has to be made for a request.
+
+        Raises:
+            ProblemError: If the voice cannot do it.
+        """
+        manifest, wishes = self.synthesizer.bundle.manifest, wanted.request.wishes
+        if wanted.images and "image_encoder" not in manifest.graphs:
+            raise invalid(f"the voice {manifest.name} does not understand pictures", "image")
+        try:
+            plan = make_plan(SynthConfig(**wishes), manifest)
+        except InputError as error:
+            raise invalid(str(error)) from error
+        limits, duration_s = self.settings.limits, plan.num_samples / manifest.mel.sample_rate
+        if plan.steps > limits.steps:
+            raise invalid(f"at most {limits.steps}, got {plan.steps}", "steps")
+        if limits.duration_s is not None and duration_s > limits.duration_s:
+            raise invalid(f"at most {limits.duration_s:g}, got {duration_s:g}", "duration_s")
+        if any(not text.strip() for text in wanted.request.texts):
+            raise invalid('is empty; say what to hear, for example "drum"', "query")
+        seeds = wanted.request.seeds(wanted.count)
+        if wanted.images:
+            return [
+                Job(plan, wishes, seed, image=image)
+                for seed, image in zip(seeds, wanted.images, strict=True)
+            ]
+        texts = wanted.request.texts
+        return [Job(plan, wishes, s, query=text) for s, text in zip(seeds, texts, strict=True)]
+
+    async def make(
+        self, jobs: Sequence[Job], request: Request, deadline_s: float
+    ) -> list[AudioClip]:
+        """Wait for clips, as long as the client does and the deadline allows.
+
+        Raises:
+            ProblemError: If there is no room, the deadline passes or the voice fails.
+            ClientDisconnect: If the client leaves first.
+        """
+        try:
+            self.batcher.submit(jobs)
+        except QueueFullError as error:
+            raise busy("the queue is full", "queue_full", error.retry_s) from error
+        except QueueClosedError as error:
+            raise busy("the server is stopping", "stopping", 5, 503) from error
+        clips = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        left = asyncio.create_task(_client_left(request))
+        try:
+            waited: set[asyncio.Future[Any]] = {clips, left}
+            await asyncio.wait(waited, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            if clips.done():
+                return clips.result()
+            if left.done():
+                raise ClientDisconnect
+            raise self._too_late(jobs, deadline_s)
+        except ClipSynthError as error:
+            logger.error("%s", error, extra={"error": type(error).__name__})
+            raise from_error(error) from error
+        finally:
+            left.cancel()
+            clips.cancel()
+            self.batcher.abandon(jobs)
+
+    def _too_late(self, jobs: Sequence[Job], deadline_s: float) -> ProblemError:
+        if any(job.batch for job in jobs):
+            return ProblemError(
+                504,
+                "deadline",
+                f"not done within {deadline_s:g} s; ask for fewer sounds, steps or seconds",
+            )
+        return busy(
+            f"still waiting after {deadline_s:g} s", "deadline", self.batcher.retry_s(), 503
+        )
+
+    async def encode(
+        self, clips: Sequence[AudioClip], jobs: Sequence[Job], format: str
+    ) -> list[Take]:
+        """Turn clips into sound files.
+
+        Raises:
+            ProblemError: If the format cannot be written here.
+        """
+        loop = asyncio.get_running_loop()
+        takes = []
+        for clip, job in zip(clips, jobs, strict=True):
+            buffer = io.BytesIO()
+            try:
+                await loop.run_in_executor(self._executor, clip.write_to, buffer, format)
+            except InputError as error:
+                raise invalid(str(error), "format") from error
+            takes.append(Take(clip, buffer.getvalue(), format, job.waited_s, job.batch))
+            self.metrics.observe(clip, job.waited_s, job.batch)
+        return takes
+
+
+async def _client_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

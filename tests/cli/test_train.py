@@ -1,0 +1,194 @@
+"""``clipsynth-rt train denoiser`` on a handful of clips."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from clipsynth_rt.cli import main
+from clipsynth_rt.spec import MelSpec
+from clipsynth_rt.training import clip as clip_module
+from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.data.shards import ShardWriter
+from clipsynth_rt.training.run_log import read_metrics
+from clipsynth_rt.training.train_diffusion import DenoiserTrainer
+
+Train = Callable[..., Result]
+
+
+class Encoder:
+    """A CLIP of eight numbers."""
+
+    dim, image_size = 8, 4
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.image_tower = torch.nn.Linear(3, 8)
+
+    def encode_images(self, images: np.ndarray) -> torch.Tensor:
+        colour = torch.tensor(images).float().mean(dim=(1, 2)) / 255.0
+        return torch.nn.functional.normalize(self.image_tower(colour).detach(), dim=1)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        seeds = torch.tensor([[hash(c) % 7 for c in f"{t:>8.8}"] for t in texts])
+        return torch.nn.functional.normalize(seeds.float() + 1.0, dim=1)
+
+    encode_queries = encode_text
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    writer = ShardWriter(tmp_path / "shards", MelSpec(n_mels=16), shard_size=4)
+    for number in range(10):
+        writer.add(
+            [f"id{number}"],
+            rng.standard_normal((1, 16, 16)).astype(np.float16),
+            rng.integers(1, 256, (1, 2, 4, 4, 3), dtype=np.uint8),
+            np.zeros((1, 4096), np.int16),
+        )
+    writer.flush()
+    rows = [f"id{i},{'drum' if i % 2 else 'flute'},note" for i in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,concept,kind", *rows]) + "\n")
+    return tmp_path / "shards"
+
+
+@pytest.fixture
+def train(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    monkeypatch.setattr(clip_module, "load_clip", lambda *_: Encoder())
+
+    def run(*options: str) -> Result:
+        arguments = [str(shards), "--config", "tiny", "--out", str(tmp_path / "run"), *options]
+        return CliRunner().invoke(main, ["train", "denoiser", *arguments])
+
+    return run
+
+
+def one_line(result: Result, code: int) -> str:
+    assert result.exit_code == code, result.output
+    assert result.stderr.strip().count("\n") == 0
+    return result.stderr
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_run_goes_on_and_says_where_it_is(train: Train, tmp_path: Path) -> None:
+    assert "denoiser at step 2" in train("--variant", "image", "--max-steps", "2").output
+    done = train("--variant", "image", "--max-steps", "3", "--stream", "--accumulate", "2")
+    assert "denoiser at step 3" in done.output
+    assert load_part(tmp_path / "run", "denoiser")[1]["optimiser"]["accumulate"] == 2
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [2, 3]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_gives_its_exit_code(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    step = DenoiserTrainer.train_step
+
+    def interrupted(self: DenoiserTrainer, rate: float) -> float:
+        if self.step == 1:
+            signal.raise_signal(number)
+        return step(self, rate)
+
+    monkeypatch.setattr(DenoiserTrainer, "train_step", interrupted)
+    result = train("--variant", "image")
+    assert result.exit_code == code
+    assert "denoiser saved at step 2 on SIG" in result.output
+    assert load_part(tmp_path / "run", "denoiser")[1]["steps"] == 2
+
+
+def test_samples_are_drawn_and_heard(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = str(tmp_path / "labels.csv")
+    options = ("--variant", "text", "--labels", labels, "--samples-every", "2", "--sounds")
+    result = train(*options, "--max-steps", "4", "--sample", "drum", "--sample", "æ♪")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "run" / "samples"
+    names = [f"step-0000000{s}" for s in (2, 4)]
+    assert sorted(p.name for p in folder.glob("*.png")) == [f"{n}.png" for n in names]
+    assert sorted(p.name for p in folder.glob("*.wav")) == [
+        f"{n}-{i}.wav" for n in names for i in range(2)
+    ]
+    first, second = (pixels(folder / f"{name}.png") for name in names)
+    assert first.shape == (2 * (16 + 12), 16, 3)
+    assert (first != second).any()
+
+
+def test_without_queries_labels_or_pictures_are_sampled(train: Train, tmp_path: Path) -> None:
+    labels = str(tmp_path / "labels.csv")
+    for variant, height in (("hybrid", 2 * (16 + 12)), ("image", 6 * (16 + 12))):
+        out = tmp_path / variant
+        options = ("--variant", variant, "--labels", labels, "--samples-every", "1")
+        result = train(*options, "--max-steps", "1", "--out", str(out))
+        assert result.exit_code == 0, result.output
+        assert pixels(out / "samples" / "step-00000001.png").shape[0] == height
+
+
+def test_tensorboard_gets_figures_and_pictures(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = ("--variant", "image", "--tensorboard", "--samples-every", "2")
+    result = train(*options, "--max-steps", "2")
+    assert result.exit_code == 0, result.output
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2]
+    assert [event.step for event in events.Images("samples")] == [2]
+
+
+def test_tensorboard_that_is_not_installed_is_named(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    result = train("--variant", "image", "--tensorboard", "--max-steps", "1")
+    assert result.exit_code == 1
+    assert 'pip install "clipsynth-rt[tensorboard]"' in result.stderr
+
+
+def test_what_cannot_be_trained_is_one_line(train: Train) -> None:
+    assert "no CUDA device" in one_line(train("--device", "cuda"), 1)
+    assert "no such device" in one_line(train("--device", "gpu"), 1)
+    assert "runs on cpu or cuda" in one_line(train("--device", "meta"), 1)
+    assert "must be one of" in one_line(train("--variant", "audio"), 1)
+    assert "--labels" in one_line(train("--variant", "text"), 1)
+    assert "--accumulate" in one_line(train("--accumulate", "0"), 2)
+
+
+def test_a_run_begins_with_another_checkpoints_weights(train: Train, tmp_path: Path) -> None:
+    train("--variant", "image", "--max-steps", "2", "--samples-every", "0")
+    begun = load_part(tmp_path / "run", "denoiser")[0]
+    options = ("--variant", "image", "--max-steps", "1", "--samples-every", "0")
+    second = ("--from-checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "second"))
+    result = train(*options, *second)
+    assert result.exit_code == 0, result.output
+    made = load_part(tmp_path / "second", "denoiser")[0]
+    # the first step's learning rate is a fifth of 8e-4 at most: weights stay near, and move
+    gap = max(float((made[name] - begun[name]).abs().max()) for name in begun)
+    assert 0.0 < gap < 2e-4
+    missing = train(*options, "--from-checkpoint", str(tmp_path / "nothing"))
+    assert "nothing" in one_line(missing, 1)
+
+
+def test_labels_are_repeated_by_name(train: Train, tmp_path: Path) -> None:
+    options = ("--variant", "text", "--max-steps", "1", "--samples-every", "0")
+    labels = ("--labels", str(tmp_path / "labels.csv"))
+    assert train(*options, *labels, "--repeat", "drum=3").exit_code == 0
+    for value in ("drum", "drum=0", "=2", "drum=x"):
+        assert value in one_line(train(*options, *labels, "--repeat", value), 1)
+    assert "'gong'" in one_line(train(*options, *labels, "--repeat", "gong=2"), 1)
+    assert "needs --labels" in one_line(train(*options, "--repeat", "drum=2"), 1)

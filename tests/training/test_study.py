@@ -1,0 +1,144 @@
+"""The evaluation from end to end, on a corpus and a voice of a few kilobytes."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.training.evaluate import parts, report, tables
+from clipsynth_rt.training.evaluate.cache import Cache
+from clipsynth_rt.training.evaluate.parts import Setup
+from clipsynth_rt.training.evaluate.study import Study, open_study
+from clipsynth_rt.training.evaluate.systems import Voice
+from clipsynth_rt.training.prior import load_pairs, train_prior
+
+sys.path.insert(0, str(Path(__file__).parent))
+from study_for_tests import LABELS, tiny_clip, write_corpus, write_judge
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_judge(folder / "judge", tiny.MEL)
+    return folder, *write_corpus(folder / "shards", tiny.MEL)
+
+
+@pytest.fixture
+def study(corpus, tiny_bundle) -> Study:
+    folder, shards, labels = corpus
+    return open_study(folder / "judge", shards, labels, encoder=tiny_clip(tiny_bundle))
+
+
+@pytest.fixture
+def setup(tiny_bundle) -> Setup:
+    voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
+    return Setup(
+        voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2), resynthesis_clips=4
+    )
+
+
+def test_every_part_measures_every_system(study, setup):
+    found = report.evaluate(study, setup, ["all"])
+    assert found["text"]["clips"] == 4 * len(LABELS)
+    # what other tools read
+    assert {"top1", "top5", "fad_generated_vs_test", "by_concept"} <= found["text"].keys()
+    assert found["text"]["provider"] == "cpu"
+    assert found["paraphrases"]["queries"] == len(found["paraphrases"]["by_query"]) >= 6
+    expected = {f"{name}, {kind}" for name in ("tiny", "retrieval") for kind in ("text", "image")}
+    assert found["systems"].keys() == expected | {"resynthesis", "real"}
+    for row in found["systems"].values():
+        for key in ("top1", "top5", "fad_generated_vs_test", "kl", "text_to_sound@1", "diversity"):
+            low, high = row[f"{key}_interval"]
+            assert low <= row[key] + 1e-9, key
+            assert row[key] <= high + 1e-9, key
+    # the retrieval baseline plays training clips, and is caught doing it
+    assert found["systems"]["retrieval, text"]["nearest_train"] == pytest.approx(0.0, abs=1e-6)
+    assert found["systems"]["retrieval, text"]["nearer_than_real"] > 0.99
+    assert found["systems"]["real"]["fad_generated_vs_test"] == pytest.approx(0.0, abs=1e-6)
+    assert found["curves"]["steps"].keys() == {"ddim", "ddim_eta_1", "dpmpp_2m"}
+    assert found["curves"]["steps"]["ddim"]["1"]["latency_s"] > 0
+    assert found["modality_gap"]["cures"].keys() == {"none", "mean_shift"}
+    shown = tables.markdown(found)
+    for text in ("| retrieval, image |", "| steps, dpmpp_2m |", "| mean_shift |", "paraphrases |"):
+        assert text in shown
+
+
+def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):
+    folder, shards, labels = corpus
+
+    def run(seeds: int, names: list[str]) -> tuple[dict, Cache]:
+        cache = Cache(tmp_path / "cache")
+        encoder = tiny_clip(tiny_bundle)
+        study = open_study(folder / "judge", shards, labels, encoder=encoder, cache=cache)
+        voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
+        return report.evaluate(study, Setup(voice, seeds=seeds, steps=1), names), cache
+
+    first, cache = run(2, ["text", "image"])
+    assert cache.made > 0
+    again, cache = run(2, ["text", "image"])
+    assert again == first
+    assert (cache.made, cache.found > 0) == (0, True)
+    _, cache = run(3, ["text"])
+    assert cache.made == 3  # new clips, heard and measured
+    assert cache.found > 0  # the real ones
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    cache = Cache(tmp_path)
+    cache.json({"a": 1}, lambda: {"b": 2})
+    cache.arrays({"c": 1}, lambda: {"d": np.zeros(2)})
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(DataError, match=r"json: damaged .* delete it"):
+        cache.json({"a": 1}, dict)
+    with pytest.raises(DataError, match=r"safetensors: damaged"):
+        cache.arrays({"c": 1}, dict)
+
+
+def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp_path):
+    _, shards, labels = corpus
+    pairs = load_pairs(shards / "train", study.clip, tiny.MEL, labels)
+    measured = train_prior(pairs, tmp_path / "prior", steps=200, batch_size=16, noise=0.0)
+    assert measured["cosine_after"] > measured["cosine_before"]
+    setup = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=2, steps=1)
+    found = parts.modality_gap(study, setup)["modality_gap"]
+    width = {name: row["centroid_distance"] for name, row in found["cures"].items()}
+    assert width["mean_shift"] < 0.5 * width["none"]
+    assert width["prior"] < 0.5 * width["none"]
+    low, high = found["cures"]["none"]["centroid_distance_interval"]
+    assert low <= width["none"] <= high
+    # the shifted condition makes other sounds than the plain one
+    question = study.question("text", 1, steps=1)
+    sounds = {
+        name: setup.voice.answer(setup.cured(study, question, name), study.cache).audio
+        for name in ("none", "mean_shift", "prior", None)
+    }
+    np.testing.assert_array_equal(sounds["none"], sounds[None])
+    assert not np.array_equal(sounds["none"], sounds["mean_shift"])
+    assert not np.array_equal(sounds["none"], sounds["prior"])
+
+
+def test_bad_wishes_are_refused_by_name(study, setup):
+    with pytest.raises(InputError, match="no such part: quality; parts are text, image"):
+        report.evaluate(study, setup, ["quality"])
+    with pytest.raises(InputError, match="unknown cure 'aspirin'; use one of none, mean_shift"):
+        dataclasses.replace(setup, cure="aspirin")
+    with pytest.raises(InputError, match="needs --prior"):
+        dataclasses.replace(setup, cure="prior")
+
+
+def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):
+    folder, shards, labels = corpus
+    study = open_study(
+        folder / "judge", shards, labels, encoder=tiny_clip(tiny_bundle), concept_count=2
+    )
+    found = report.evaluate(study, setup, ["text", "image"])
+    assert found["concepts"] == 2
+    assert found["text"]["by_concept"].keys() == {"drum", "bird"}
+    assert found["image"]["clips"] == 8

@@ -1,0 +1,172 @@
+"""Variations of a given sound (SDEdit), and the sound files that they start from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from clipsynth_rt import AudioClip, Synthesizer
+from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.errors import InputError, MissingExtraError
+from clipsynth_rt.mel import mel_spectrogram
+from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
+from clipsynth_rt.sound_in import load_sound
+
+RATE = 22050
+
+
+def tone(seconds: float = 0.5, rate: int = RATE, hz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+@pytest.fixture
+def synthesizer(tiny_bundle: Path) -> Synthesizer:
+    return Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1)
+
+
+def test_only_the_last_steps_run_on_the_noised_sound(
+    synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    session = synthesizer.session("denoiser_step")
+
+    class Recorder:
+        provider = "cpu"
+
+        def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            calls.append(dict(inputs))
+            return session.run(inputs)
+
+    monkeypatch.setitem(synthesizer._sessions, "denoiser_step", Recorder())
+    clip = synthesizer.synth("drum", init=AudioClip(tone(), RATE), strength=0.4, steps=10, seed=7)
+    assert (len(calls), clip.steps, clip.network_calls) == (4, 4, 8)
+    assert clip.audio_s == 0.5
+    times = sampling_times(10, synthesizer.bundle.manifest.diffusion)[6:]
+    assert [float(call["t"][0]) for call in calls] == pytest.approx(times[:-1].tolist())
+    mel = mel_spectrogram(tone(), synthesizer.bundle.manifest.mel)
+    alpha, sigma = alpha_sigma(times[0])
+    noise = gaussian_noise(7, 48, 8)
+    np.testing.assert_allclose(
+        calls[0]["x"][0][:, :43], (alpha * mel + sigma * noise[:, :43]), atol=1e-5
+    )
+
+
+def test_strength_goes_from_the_sound_itself_to_a_new_one(synthesizer: Synthesizer) -> None:
+    given = AudioClip(tone(), RATE)
+    fresh = synthesizer.synth("drum", steps=20, duration_s=0.5)
+    target = mel_spectrogram(tone(), synthesizer.bundle.manifest.mel)
+    condition = synthesizer.encode_text(["drum"])
+
+    def distance(strength: float) -> float:
+        init = np.pad(target, ((0, 0), (0, 5)))
+        mel = synthesizer.sample(condition, [0], 48, steps=20, init=init, strength=strength)
+        return float(np.abs(mel[0] - init).mean())
+
+    assert distance(0.05) < distance(0.5) < distance(1.0)
+    whole = synthesizer.synth("drum", init=given, strength=1.0, steps=20)
+    np.testing.assert_allclose(whole.waveform, fresh.waveform, atol=1e-5)
+
+
+def test_a_sound_shorter_or_longer_than_the_result(synthesizer: Synthesizer) -> None:
+    for seconds in (0.1, 3.0):
+        clip = synthesizer.synth("drum", init=AudioClip(tone(seconds), RATE), duration_s=1.0)
+        assert clip.audio_s == 1.0
+
+
+def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) -> None:
+    sweep = tone(40 * 256 / RATE) * np.linspace(0.1, 1.0, 40 * 256, dtype=np.float32)
+    wishes = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "steps": 20}
+    clip = synthesizer.synth("drum", **wishes)
+    assert len(clip.waveform) == 40 * 256
+    plan = make_plan(SynthConfig(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
+    mel = mel_spectrogram(sweep, synthesizer.bundle.manifest.mel)
+    fitted = synthesizer._fit(mel, plan.num_frames, plan)
+    assert fitted.shape[1] == plan.num_frames > 40
+    np.testing.assert_array_equal(fitted[:, 40:], mel[:, : plan.num_frames - 40])
+
+
+def test_a_batch_of_variations(synthesizer: Synthesizer) -> None:
+    wishes = {"init": AudioClip(tone(), RATE), "steps": 4}
+    clips = synthesizer.synth_batch(["drum", "drum"], seed=3, **wishes)
+    assert not np.allclose(clips[0].waveform, clips[1].waveform, atol=1e-3)
+    alone = synthesizer.synth("drum", seed=4, **wishes)
+    np.testing.assert_allclose(clips[1].waveform, alone.waveform, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, float("nan")])
+def test_strengths_that_make_no_sense(synthesizer: Synthesizer, strength: float) -> None:
+    with pytest.raises(InputError, match="strength must be above 0 and at most 1"):
+        synthesizer.synth("drum", strength=strength)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_formats_channels_and_rates(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("soxr")
+    stereo = np.stack([tone(0.5, 48000), np.zeros(24000, np.float32)], axis=1)
+    soundfile.write(tmp_path / name, stereo, 48000)
+    sound = load_sound(tmp_path / name, RATE, 60.0)
+    # MP3 adds some silence around
+    assert len(sound) == pytest.approx(11025, abs=1200 if name == "a.mp3" else 2)
+    assert sound.dtype == np.float32
+    middle = sound[3000:8000]
+    spectrum = np.abs(np.fft.rfft(middle))
+    assert spectrum.argmax() * RATE / len(middle) == pytest.approx(440, abs=5)
+    # the mean of the two channels
+    assert np.abs(middle).max() == pytest.approx(0.25, abs=0.02)
+
+
+def test_another_rate_needs_soxr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    soundfile.write(tmp_path / "same.wav", tone(), RATE)
+    assert len(load_sound(tmp_path / "same.wav", RATE, 60.0)) == 11025
+    soundfile.write(tmp_path / "other.wav", tone(), 8000)
+    with pytest.raises(MissingExtraError, match=r"soxr is not installed.*clipsynth-rt\[sound\]"):
+        load_sound(tmp_path / "other.wav", RATE, 60.0)
+
+
+def test_sounds_that_cannot_be_used(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no sound")
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, np.zeros(0, np.float32), RATE)
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.zeros(RATE * 3, np.float32), RATE)
+    broken = tmp_path / "broken.wav"
+    soundfile.write(broken, np.array([0.0, np.nan] * 500), RATE, "FLOAT")
+    slow = tmp_path / "slow.wav"
+    soundfile.write(slow, np.zeros(100), 10)
+    for path, message in (
+        (tmp_path / "absent.wav", r"absent\.wav: no such sound file"),
+        (tmp_path, "no such sound file"),
+        (bad, r"bad\.wav: cannot be read as a sound"),
+        (empty, r"empty\.wav: there is no sound in it"),
+        (long, r"long\.wav: sound of 3\.0 s; at most 2 s, cut it first"),
+        (broken, r"broken\.wav: holds samples that are not finite"),
+        (slow, "1 channels at 10 Hz; not a sound to use"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            load_sound(path, RATE, 2.0)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"init: sound of 3\.0 s"):
+        load_sound(AudioClip(np.zeros(RATE * 3, np.float32), RATE), RATE, 2.0)
+
+
+def test_a_header_that_lies_about_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "lies.wav"
+    soundfile.write(path, tone(), RATE)
+    data = bytearray(path.read_bytes())
+    data[40:44] = (2**31 - 2).to_bytes(4, "little")
+    path.write_bytes(data)
+    # libsndfile goes by what is there
+    assert len(load_sound(path, RATE, 2.0)) == 11025
+
+
+def test_a_sound_too_short_to_analyse(synthesizer: Synthesizer) -> None:
+    with pytest.raises(InputError, match="the mel analysis needs more than 384"):
+        synthesizer.synth("drum", init=AudioClip(tone()[:300], RATE))

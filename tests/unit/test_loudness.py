@@ -1,0 +1,73 @@
+"""Loudness against the standard's own reference tone, and what cannot be made loud."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsynth_rt import Synthesizer, loudness
+from clipsynth_rt.errors import InputError, MissingExtraError
+
+pytest.importorskip("pyloudnorm")
+RATE = 22050
+TONE = np.sin(2 * np.pi * 997 * np.arange(RATE) / RATE).astype(np.float32)
+
+
+@pytest.mark.parametrize("level_db", [-40.0, -20.0, -6.0])
+def test_the_reference_tone(level_db: float) -> None:
+    # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel is -3.01 LKFS; 0.1 dB for the
+    # filters at this sample rate
+    found = loudness.loudness(TONE * np.float32(10 ** (level_db / 20)), RATE)
+    assert found == pytest.approx(level_db - 3.01, abs=0.1)
+
+
+@pytest.mark.parametrize("samples", [256, 3000, RATE])
+def test_a_target_is_reached(samples: int) -> None:
+    made = loudness.normalise_loudness(0.01 * TONE[:samples], RATE, -16.0, 0.98)
+    assert made.dtype == np.float32
+    assert loudness.loudness(made, RATE) == pytest.approx(-16.0, abs=0.05)
+
+
+def test_a_peak_is_never_clipped(caplog: pytest.LogCaptureFixture) -> None:
+    click = np.zeros(RATE, np.float32)
+    click[100:110] = 0.5
+    with caplog.at_level(logging.WARNING):
+        made = loudness.normalise_loudness(click, RATE, -10.0, 0.98)
+    assert np.abs(made).max() == pytest.approx(0.98)
+    np.testing.assert_allclose(made / made.max(), click / click.max(), atol=1e-6)
+    assert "LUFS instead of -10: louder would clip its peaks" in caplog.text
+
+
+def test_silence_stays_silent(caplog: pytest.LogCaptureFixture) -> None:
+    silence = np.zeros(RATE, np.float32)
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(
+            loudness.normalise_loudness(silence, RATE, -16.0, 0.98), silence
+        )
+    assert "silent: there is nothing to bring to -16 LUFS" in caplog.text
+
+
+@pytest.mark.parametrize("lufs", [0.0, -61.0, float("nan"), float("inf")])
+def test_targets_out_of_range(lufs: float) -> None:
+    with pytest.raises(InputError, match="lufs must be from -60 to -5"):
+        loudness.check_lufs(lufs)
+
+
+def test_without_pyloudnorm_it_is_said_before_any_work(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesizer = Synthesizer.from_bundle(tiny_bundle, "cpu")
+    monkeypatch.setattr(loudness.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pyloudnorm", None)
+    with pytest.raises(MissingExtraError, match=r"pyloudnorm is not installed.*\[sound\]"):
+        synthesizer.synth("drum", lufs=-16.0, progress=lambda *_: pytest.fail("work was done"))
+
+
+def test_a_sound_from_words(tiny_bundle: Path) -> None:
+    synthesizer = Synthesizer.from_bundle(tiny_bundle, "cpu")
+    clip = synthesizer.synth("drum", lufs=-30.0)
+    assert loudness.loudness(clip.waveform, RATE) == pytest.approx(-30.0, abs=0.05)

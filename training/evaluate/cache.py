@@ -1,0 +1,113 @@
+"""A folder of results by the hash of all that decides them: a run makes only what changed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from clipsynth_rt.errors import DataError
+from clipsynth_rt.training.data.report import replacing, writable_folder, write_json
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Cache:
+    """Arrays and JSON data, each under the SHA-256 of its key; without a folder it keeps nothing.
+
+    A key is JSON data that names everything the result depends on: files by their hash, settings
+    by their value, code by ``code_version``. Old results are never wrong, only unused: the folder
+    may be deleted at any time.
+
+    Args:
+        folder: Made if missing; None for no cache.
+
+    Attributes:
+        made, found: How many results were computed, and how many were there.
+
+    Raises:
+        OutputError: If the folder cannot be written to.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = None if folder is None else writable_folder(Path(folder))
+        self.made = self.found = 0
+
+    def arrays(self, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays stored under ``key``, or make and store them."""
+        path = self._path(key, "safetensors")
+        if path is not None and path.is_file():
+            try:
+                found = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
+            self.found += 1
+            return found
+        made = make()
+        self.made += 1
+        if path is not None:
+            with replacing(path) as temporary:
+                save_file({k: np.ascontiguousarray(v) for k, v in made.items()}, temporary)
+        return made
+
+    def json(self, key: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the JSON data stored under ``key``, or make and store it."""
+        path = self._path(key, "json")
+        if path is not None and path.is_file():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
+            self.found += 1
+            return found
+        made = make()
+        self.made += 1
+        if path is not None:
+            write_json(path, made)
+        return made
+
+    def path(self, key: Mapping[str, Any]) -> Path | None:
+        """Return where a folder of ``key`` belongs, None without a cache."""
+        return self._path(key, "folder")
+
+    def _path(self, key: Mapping[str, Any], kind: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / f"{digest(key)}.{kind}"
+
+
+def digest(key: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, in hex; equal data has equal hashes."""
+    text = json.dumps(key, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.lru_cache
+def code_version(*modules: ModuleType) -> str:
+    """Return one hash of the modules' source: a changed metric is another metric."""
+    text = "".join(inspect.getsource(module) for module in modules)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.lru_cache
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256 in hex, read once a process.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,27 @@
+"""Pages from the templates beside this module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clipsynth_rt.errors import MissingExtraError
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page; values are escaped.
+
+    Raises:
+        MissingExtraError: If Jinja is not installed.
+    """
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("jinja2", "evaluate") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clipsynth_rt.training.evaluate", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)

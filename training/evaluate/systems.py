@@ -1,0 +1,306 @@
+"""What is measured under one protocol: voices, a retrieval baseline, resynthesis, real sounds.
+
+A system answers a ``Question`` with ``Sounds``; whatever made them, they are judged alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsynth_rt import audio, pipeline, sampler, schedule, stages
+from clipsynth_rt.audio import to_int16
+from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.config import SynthPlan
+from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.pipeline import Synthesizer
+from clipsynth_rt.stages import Embedding
+from clipsynth_rt.training.clip import Clip
+from clipsynth_rt.training.evaluate.cache import Cache, code_version, digest
+from clipsynth_rt.training.evaluate.gap import Cure
+from clipsynth_rt.training.evaluate.protocol import LabelledClips, Progress
+
+RUNTIME_CODE = code_version(audio, pipeline, sampler, schedule, stages)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What every system is asked.
+
+    Attributes:
+        kind: ``text`` or ``image``.
+        queries: Texts, or pictures uint8 [S, S, 3].
+        target: Label index of each query.
+        seeds: Clips a query, with seeds 0, 1, ...
+        wishes: ``steps``, ``guidance``, ``template``, ``sampler``, ``eta`` of a voice.
+        cure: What is done to query embeddings against the modality gap.
+    """
+
+    kind: str
+    queries: Sequence[Any]
+    target: Sequence[int]
+    seeds: int
+    wishes: dict[str, Any] = field(default_factory=dict)
+    cure: Cure | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides the answer, as JSON data."""
+        shown = [q if isinstance(q, str) else digest({"pixels": q.tolist()}) for q in self.queries]
+        return {
+            "kind": self.kind,
+            "queries": shown,
+            "target": list(self.target),
+            "seeds": self.seeds,
+            "wishes": self.wishes,
+            "cure": None if self.cure is None else self.cure.fingerprint,
+        }
+
+    def with_wishes(self, **wishes: Any) -> Question:
+        """Return the question with other or further wishes."""
+        return dataclasses.replace(self, wishes=self.wishes | wishes)
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """A set of clips, and what they should be heard as.
+
+    Attributes:
+        audio: int16 [N, T] at full scale 32767.
+        target: Label index of each clip, int64 [N]; the clips of a query follow each other.
+        seconds: What making them took; 0 where nothing was made.
+        key: What decided them, as JSON data.
+    """
+
+    audio: NDArray[np.int16]
+    target: NDArray[np.int64]
+    seconds: float
+    key: dict[str, Any]
+
+    def clips(self, rows: slice | NDArray[np.int64] = slice(None)) -> list[NDArray[np.float32]]:
+        """Return waveforms of some rows, float32 [T] in [-1, 1]."""
+        return list(self.audio[rows].astype(np.float32) / 32767.0)
+
+
+class System(Protocol):
+    """Anything that answers questions with sounds."""
+
+    name: str
+
+    def answer(self, question: Question, cache: Cache, progress: Progress | None) -> Sounds:
+        """Return ``question.seeds`` clips for every query, in order."""
+
+
+class CuredSynthesizer(Synthesizer):
+    """A synthesizer whose query embeddings go through a cure first."""
+
+    cure: Cure | None = None
+
+    def encode_text(
+        self, queries: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Embedding:
+        """Return the cured embeddings of texts, float32 [B, D]."""
+        plain = super().encode_text(queries, templates)
+        return plain if self.cure is None else self.cure.text(plain)
+
+    def encode_images(self, images: Sequence[Any]) -> Embedding:
+        """Return the cured embeddings of pictures, float32 [B, D].
+
+        A cure starts from the image tower itself: the bundle's graph may hold one already.
+        """
+        if self.cure is None:
+            return super().encode_images(images)
+        return self.cure.image(np.stack([np.asarray(image) for image in images]))
+
+    def _captures_text(self, plan: SynthPlan) -> bool:
+        return self.cure is None and super()._captures_text(plan)
+
+
+class Voice:
+    """A bundle.
+
+    Args:
+        name: What tables call it.
+        bundle: The opened bundle.
+        provider: Where graphs run.
+    """
+
+    def __init__(self, name: str, bundle: Bundle, provider: str = "auto") -> None:
+        self.name = name
+        self.synthesizer = CuredSynthesizer(bundle, provider)
+        self.fingerprint = voice_fingerprint(bundle)
+
+    @property
+    def provider(self) -> str:
+        """Where the denoiser really runs."""
+        return self.synthesizer.session("denoiser_step").provider
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What training did about the modality gap, where the bundle says."""
+        training = self.synthesizer.bundle.manifest.provenance.get("training", {})
+        optimiser = training.get("optimiser", {})
+        known = ("variant", "condition_noise")
+        return {key: optimiser[key] for key in known if key in optimiser}
+
+    def key(self, question: Question) -> dict[str, Any]:
+        """Return what decides the answer to ``question``, as JSON data."""
+        voice = {"voice": self.fingerprint, "provider": self.provider, "code": RUNTIME_CODE}
+        return {"sounds": voice, **question.key}
+
+    def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
+        """Make the clips, or take them from the cache."""
+        key = self.key(question)
+
+        def make() -> dict[str, NDArray[Any]]:
+            clips, spent = [], 0.0
+            self.synthesizer.cure = question.cure
+            for number, query in enumerate(question.queries):
+                began = time.perf_counter()
+                clips += self._ask(question, query)
+                spent += time.perf_counter() - began
+                if progress is not None:
+                    progress(number + 1, len(question.queries))
+            return {"audio": np.stack(clips), "seconds": np.array([spent])}
+
+        found = cache.arrays(key, make)
+        target = np.repeat(np.asarray(question.target, np.int64), question.seeds)
+        return Sounds(found["audio"], target, float(found["seconds"][0]), key)
+
+    def _ask(self, question: Question, query: Any) -> list[NDArray[np.int16]]:
+        from PIL import Image
+
+        if question.kind == "image":
+            batch = {"images": [Image.fromarray(query)] * question.seeds}
+        else:
+            batch = {"queries": [query] * question.seeds}
+        seeds = list(range(question.seeds))
+        made = self.synthesizer.synth_batch(**batch, seed=seeds, **question.wishes)
+        return [to_int16(clip.waveform) for clip in made]
+
+
+class Retrieval:
+    """The baseline that makes nothing: the training clips whose pictures fit the query best.
+
+    Query and pictures meet in the CLIP space; the n-th nearest clip stands in for seed n. What it
+    plays is real, so it bounds how right a sound can be that comes from the nearest picture, and
+    by construction it copies.
+
+    Args:
+        clip: The encoder.
+        train: Training clips.
+        pictures: Unit embedding of each clip's pictures, float32 [N, D]; zeros where it has none.
+        fingerprint: Of encoder and clips.
+    """
+
+    name = "retrieval"
+
+    def __init__(
+        self, clip: Clip, train: LabelledClips, pictures: NDArray[np.float32], fingerprint: str
+    ) -> None:
+        self._clip, self._train, self._pictures = clip, train, pictures
+        self.fingerprint = fingerprint
+        self._shown = np.flatnonzero(np.abs(pictures).sum(axis=1) > 0)
+        if len(self._shown) == 0:
+            raise DataError(f"{train.shards.folder}: no clip has pictures; retrieval needs them")
+
+    def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
+        """Return the nearest training clips, nearest first; cures and wishes have no part in it."""
+        if question.kind == "image":
+            asked = self._clip.encode_images(np.stack(question.queries)).numpy()
+        else:
+            templates = question.wishes.get("template")
+            templates = [templates] if isinstance(templates, str) else templates
+            asked = self._clip.encode_queries(list(question.queries), templates).numpy()
+        scores = asked @ self._pictures[self._shown].T
+        seeds = min(question.seeds, len(self._shown))
+        nearest = self._shown[np.argsort(-scores, axis=1, kind="stable")[:, :seeds]]
+        target = np.repeat(np.asarray(question.target, np.int64), seeds)
+        key = {"sounds": {"retrieval": self.fingerprint}, **question.key}
+        return Sounds(self._train.shards.audio(nearest.ravel()), target, 0.0, key)
+
+
+class Real:
+    """Real test clips, every one of them, whatever is asked."""
+
+    name = "real"
+
+    def __init__(self, test: LabelledClips, limit: int | None = None) -> None:
+        step = 1 if limit is None else max(1, len(test.rows) // limit)
+        self.test, self._rows = test, test.rows[::step]
+        self._target = test.target[::step]
+
+    def answer(
+        self, question: Question | None, cache: Cache, progress: Progress | None = None
+    ) -> Sounds:
+        """Return the clips."""
+        key = {"sounds": {"real": self.test.fingerprint, "clips": len(self._rows)}}
+        order = np.argsort(self._target, kind="stable")
+        audio = self.test.shards.audio(self._rows[order])
+        return Sounds(audio, self._target[order], 0.0, key)
+
+
+class Resynthesis:
+    """Real test clips as mels through a voice's vocoder: the best that any denoiser could do.
+
+    Args:
+        voice: Supplies the vocoder.
+        real: The clips.
+        analyse: Waveforms [B, T] to normalised mels [B, M, F].
+    """
+
+    name = "resynthesis"
+
+    def __init__(self, voice: Voice, real: Real, analyse: Any) -> None:
+        self._voice, self._real, self._analyse = voice, real, analyse
+
+    def answer(
+        self, question: Question | None, cache: Cache, progress: Progress | None = None
+    ) -> Sounds:
+        """Return the vocoded clips."""
+        mel, made = self._real.test.shards.mel_spec, self._voice.synthesizer.bundle.manifest.mel
+        if mel != made:
+            raise InputError(
+                f"{self._voice.name}: its vocoder reads other mels than the shards hold"
+            )
+        original = self._real.answer(question, cache)
+        key = {
+            "sounds": {"vocoded": original.key, "voice": self._voice.fingerprint},
+            "code": RUNTIME_CODE,
+            "provider": self._voice.provider,
+        }
+
+        def make() -> dict[str, NDArray[Any]]:
+            parts = []
+            starts = range(0, len(original.audio), 16)
+            for number, start in enumerate(starts):
+                clips = np.stack(original.clips(slice(start, start + 16)))
+                vocoded = self._voice.synthesizer.vocode(self._analyse(clips))
+                parts.append(to_int16(vocoded[:, : clips.shape[1]]))
+                if progress is not None:
+                    progress(number + 1, len(starts))
+            return {"audio": np.concatenate(parts)}
+
+        return Sounds(cache.arrays(key, make)["audio"], original.target, 0.0, key)
+
+
+def voice_fingerprint(bundle: Bundle) -> str:
+    """Return one hash of what decides a bundle's sounds."""
+    facts = bundle.manifest.to_dict()
+    kept = ("mel", "diffusion", "condition", "default_precision")
+    return digest({"files": files_fingerprint(bundle), **{key: facts[key] for key in kept}})
+
+
+def files_fingerprint(bundle: Bundle, only: str = "", without: str = "") -> str:
+    """Return one hash of the files of every graph, of one, or of all but one."""
+    graphs = bundle.manifest.graphs
+    names = [name for name in graphs if name != without and only in ("", name)]
+    files = sorted(spec.sha256 for name in names for spec in graphs[name].files.values())
+    return hashlib.sha256("".join(files).encode()).hexdigest()

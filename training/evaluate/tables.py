@@ -1,0 +1,158 @@
+"""A report of the evaluation as Markdown: what the README shows, and all that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Figures = Mapping[str, Any]
+# figure -> (heading, how a value is written); tables show what was measured
+COLUMNS: dict[str, tuple[str, str]] = {
+    "top1": ("top-1", "percent"),
+    "top5": ("top-5", "percent"),
+    "fad_generated_vs_test": ("FAD", "1"),
+    "fad_vggish": ("FAD, VGGish", "2"),
+    "fad_panns": ("FAD, PANNs", "2"),
+    "fad_clap": ("FAD, CLAP", "3"),
+    "fid_mel": ("FID, mel", "1"),
+    "kl": ("KL", "2"),
+    "clap_score": ("CLAP score", "3"),
+    "text_to_sound@1": ("R@1", "percent"),
+    "text_to_sound@5": ("R@5", "percent"),
+    "diversity": ("diversity", "3"),
+    "nearest_train": ("nearest training clip", "3"),
+    "nearer_than_real": ("nearer than real", "percent"),
+}
+CURVE_COLUMNS = ("top1", "top5", "fad_generated_vs_test")
+
+
+def markdown(report: Figures) -> str:
+    """Return the README's tables of a report, and those of every other part that it has."""
+    lines = [
+        f"Measured {report['measured']} on {report['machine']}; bundle `{report['bundle']}`, "
+        f"{report['steps_default']} steps, guidance {report['guidance_default']:g}; "
+        f"{report['concepts']} concepts; FAD under the {report['fad_embedding']}.",
+        "",
+        *_headline(report),
+    ]
+    for title in ("steps", "guidance"):
+        if title in report:
+            lines += ["", *_curve(title, report[title])]
+    if "vocoder" in report:
+        lines += ["", *_vocoder(report["vocoder"])]
+    for title in ("systems", "templates"):
+        if title in report:
+            lines += ["", *_figures(title, report[title])]
+    if "modality_gap" in report:
+        lines += ["", *_gap(report["modality_gap"])]
+    if "curves" in report:
+        for sampler, rows in report["curves"]["steps"].items():
+            lines += ["", *_curve(f"steps, {sampler}", rows)]
+        lines += ["", *_curve("guidance", report["curves"]["guidance"])]
+    return "\n".join(lines) + "\n"
+
+
+def _headline(report: Figures) -> list[str]:
+    lines = [
+        "| sounds | clips | top-1 | top-5 | FAD to real test |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        _row("real test clips", report["real"], "0"),
+    ]
+    fad = next((report[k]["fad_train_vs_test"] for k in ("text", "image") if k in report), None)
+    if fad is not None:
+        lines.append(f"| real training clips | | | | {fad:.1f} |")
+    for kind in ("text", "image"):
+        if kind in report:
+            scores = report[kind]
+            lines.append(_row(f"{kind} queries", scores, f"{scores['fad_generated_vs_test']:.1f}"))
+    if "paraphrases" in report:
+        scores = report["paraphrases"]
+        lines.append(_row(f"{scores['queries']} paraphrases", scores, ""))
+    made = {k: report[k]["provider"] for k in ("text", "image") if "provider" in report.get(k, {})}
+    if made:
+        lines += ["", f"Provider: {', '.join(f'{k} {where}' for k, where in made.items())}."]
+    return lines
+
+
+def _curve(title: str, rows: Mapping[str, Figures]) -> list[str]:
+    timed = all("latency_s" in row for row in rows.values())
+    lines = [
+        f"| {title} | top-1 | top-5 | FAD |{' one clip |' if timed else ''}",
+        f"| ---: | ---: | ---: | ---: |{' ---: |' if timed else ''}",
+    ]
+    for key, row in rows.items():
+        time = f" {1000 * row['latency_s']:.0f} ms |" if timed else ""
+        lines.append(
+            f"| {key} | {_percent(row['top1'])} | {_percent(row['top5'])} "
+            f"| {row['fad_generated_vs_test']:.1f} |{time}"
+        )
+    return lines
+
+
+def _vocoder(found: Figures) -> list[str]:
+    lines = [
+        f"| mel to sound, {found['clips']} real test clips (top-1 of the originals "
+        f"{_percent(found['real_top1'])}) | mel-L1, nats | multi-resolution STFT | LSD, dB "
+        "| top-1 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for key, name in (("vocoder", "shipped vocoder"), ("griffin_lim_60", "Griffin-Lim, 60")):
+        s = found[key]
+        lines.append(
+            f"| {name} | {s['mel_l1']:.3f} | {s['mr_stft']:.3f} | {s['lsd_db']:.2f} "
+            f"| {_percent(s['top1'])} |"
+        )
+    return lines
+
+
+def _figures(title: str, rows: Mapping[str, Figures]) -> list[str]:
+    """Return a table of every figure that any row has, each with its interval."""
+    shown = [key for key in COLUMNS if any(key in row for row in rows.values())]
+    lines = [
+        f"| {title} | clips | {' | '.join(COLUMNS[key][0] for key in shown)} |",
+        f"| --- | ---: |{' ---: |' * len(shown)}",
+    ]
+    for name, row in rows.items():
+        cells = " | ".join(_cell(row, key) for key in shown)
+        lines.append(f"| {name} | {row['clips']} | {cells} |")
+    return lines
+
+
+def _gap(found: Figures) -> list[str]:
+    lines = [
+        f"Modality gap over {found['clips']} clips and {found['concepts']} concepts:",
+        "",
+        "| cure | distance of the clouds | cosine of matched pairs |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, row in found["cures"].items():
+        pairs = ((row[k], row[f"{k}_interval"]) for k in ("centroid_distance", "matched_cosine"))
+        cells = " | ".join(f"{v:.3f} ({low:.3f}–{high:.3f})" for v, (low, high) in pairs)
+        lines.append(f"| {name} | {cells} |")
+    return [*lines, "", *_figures("voice, query, cure", found["voices"])]
+
+
+def _cell(row: Figures, key: str) -> str:
+    if key not in row:
+        return ""
+    style = COLUMNS[key][1]
+    interval: Sequence[float] = row.get(f"{key}_interval", ())
+    if style == "percent":
+        bounds = [f"{100 * bound:.0f}" for bound in interval]
+        text = _percent(row[key])
+    else:
+        bounds = [f"{bound:.{style}f}" for bound in interval]
+        text = f"{row[key]:.{style}f}"
+    return f"{text} ({'–'.join(bounds)})" if bounds else text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _row(name: str, scores: Figures, fad: str) -> str:
+    low, high = scores["top1_interval"]
+    return (
+        f"| {name} | {scores['clips']} | {_percent(scores['top1'])} "
+        f"({100 * low:.0f}–{100 * high:.0f}) | {_percent(scores['top5'])} | {fad} |"
+    )

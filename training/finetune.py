@@ -1,0 +1,225 @@
+"""Few-shot fine-tuning: teach a finished voice the sounds of a folder, in minutes on a CPU.
+
+Half of every batch is old clips where shards of them are given (rehearsal: Robins 1995,
+"Catastrophic forgetting, rehearsal and pseudorehearsal"). Without them the learning rate is low
+and the weights are averaged from the voice's own on, which keeps near what it knew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipsynth_rt.errors import CheckpointError, InputError, ManifestError, OutputError
+from clipsynth_rt.spec import MelSpec, decode
+from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.conditions import ConditionedMels, embed_labels, load_conditioned
+from clipsynth_rt.training.config import OptimiserConfig, TrainConfig
+from clipsynth_rt.training.data.clips import CutSpec
+from clipsynth_rt.training.data.sound_folder import NamedClips, read_sounds
+from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec
+from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+
+logger = logging.getLogger(__name__)
+
+OPTIMISER = OptimiserConfig(
+    variant="text",
+    batch_size=16,
+    learning_rate=1e-4,
+    warmup_steps=20,
+    ema_decay=0.99,
+    condition_noise=0.1,
+)
+"""Without old clips; with them the rate is ``REHEARSED_RATE``."""
+REHEARSED_RATE = 3e-4
+WINDOWS = 4
+"""Clips that are cut from a long sound, at most."""
+CARRIED = ("clip", "vocoder", "classifier")
+"""Parts that the new checkpoint takes over."""
+
+
+@dataclass
+class WithReplay(ConditionedMels):
+    """New clips, then old ones, of which an epoch holds as many.
+
+    Attributes:
+        num_new: How many are new.
+        repeats: How often an epoch holds each new clip.
+    """
+
+    num_new: int = 0
+    repeats: int = 1
+
+    def usable(self, variant: str) -> Tensor:
+        """Return the indices of an epoch."""
+        indices = super().usable(variant)
+        new = indices[indices < self.num_new].repeat(self.repeats)
+        return torch.cat([new, indices[indices >= self.num_new]])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of fine-tuning did.
+
+    Attributes:
+        clips: New clips.
+        names: What they are called.
+        step: Steps taken.
+        stopped_by: The signal that ended it, or None.
+    """
+
+    clips: int
+    names: tuple[str, ...]
+    step: int
+    stopped_by: int | None
+
+
+def finetune(
+    folder: str | Path,
+    out: str | Path,
+    checkpoint: str | Path,
+    clip: Any,
+    *,
+    names_csv: str | Path | None = None,
+    replay: str | Path | None = None,
+    labels_csv: str | Path | None = None,
+    steps: int = 300,
+    learning_rate: float | None = None,
+    samples_every: int = 100,
+    on_step: Callable[[int, float], None] | None = None,
+) -> Report:
+    """Teach ``checkpoint`` the sounds of ``folder``, and write ``out``, which can be exported.
+
+    A run that was cut off goes on where it was.
+
+    Args:
+        folder: Sounds named by what they are; see ``read_sounds``.
+        out: Checkpoint folder to write.
+        checkpoint: The voice to begin with; not changed.
+        clip: Its encoder, from ``clipsynth_rt.training.clip.load_clip``.
+        names_csv: Names by file; see ``read_sounds``.
+        replay: Shards of what the voice learnt from.
+        labels_csv: Their labels; needed with ``replay``.
+        steps: Optimiser steps.
+        learning_rate: Peak; by whether there is replay if None.
+        samples_every: Steps between pictures of samples; 0 for none.
+        on_step: Told of every step and its loss.
+
+    Raises:
+        InputError: If ``out`` is ``checkpoint``, or ``replay`` lacks labels.
+        DataError: If sounds or shards cannot be used.
+        CheckpointError: If ``checkpoint`` or an earlier run in ``out`` cannot be used.
+        OutputError: If ``out`` cannot be written.
+    """
+    out, checkpoint = Path(out), Path(checkpoint)
+    if out.resolve() == checkpoint.resolve():
+        raise InputError(f"{out}: is the voice to begin with; choose another --out")
+    if replay is not None and labels_csv is None:
+        raise InputError("--replay needs --labels labels.csv")
+    weights, config, facts = _read_voice(checkpoint, clip)
+    rate = learning_rate or (REHEARSED_RATE if replay is not None else OPTIMISER.learning_rate)
+    config = dataclasses.replace(
+        config, optimiser=dataclasses.replace(OPTIMISER, learning_rate=rate)
+    )
+    cut = CutSpec(
+        mel=config.mel,
+        num_frames=config.diffusion.default_frames,
+        hop_frames=config.diffusion.default_frames,
+        clips_per_video=WINDOWS,
+        min_seconds=0.05,
+    )
+    sounds = read_sounds(folder, cut, names_csv)
+    names = tuple(dict.fromkeys(sounds.names))
+    data = new_clips(sounds, names, clip)
+    if replay is not None:
+        data = with_replay(data, load_conditioned(replay, clip, config.mel, labels_csv))
+    _carry(checkpoint, out)
+    # export tells pictures by them
+    known = sorted({*facts.get("labels", ()), *names})
+    samples = None
+    if samples_every:
+        shown = names[:SAMPLES]
+        samples = SampleSpec(shown, clip.encode_queries(shown), samples_every)
+    trainer = DenoiserTrainer(
+        config, data, out, facts={**facts, "labels": known}, samples=samples, start=weights
+    )
+    limits = RunLimits(max_steps=steps, cooldown_steps=steps // 4, save_every=100, log_every=20)
+    stopped_by = trainer.run(limits, on_step)
+    return Report(len(sounds.names), names, trainer.step, stopped_by)
+
+
+def new_clips(sounds: NamedClips, names: Sequence[str], clip: Any) -> ConditionedMels:
+    """Return sounds with the embeddings of their names' phrasings."""
+    count = len(sounds.names)
+    return ConditionedMels(
+        torch.from_numpy(sounds.mels),
+        torch.zeros(count, 0, clip.dim),
+        torch.zeros(count, dtype=torch.bool),
+        embed_labels(names, clip),
+        torch.tensor([names.index(name) for name in sounds.names]),
+    )
+
+
+def with_replay(new: ConditionedMels, old: ConditionedMels) -> WithReplay:
+    """Return new and old clips, as many of the one as of the other in an epoch.
+
+    Raises:
+        DataError: If no old clip has a label.
+    """
+    num_old, count = len(old.usable("text")), len(new)
+    # lists of phrasings are as long as the longest of their kind: repeat the shorter
+    longest = max(new.text.shape[1], old.text.shape[1])
+    text = torch.cat([t[:, torch.arange(longest) % t.shape[1]] for t in (new.text, old.text)])
+    label = torch.where(old.label < 0, old.label, old.label + len(new.text))
+    image = torch.zeros(count + len(old), 0, new.text.shape[2])
+    return WithReplay(
+        torch.cat([new.mels, old.mels[:]]),
+        image,
+        torch.zeros(len(image), dtype=torch.bool),
+        text,
+        torch.cat([new.label, label]),
+        num_new=count,
+        repeats=max(1, round(num_old / count)),
+    )
+
+
+def _read_voice(
+    checkpoint: Path, clip: Any
+) -> tuple[dict[str, Tensor], TrainConfig, dict[str, Any]]:
+    weights, facts = load_part(checkpoint, "denoiser")
+    where = checkpoint / "denoiser.json"
+    try:
+        sections = {key: facts.pop(key) for key in ("unet", "mel", "diffusion")}
+        config = TrainConfig.from_dict(sections, str(where))
+        vocoder = decode(MelSpec, load_part(checkpoint, "vocoder")[1].get("mel", {}), "mel")
+    except (KeyError, InputError, ManifestError) as error:
+        raise CheckpointError(f"{where}: {error} is missing or wrong") from error
+    if vocoder != config.mel:
+        raise CheckpointError(f"{checkpoint}: its vocoder reads other mels than its denoiser makes")
+    if clip.dim != config.unet.condition_dim:
+        raise CheckpointError(
+            f"{where}: unet.condition_dim is {config.unet.condition_dim}, and the encoder's "
+            f"embeddings have {clip.dim}; name the encoder that it was trained with (--clip)"
+        )
+    own = ("optimiser", "steps", "parameters", "flops")
+    return weights, config, {key: value for key, value in facts.items() if key not in own}
+
+
+def _carry(checkpoint: Path, out: Path) -> None:
+    """Copy the parts that fine-tuning leaves as they are."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for part in CARRIED:
+            for suffix in (".safetensors", ".json"):
+                if (checkpoint / f"{part}{suffix}").is_file():
+                    shutil.copyfile(checkpoint / f"{part}{suffix}", out / f"{part}{suffix}")
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,46 @@
+"""Stopping on a signal: the step at hand is finished and the run saved before it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """Notes SIGTERM and SIGINT while entered, once; a second one acts as it did before.
+
+    Outside the main thread, where Python handles no signals, it notes none.
+
+    Attributes:
+        received: Number of the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def exit_code(signal_number: int) -> int:
+    """Return what a shell reports of a process that this signal ended."""
+    return 128 + signal_number
