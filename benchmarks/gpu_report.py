@@ -25,7 +25,14 @@ from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends import cuda, probe
 from clipsynth_rt.backends.ahead import build_ahead
-from clipsynth_rt.benchmark import bench_clips, bench_stages, describe_run, measure, peak_memory
+from clipsynth_rt.benchmark import (
+    bench_clips,
+    bench_stages,
+    describe_run,
+    measure,
+    peak_memory,
+    watch_device,
+)
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
@@ -158,6 +165,7 @@ def build(bundle: str, provider: str) -> dict[str, Any]:
 
 def latency(bundle: str, provider: str, use_graphs: bool, repeats: int) -> dict[str, Any]:
     """Time stages and clips."""
+    watch_device()
     began = time.perf_counter()
     with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
         if synthesizer.engines is not None:
