@@ -16,11 +16,6 @@ from clipsynth_rt.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-# pages of features that a checkout may not have yet, each told by a command and an option
-PARTIAL = {
-    "docs/how-to/batch.md": ("synth", "--batch"),
-    "docs/how-to/serve.md": ("serve", "--port"),
-}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -51,11 +46,6 @@ def root() -> click.Context:
     return click.Context(main, info_name="clipsynth-rt", **main.context_settings)
 
 
-def has_option(name: str, option: str) -> bool:
-    command = main.get_command(root(), name)
-    return command is not None and any(option in param.opts for param in command.params)
-
-
 def check_command(command: click.Command, words: list[str], ctx: click.Context) -> None:
     """Refuse subcommands and options that are not there."""
     if isinstance(command, click.Group) and words and not words[0].startswith("-"):
@@ -68,9 +58,6 @@ def check_command(command: click.Command, words: list[str], ctx: click.Context) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_commands_are_real(page: Path) -> None:
-    needed = PARTIAL.get(page.relative_to(ROOT).as_posix())
-    if needed is not None and not has_option(*needed):
-        pytest.skip(f"{' '.join(needed)} is not in this checkout")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = set(extras["optional-dependencies"])
     for words in commands(page):
