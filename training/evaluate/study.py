@@ -21,8 +21,8 @@ from clipsynth_rt.training.evaluate.embedders import Clap, Embedder
 from clipsynth_rt.training.evaluate.gap import Clouds
 from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips, Progress
 from clipsynth_rt.training.evaluate.systems import Question, Real, Retrieval, Sounds, System
+from clipsynth_rt.training.frame_embeddings import embed_frames
 from clipsynth_rt.training.mel import MelSpectrogram
-from clipsynth_rt.training.prior import embed_pictures
 
 TRAIN_LIMIT = 2500
 """Training clips that a Fréchet distance of training to test clips is measured on."""
@@ -89,18 +89,10 @@ class Study:
     @cached_property
     def train_pictures(self) -> NDArray[np.float32]:
         """Unit mean embedding of each training clip's pictures [N, D]; zeros where it has none."""
-        key = {
-            "pictures": self.train.fingerprint,
-            "encoder": self._encoder_fingerprint,
-        }
-
-        def make() -> dict[str, NDArray[Any]]:
-            image, shown = embed_pictures(self.train.shards, self.clip)
-            mean = image.mean(dim=1).numpy()
-            mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
-            return {"pictures": (mean * shown.numpy()[:, None]).astype(np.float32)}
-
-        return self.cache.arrays(key, make)["pictures"]
+        image, shown = embed_frames(self.train.shards, self.clip)
+        mean = image.mean(dim=1).numpy()
+        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
+        return (mean * shown.numpy()[:, None]).astype(np.float32)
 
     @cached_property
     def clouds(self) -> Clouds:
