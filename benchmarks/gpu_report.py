@@ -25,7 +25,14 @@ from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends import cuda, probe
 from clipsynth_rt.backends.ahead import build_ahead
-from clipsynth_rt.benchmark import bench_clips, bench_stages, describe_run, measure, peak_memory
+from clipsynth_rt.benchmark import (
+    bench_clips,
+    bench_stages,
+    describe_run,
+    measure,
+    peak_memory,
+    watch_device,
+)
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
@@ -91,6 +98,7 @@ def snr_db(want: np.ndarray, found: np.ndarray) -> dict[str, float]:
     power = float(np.mean(want.astype(np.float64) ** 2))
     return {
         "max_abs": float(np.abs(error).max()),
+        "rms": float(np.sqrt(noise)),
         "snr_db": 200.0 if noise == 0.0 else float(10.0 * np.log10(power / noise)),
     }
 
@@ -118,6 +126,30 @@ def parity(bundle: str, provider: str, precision: str) -> dict[str, Any]:
     return found
 
 
+def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the parity of every graph as a manifest holds it, to be merged into one.
+
+    ``python benchmarks/report.py --parity REPORT`` merges it into the shipped bundle's.
+    """
+    device = report["device"]
+    found = {}
+    for name, run in report["parity"].items():
+        if "problem" in run:
+            continue
+        provider, precision = name.split()
+        steps = [run["step"], run["step_guided"]]
+        found[f"{precision} on {provider}, {device['name']}"] = {
+            "text_encoder": run["text_encoder"],
+            "denoiser_step": {
+                "max_abs": max(step["max_abs"] for step in steps),
+                "rms": max(step["rms"] for step in steps),
+                "snr_db": min(step["snr_db"] for step in steps),
+            },
+            "vocoder": run["vocoder"],
+        }
+    return found
+
+
 def build(bundle: str, provider: str) -> dict[str, Any]:
     """Build every engine, and say how long it took."""
     began = time.perf_counter()
@@ -133,6 +165,7 @@ def build(bundle: str, provider: str) -> dict[str, Any]:
 
 def latency(bundle: str, provider: str, use_graphs: bool, repeats: int) -> dict[str, Any]:
     """Time stages and clips."""
+    watch_device()
     began = time.perf_counter()
     with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
         if synthesizer.engines is not None:
@@ -279,6 +312,7 @@ def main() -> None:
             for name in usable
             for precision in ("fp16", "fp32")
         }
+        report["manifest_parity"] = manifest_parity(report)
         runs = [(name, True) for name in usable] + [(name, False) for name in engines]
         report["latency"] = {
             name if graphs else f"{name}, no CUDA graph": section(

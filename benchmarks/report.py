@@ -4,6 +4,10 @@ Each block of the README between ``<!-- begin NAME -->`` and ``<!-- end NAME -->
 from the JSON that ``clipsynth-rt evaluate`` and ``benchmarks/measure.py`` wrote, and the shipped
 bundle's manifest gets the evaluation as its ``metrics``; ``--check`` changes nothing and fails
 where the README differs.
+
+``--compare OLD NEW`` compares two runs of ``pytest --benchmark-only --benchmark-json FILE``, and
+fails where a median grew by more than ``--threshold`` per cent. ``--parity REPORT`` puts what
+``benchmarks/gpu_report.py`` found into the shipped bundle's manifest.
 """
 
 import argparse
@@ -115,18 +119,69 @@ BLOCKS = {
 }
 
 
+MANIFEST = ROOT / "clipsynth_rt" / "bundles" / "default" / "manifest.json"
+
+LIKE = ("bundle", "provider", "precision", "cpu", "cores", "gpu", "python", "versions")
+"""What two runs must have in common to be compared."""
+
+
 def write_metrics() -> None:
     """Put the evaluation into the shipped bundle's manifest."""
     from clipsynth_rt.spec import Manifest
 
-    path = ROOT / "clipsynth_rt" / "bundles" / "default" / "manifest.json"
-    manifest = Manifest.from_dict(json.loads(path.read_text()))
+    manifest = Manifest.from_dict(json.loads(MANIFEST.read_text()))
     metrics = {key: value for key, value in load("evaluation").items() if key not in LONG_PARTS}
     if "paraphrases" in metrics:
         short = {k: v for k, v in metrics["paraphrases"].items() if k != "by_query"}
         metrics["paraphrases"] = short
     manifest = dataclasses.replace(manifest, metrics=metrics)
+    MANIFEST.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
+
+
+def merge_parity(report: Path, path: Path = MANIFEST) -> None:
+    """Put the parity that was measured on a GPU into a manifest, beside what export measured."""
+    from clipsynth_rt.spec import Manifest
+
+    manifest = Manifest.from_dict(json.loads(path.read_text()))
+    found = json.loads(report.read_text())["manifest_parity"]
+    manifest = dataclasses.replace(manifest, parity={**manifest.parity, **found})
     path.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
+
+
+def compare(old: Path, new: Path, threshold: float) -> list[str]:
+    """Print both runs' medians, and return a line for each benchmark that became slower.
+
+    Args:
+        old: JSON of pytest-benchmark.
+        new: The same, later.
+        threshold: Per cent that a median may grow by.
+
+    Raises:
+        SystemExit: If the runs have nothing in common, or are of different machines or voices.
+    """
+    runs = [
+        {b["fullname"]: b for b in json.loads(path.read_text())["benchmarks"]}
+        for path in (old, new)
+    ]
+    common = [name for name in runs[0] if name in runs[1]]
+    if not common:
+        raise SystemExit(f"{old} and {new} have no benchmark in common")
+    slower = []
+    for name in common:
+        before, after = (run[name] for run in runs)
+        for key in LIKE:
+            values = [run["extra_info"].get(key) for run in (before, after)]
+            if values[0] != values[1]:
+                raise SystemExit(
+                    f"{name}: {key} was {values[0]} and is {values[1]}: not comparable"
+                )
+        medians = [run["stats"]["median"] for run in (before, after)]
+        change = 100.0 * (medians[1] / medians[0] - 1.0)
+        line = f"{name}: {1e3 * medians[0]:.2f} ms, then {1e3 * medians[1]:.2f} ms ({change:+.0f}%)"
+        print(line)
+        if change > threshold:
+            slower.append(line)
+    return slower
 
 
 def fill(text: str) -> str:
@@ -145,7 +200,17 @@ def main() -> None:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD", "NEW"))
+    parser.add_argument("--threshold", type=float, default=20.0, help="per cent; 20")
+    parser.add_argument("--parity", type=Path, metavar="REPORT")
     arguments = parser.parse_args()
+    if arguments.compare:
+        if slower := compare(*arguments.compare, arguments.threshold):
+            sys.exit(f"slower by more than {arguments.threshold:g}%:\n" + "\n".join(slower))
+        return
+    if arguments.parity:
+        merge_parity(arguments.parity)
+        return
     path = ROOT / "README.md"
     before = path.read_text()
     after = fill(before)

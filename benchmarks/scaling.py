@@ -46,7 +46,9 @@ def measure(
         embedded_s = time.monotonic() - began
         stored = sum(path.stat().st_size for path in opened.files)
         training = {
-            name: _train(shards, clip, name, device, seconds, Path(folder) / name)
+            name: _train(
+                shards, clip, name, device, seconds, Path(folder) / f"run-{Path(name).stem}"
+            )
             for name in configs
         }
         pictures = len(opened) * opened.sizes["frames"][0]

@@ -257,13 +257,32 @@ def describe_run(synthesizer: Synthesizer) -> dict[str, Any]:
     return facts
 
 
-def peak_memory(synthesizer: Synthesizer) -> dict[str, float | None]:
-    """Return the most memory that this process and its engines have had, in MB."""
-    engines = synthesizer.engines
-    return {
-        "peak_memory_mb": _peak_resident_mb(),
-        "peak_device_mb": None if engines is None else engines.peak_device_bytes / 2**20,
-    }
+def watch_device() -> None:
+    """Note how much device memory is free, for ``peak_memory`` on ``cuda``: call it before loading.
+
+    Without a GPU or ``cuda-bindings`` it does nothing.
+    """
+    with contextlib.suppress(ClipSynthError):
+        cuda.open_device()
+
+
+def peak_memory(synthesizer: Synthesizer) -> dict[str, Any]:
+    """Return the most memory that this process and the GPU have had in use for it, in MB.
+
+    On engines, ``peak_device_mb`` is what they took. ONNX Runtime keeps what it has taken, so that
+    on ``cuda`` it is what is in use now beyond what was when ``watch_device`` was called, other
+    processes on the GPU included. Where it is None, ``peak_device_why`` says why.
+    """
+    device, why = None, f"{synthesizer.provider} uses no device memory"
+    if synthesizer.engines is not None:
+        device = synthesizer.engines.peak_device_bytes / 2**20
+    elif synthesizer.provider == "cuda":
+        try:
+            device = cuda.open_device().memory_in_use() / 2**20
+        except ClipSynthError as error:
+            why = str(error)
+    found = {"peak_memory_mb": _peak_resident_mb(), "peak_device_mb": device}
+    return found if device is not None else {**found, "peak_device_why": why}
 
 
 def _peak_resident_mb() -> float | None:

@@ -35,8 +35,9 @@ PLANS: dict[str, dict[str, str]] = {
     "edge": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8"},
     "fp32": dict.fromkeys(GRAPHS, "fp32"),
     "fp16": dict.fromkeys(GRAPHS, "fp16"),
-    # the denoiser takes nine tenths of the time; what else there is would lose more than it gains
+    # either alone or both: benchmarks/precisions.py tells what they cost and gain on a machine
     "int8": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "denoiser_step": "int8"},
+    "int8-vocoder": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "vocoder": "int8"},
 }
 """What ``precision`` may say, and the file that each graph then gets."""
 
@@ -195,6 +196,8 @@ def convert(
         return precisions.to_fp16(model, graph.half_scopes, graph.name)
     if precision == "w8":
         return precisions.store_tables(model)
+    if graph.name == "vocoder":
+        return precisions.quantise_products(model, graph.quantised_scopes, graph.name)
     return precisions.quantise_static(
         model, graph.quantised_scopes, calibration_steps(source), graph.name
     )

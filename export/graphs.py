@@ -43,7 +43,8 @@ class GraphDescription:
         cases: Inputs of several shapes, each of which parity is measured on; the first, whose
             dimensions are all different and above 1, is the one that is traced.
         half_scopes: Submodules whose arithmetic may be fp16; all else stays fp32.
-        quantised_scopes: Submodules whose convolutions static quantisation takes.
+        quantised_scopes: Submodules whose convolutions (the denoiser's) or matrix products (the
+            light vocoder's) quantisation takes.
     """
 
     name: str
@@ -222,6 +223,7 @@ def vocoder(source: ExportSource, mels: Sequence[Tensor]) -> GraphDescription:
         smallest={"F": 8},  # reflection wants more samples than it adds
         cases=tuple({"mel": mel} for mel in seen.values()),
         half_scopes=tuple(f"network.{scope}" for scope in scopes),
+        quantised_scopes=("network.blocks",) if light else ("network",),
     )
 
 

@@ -8,7 +8,8 @@
 - ``w8``: as ``w16``, and embedding tables in int8, which are half of the text encoder. Its matrix
   products stay: quantised with their inputs (dynamic int8) they are 9.8 dB from fp32, a cosine of
   0.95 between embeddings, and with their inputs left alone 21 dB, where the tables cost 35 dB.
-- ``int8``: convolutions in int8, for CPUs, by ranges learnt beforehand.
+- ``int8``: for CPUs, the denoiser's convolutions by ranges learnt beforehand, or the light
+  vocoder's matrix products with their inputs, by the range of each.
 """
 
 from __future__ import annotations
@@ -140,6 +141,38 @@ def quantise_static(
             nodes_to_quantize=chosen,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        return store_half(onnx.load(path))
+
+
+def quantise_products(
+    model: onnx.ModelProto, scopes: tuple[str, ...], name: str
+) -> onnx.ModelProto:
+    """Quantise the matrix products within ``scopes`` to int8, their inputs as they come.
+
+    Weights get one scale an output channel; activations are uint8, one scale a tensor and run.
+
+    Raises:
+        ExportError: If there is no such product.
+    """
+    weights = {weight.name for weight in model.graph.initializer}
+    chosen = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+        and node.input[1] in weights
+        and in_scope(node_scope(node) or "", scopes)
+    ]
+    if not chosen:
+        raise ExportError(f"{name}: no matrix product in {', '.join(scopes)}; nothing to quantise")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "int8.onnx"
+        quantization.quantize_dynamic(
+            _copy(model),
+            path,
+            nodes_to_quantize=chosen,
+            per_channel=True,
             weight_type=quantization.QuantType.QInt8,
         )
         return store_half(onnx.load(path))

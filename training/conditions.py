@@ -187,7 +187,7 @@ def load_conditioned(
     shards = ShardSet.open(shards_dir, mel_spec)
     if len(shards) == 0:
         raise DataError(f"{shards_dir}: holds no clips")
-    rows = _rows_of_kinds(shards, labels_csv, kinds)
+    rows = rows_of_kinds(shards, labels_csv, kinds)
     mels = _mels(shards, rows, stream)
     image, has_image = embed_frames(shards, clip)
     labels = read_labels(labels_csv) if labels_csv is not None else {}
@@ -209,9 +209,15 @@ def _mels(shards: ShardSet, rows: list[int] | None, stream: bool | None) -> Tens
     return torch.from_numpy(np.ascontiguousarray(shards.mels(rows)))
 
 
-def _rows_of_kinds(
+def rows_of_kinds(
     shards: ShardSet, labels_csv: str | Path | None, kinds: Sequence[str]
 ) -> list[int] | None:
+    """Return the rows of clips of some kinds (``labels_csv``'s column ``kind``); None for all.
+
+    Raises:
+        DataError: If no clip is of one of ``kinds``, or the labels cannot be read.
+        InputError: If ``kinds`` are given without ``labels_csv``.
+    """
     if not kinds:
         return None
     if labels_csv is None:

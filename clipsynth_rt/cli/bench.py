@@ -49,10 +49,17 @@ def command(
       clipsynth-rt bench
       clipsynth-rt bench --provider cpu,tensorrt-rtx --steps 1,4,8 --batch 1,4 --json
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.benchmark import bench_clips, bench_stages, describe_run, peak_memory
+    from clipsynth_rt.benchmark import (
+        bench_clips,
+        bench_stages,
+        describe_run,
+        peak_memory,
+        watch_device,
+    )
     from clipsynth_rt.cli.synth import parse_precision
     from clipsynth_rt.pipeline import Synthesizer
 
+    watch_device()
     runs: list[dict[str, Any]] = []
     for provider in providers:
         began = time.perf_counter()
@@ -94,6 +101,8 @@ def _table(facts: dict[str, Any]) -> str:
     memory = [f"peak memory {facts['peak_memory_mb']:.0f} MB"] if facts["peak_memory_mb"] else []
     if facts["peak_device_mb"] is not None:
         memory.append(f"peak device memory {facts['peak_device_mb']:.0f} MB")
+    elif facts["provider"] == "cuda":
+        memory.append(f"device memory not known: {facts['peak_device_why']}")
     lines = [
         f"{facts['bundle']} on {facts['provider']} ({device})",
         f"{precision}; {versions}",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click.testing
 import pytest
 
-from clipsynth_rt import cli
-from clipsynth_rt.benchmark import measure
-from clipsynth_rt.errors import InputError
+from clipsynth_rt import Synthesizer, cli
+from clipsynth_rt.backends import cuda
+from clipsynth_rt.benchmark import measure, peak_memory, watch_device
+from clipsynth_rt.errors import InputError, MissingExtraError
 
 
 def invoke(*args: str) -> click.testing.Result:
@@ -42,6 +44,7 @@ def test_json(tiny_bundle: Path) -> None:
     assert run["precision"] == dict.fromkeys(("text_encoder", "denoiser_step", "vocoder"), "fp32")
     assert run["peak_memory_mb"] > 10
     assert run["peak_device_mb"] is None
+    assert run["peak_device_why"] == "cpu uses no device memory"
     clips = [row for row in run["rows"] if row["stage"] == "clip"]
     cases = {(row["batch"], row["steps"], row["guidance"]) for row in clips}
     assert cases == {(b, n, w) for b in (1, 2) for n in (1, 3) for w in (1.0, 2.0)}
@@ -103,3 +106,22 @@ def test_measure() -> None:
     assert timing.low_s < 0.05
     with pytest.raises(InputError, match="0 repeats"):
         measure(work, repeats=0)
+
+
+def test_device_memory_on_cuda_or_why_it_is_not_known(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as synthesizer:
+        synthesizer.provider = "cuda"  # as if it ran there
+        device = SimpleNamespace(memory_in_use=lambda: 3 * 2**20)
+        monkeypatch.setattr(cuda, "open_device", lambda: device)
+        assert peak_memory(synthesizer)["peak_device_mb"] == 3.0
+
+        def refuse() -> None:
+            raise MissingExtraError("cuda-bindings", "tensorrt-rtx")
+
+        monkeypatch.setattr(cuda, "open_device", refuse)
+        watch_device()
+        found = peak_memory(synthesizer)
+    assert found["peak_device_mb"] is None
+    assert "cuda-bindings" in found["peak_device_why"]

@@ -116,7 +116,7 @@ def exported(tmp_path_factory, checkpoint, sentence_encoder):
     return export_bundle(
         checkpoint,
         tmp_path_factory.mktemp("exported") / "bundle",
-        ["edge", "fp32", "fp16", "int8"],
+        ["edge", "fp32", "fp16", "int8", "int8-vocoder"],
         "tiny-voice",
         sentence_encoder=sentence_encoder,
         threads=1,

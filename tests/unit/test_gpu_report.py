@@ -58,6 +58,12 @@ def test_report(
         for name in ("text_encoder", "step", "step_guided", "vocoder", "clip"):
             # the double computes with the graphs that it is compared with
             assert found[name]["snr_db"] > 80.0
+    merged = report["manifest_parity"]
+    assert merged.keys() == {f"{p} on tensorrt-rtx, Double" for p in ("fp16", "fp32")}
+    for graphs in merged.values():
+        assert graphs.keys() == {"text_encoder", "denoiser_step", "vocoder"}
+        for figures in graphs.values():
+            assert figures.keys() == {"max_abs", "rms", "snr_db"}
     assert report["latency"].keys() == {"tensorrt-rtx", "tensorrt-rtx, no CUDA graph"}
     for run, graphs in zip(report["latency"].values(), (True, False), strict=True):
         assert run["cuda_graphs"] is graphs

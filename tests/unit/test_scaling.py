@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
-
-
-@pytest.fixture(scope="module")
-def scaling() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scaling", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import scaling
 
 FOUND: dict[str, Any] = {
     "measured": "2026-01-01",
@@ -36,7 +25,7 @@ FOUND: dict[str, Any] = {
 }
 
 
-def test_hours_and_cost_follow_from_the_rates(scaling: ModuleType) -> None:
+def test_hours_and_cost_follow_from_the_rates() -> None:
     lines = scaling.table(FOUND, 2.0).splitlines()
     assert "400,000 clips and 100 GB" in lines[0]
     # 200,000 / 20 s; 1,200,000 / 1000 s; 50 x 400,000 / 500 s
@@ -48,7 +37,7 @@ def test_hours_and_cost_follow_from_the_rates(scaling: ModuleType) -> None:
     assert "cost" not in scaling.table(FOUND, None)
 
 
-def test_the_note_has_its_block_and_says_where_it_is_not_measured(scaling: ModuleType) -> None:
+def test_the_note_has_its_block_and_says_where_it_is_not_measured() -> None:
     note = scaling.NOTE.read_text()
     assert scaling.table(FOUND, None) in scaling.fill(note, scaling.table(FOUND, None))
     assert "Not yet measured" in scaling.table(None, None)
