@@ -131,6 +131,9 @@ def write_metrics() -> None:
 
     manifest = Manifest.from_dict(json.loads(MANIFEST.read_text()))
     metrics = {key: value for key, value in load("evaluation").items() if key not in LONG_PARTS}
+    if "paraphrases" in metrics:
+        short = {k: v for k, v in metrics["paraphrases"].items() if k != "by_query"}
+        metrics["paraphrases"] = short
     manifest = dataclasses.replace(manifest, metrics=metrics)
     MANIFEST.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n")
 

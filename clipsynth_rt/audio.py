@@ -96,7 +96,7 @@ class AudioClip:
             buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
         ) as sound:
             # before the sound: libsndfile writes strings into the header
-            for name, text in (tag_for(self) if tag else {}).items():
+            for name, text in (tag_for(self, ascii_only=format == "mp3") if tag else {}).items():
                 setattr(sound, name, text)
             if format in _SUBTYPES:
                 # libsndfile keeps a whole write of Vorbis on the stack

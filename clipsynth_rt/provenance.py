@@ -2,7 +2,9 @@
 
 WAV keeps it in its LIST INFO chunk, FLAC and OGG in Vorbis comments: the title is the query, the
 software this package and its version, and the comment a sentence for people followed by JSON for
-programs. It holds no time and no name of a machine, so that the same request gives the same bytes.
+programs. MP3 keeps it in its ID3 tag, in ASCII because libsndfile marks that as Latin-1, and names
+the encoder as the software. It holds no time and no name of a machine, so that the same request
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +26,14 @@ _QUERY_BYTES = 400
 """Of a query, in UTF-8: libsndfile drops a WAV's whole comment where its header exceeds 4 kB."""
 
 
-def tag_for(clip: AudioClip) -> dict[str, str]:
-    """Return the strings that a file of ``clip`` carries, by libsndfile's names for them."""
+def tag_for(clip: AudioClip, *, ascii_only: bool = False) -> dict[str, str]:
+    """Return the strings that a file of ``clip`` carries, by libsndfile's names for them.
+
+    Args:
+        clip: The clip.
+        ascii_only: Whether the file holds no other text: then the JSON is escaped, and a query
+            in other letters stands there alone, not in the title.
+    """
     from clipsynth_rt import __version__
 
     query = _cut(clip.query)
@@ -38,10 +46,11 @@ def tag_for(clip: AudioClip) -> dict[str, str]:
         "query": query,
         "seed": clip.seed,
     }
-    comment = f"{NOTICE} {json.dumps(facts, ensure_ascii=False)}"
+    comment = f"{NOTICE} {json.dumps(facts, ensure_ascii=ascii_only)}"
     software = f"clipsynth-rt {__version__}"
     # libsndfile refuses empty strings
-    return {**({"title": query} if query else {}), "software": software, "comment": comment}
+    titled = bool(query) and (query.isascii() or not ascii_only)
+    return {**({"title": query} if titled else {}), "software": software, "comment": comment}
 
 
 def read_tag(path: str | Path) -> dict[str, Any] | None:

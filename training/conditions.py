@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import logging
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,9 @@ TEXT_TEMPLATES = (
     "{query}",
 )
 """Templates that -Text and -Hybrid train with; the first is the paper's and the runtime's."""
+
+NAME_SHARE = 0.4
+"""Share of a label's phrasings that are its name itself, at least about."""
 
 
 @dataclass
@@ -131,17 +137,27 @@ def read_labels(path: str | Path, column: str = "concept") -> dict[str, str]:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
-def phrasings(label: str) -> list[str]:
-    """Return the texts that name ``label``: its name and its concept's keywords, in templates.
+@functools.cache
+def load_phrasings() -> dict[str, list[str]]:
+    """Return what else each concept may be called; see ``data.make_phrasings``."""
+    table = resources.files("clipsynth_rt.training.data").joinpath("phrasings.toml")
+    return tomllib.loads(table.read_text(encoding="utf-8"))
 
-    The plain name comes with every template, the keywords with two each.
+
+def phrasings(label: str) -> list[str]:
+    """Return the texts that name ``label``, in templates: its name, keywords and other phrasings.
+
+    The name comes with every template, and again until it has ``NAME_SHARE`` of the texts, for it
+    is what is asked for most; the others come with two templates each, the runtime's one of them.
     """
     keywords = {c.name: c.keywords for c in load_concepts()}.get(label, ())
     texts = [template.format(query=label) for template in TEXT_TEMPLATES]
-    for number, keyword in enumerate(keywords):
-        texts.append(TEXT_TEMPLATES[0].format(query=keyword))
-        texts.append(TEXT_TEMPLATES[1 + number % 4].format(query=keyword))
-    return texts
+    others = []
+    for number, phrase in enumerate((*keywords, *load_phrasings().get(label, ()))):
+        others.append(TEXT_TEMPLATES[0].format(query=phrase))
+        others.append(TEXT_TEMPLATES[1 + number % 4].format(query=phrase))
+    wanted = NAME_SHARE / (1.0 - NAME_SHARE) * len(others)
+    return texts * max(1, round(wanted / len(texts))) + others
 
 
 def load_conditioned(
@@ -171,7 +187,7 @@ def load_conditioned(
     shards = ShardSet.open(shards_dir, mel_spec)
     if len(shards) == 0:
         raise DataError(f"{shards_dir}: holds no clips")
-    rows = _rows_of_kinds(shards, labels_csv, kinds)
+    rows = rows_of_kinds(shards, labels_csv, kinds)
     mels = _mels(shards, rows, stream)
     image, has_image = embed_frames(shards, clip)
     labels = read_labels(labels_csv) if labels_csv is not None else {}
@@ -193,9 +209,15 @@ def _mels(shards: ShardSet, rows: list[int] | None, stream: bool | None) -> Tens
     return torch.from_numpy(np.ascontiguousarray(shards.mels(rows)))
 
 
-def _rows_of_kinds(
+def rows_of_kinds(
     shards: ShardSet, labels_csv: str | Path | None, kinds: Sequence[str]
 ) -> list[int] | None:
+    """Return the rows of clips of some kinds (``labels_csv``'s column ``kind``); None for all.
+
+    Raises:
+        DataError: If no clip is of one of ``kinds``, or the labels cannot be read.
+        InputError: If ``kinds`` are given without ``labels_csv``.
+    """
     if not kinds:
         return None
     if labels_csv is None:

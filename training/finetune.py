@@ -18,21 +18,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipsynth_rt.errors import CheckpointError, InputError, ManifestError, OutputError
+from clipsynth_rt.errors import (
+    CheckpointError,
+    DataError,
+    InputError,
+    ManifestError,
+    OutputError,
+)
 from clipsynth_rt.spec import MelSpec, decode
 from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.conditions import ConditionedMels, embed_labels, load_conditioned
+from clipsynth_rt.training.conditions import (
+    ConditionedMels,
+    embed_labels,
+    label_indices,
+    read_labels,
+    rows_of_kinds,
+)
 from clipsynth_rt.training.config import OptimiserConfig, TrainConfig
 from clipsynth_rt.training.data.clips import CutSpec
+from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.data.sound_folder import NamedClips, read_sounds
-from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec
+from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec, spread
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
 logger = logging.getLogger(__name__)
 
 OPTIMISER = OptimiserConfig(
     variant="text",
-    batch_size=16,
+    batch_size=8,
     learning_rate=1e-4,
     warmup_steps=20,
     ema_decay=0.99,
@@ -44,25 +57,6 @@ WINDOWS = 4
 """Clips that are cut from a long sound, at most."""
 CARRIED = ("clip", "vocoder", "classifier")
 """Parts that the new checkpoint takes over."""
-
-
-@dataclass
-class WithReplay(ConditionedMels):
-    """New clips, then old ones, of which an epoch holds as many.
-
-    Attributes:
-        num_new: How many are new.
-        repeats: How often an epoch holds each new clip.
-    """
-
-    num_new: int = 0
-    repeats: int = 1
-
-    def usable(self, variant: str) -> Tensor:
-        """Return the indices of an epoch."""
-        indices = super().usable(variant)
-        new = indices[indices < self.num_new].repeat(self.repeats)
-        return torch.cat([new, indices[indices >= self.num_new]])
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,8 @@ def finetune(
     names_csv: str | Path | None = None,
     replay: str | Path | None = None,
     labels_csv: str | Path | None = None,
-    steps: int = 300,
+    kinds: Sequence[str] = (),
+    steps: int = 200,
     learning_rate: float | None = None,
     samples_every: int = 100,
     on_step: Callable[[int, float], None] | None = None,
@@ -108,6 +103,7 @@ def finetune(
         names_csv: Names by file; see ``read_sounds``.
         replay: Shards of what the voice learnt from.
         labels_csv: Their labels; needed with ``replay``.
+        kinds: Old clips of these kinds alone; all if empty.
         steps: Optimiser steps.
         learning_rate: Peak; by whether there is replay if None.
         samples_every: Steps between pictures of samples; 0 for none.
@@ -140,7 +136,9 @@ def finetune(
     names = tuple(dict.fromkeys(sounds.names))
     data = new_clips(sounds, names, clip)
     if replay is not None:
-        data = with_replay(data, load_conditioned(replay, clip, config.mel, labels_csv))
+        most = steps * config.optimiser.batch_size // 2
+        old = read_replay(replay, labels_csv, clip, config.mel, max(1, most), kinds)
+        data = with_replay(data, old)
     _carry(checkpoint, out)
     # export tells pictures by them
     known = sorted({*facts.get("labels", ()), *names})
@@ -168,8 +166,47 @@ def new_clips(sounds: NamedClips, names: Sequence[str], clip: Any) -> Conditione
     )
 
 
-def with_replay(new: ConditionedMels, old: ConditionedMels) -> WithReplay:
-    """Return new and old clips, as many of the one as of the other in an epoch.
+def read_replay(
+    shards_dir: str | Path,
+    labels_csv: str | Path,
+    clip: Any,
+    mel: MelSpec,
+    most: int,
+    kinds: Sequence[str] = (),
+) -> ConditionedMels:
+    """Return at most ``most`` labelled clips of a shard folder, evenly spread over it.
+
+    Args:
+        shards_dir: What ``clipsynth-rt data prepare`` wrote.
+        labels_csv: Labels of its clips.
+        clip: From ``clipsynth_rt.training.clip.load_clip``.
+        mel: The analysis that the shards must have.
+        most: Clips, at most.
+        kinds: Clips of these kinds alone; all if empty.
+
+    Raises:
+        DataError: If shards or labels cannot be used, or no clip has a label.
+    """
+    shards, labels = ShardSet.open(shards_dir, mel), read_labels(labels_csv)
+    names = sorted(set(labels.values()))
+    label = label_indices(shards.ids, labels, names)
+    rows = rows_of_kinds(shards, labels_csv, kinds)
+    rows = range(len(label)) if rows is None else rows
+    rows = spread([row for row in rows if label[row] >= 0], most)
+    if not rows:
+        raise DataError(f"{labels_csv}: labels no clip of {shards_dir}")
+    mels = torch.from_numpy(shards.mels(rows))
+    return ConditionedMels(
+        mels,
+        torch.zeros(len(mels), 0, clip.dim),
+        torch.zeros(len(mels), dtype=torch.bool),
+        embed_labels(names, clip),
+        torch.tensor(label)[rows],
+    )
+
+
+def with_replay(new: ConditionedMels, old: ConditionedMels) -> ConditionedMels:
+    """Return new and old clips, of which an epoch holds as many of the one as of the other.
 
     Raises:
         DataError: If no old clip has a label.
@@ -179,15 +216,15 @@ def with_replay(new: ConditionedMels, old: ConditionedMels) -> WithReplay:
     longest = max(new.text.shape[1], old.text.shape[1])
     text = torch.cat([t[:, torch.arange(longest) % t.shape[1]] for t in (new.text, old.text)])
     label = torch.where(old.label < 0, old.label, old.label + len(new.text))
-    image = torch.zeros(count + len(old), 0, new.text.shape[2])
-    return WithReplay(
+    passes = torch.ones(count + len(old), dtype=torch.long)
+    passes[:count] = max(1, round(num_old / count))
+    return ConditionedMels(
         torch.cat([new.mels, old.mels[:]]),
-        image,
-        torch.zeros(len(image), dtype=torch.bool),
+        torch.zeros(len(passes), 0, new.text.shape[2]),
+        torch.zeros(len(passes), dtype=torch.bool),
         text,
         torch.cat([new.label, label]),
-        num_new=count,
-        repeats=max(1, round(num_old / count)),
+        passes,
     )
 
 

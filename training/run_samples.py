@@ -71,15 +71,15 @@ def choose_samples(
         sounds: Whether they are made into sound.
     """
     if not queries and variant != "image":
-        queries = _spread(labels, SAMPLES)
+        queries = spread(labels, SAMPLES)
     if queries:
         return SampleSpec(tuple(queries), clip.encode_queries(queries), every, sounds)
-    clips = _spread(data.usable(variant).tolist(), SAMPLES)
+    clips = spread(data.usable(variant).tolist(), SAMPLES)
     names = tuple(f"picture of clip {number}" for number in clips)
     return SampleSpec(names, data.image[clips, 0], every, sounds)
 
 
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
+def spread(items: Sequence[Any], count: int) -> list[Any]:
     """Return ``count`` items, evenly spread."""
     picked = np.linspace(0, len(items) - 1, min(count, len(items)))
     return [items[round(place)] for place in picked]

@@ -24,7 +24,13 @@ from tqdm import tqdm
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.spec import decode, encode
 from clipsynth_rt.training.autocast import mixed_precision
-from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
+from clipsynth_rt.training.checkpoint import (
+    load_part,
+    load_state,
+    load_weights,
+    save_part,
+    save_state,
+)
 from clipsynth_rt.training.clip import (
     Projection,
     load_clip,
@@ -37,10 +43,12 @@ from clipsynth_rt.training.data.pictures import Picture, assign_splits, find_pic
 from clipsynth_rt.training.data.raster import rasterise_all
 from clipsynth_rt.training.data.sounds import Concept, load_concepts
 from clipsynth_rt.training.evaluate.picture_retrieval import retrieval_report
+from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
 from clipsynth_rt.training.text_projection import embed_phrases, fit_projection
 
 logger = logging.getLogger(__name__)
+STATE = "clip_state"
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ def train_clip(
     text_from: str | Path | None = None,
     pictures: Sequence[Picture] | None = None,
     concepts: Sequence[Concept] | None = None,
+    signals: StopSignals | None = None,
 ) -> dict[str, Any]:
     """Train the encoder on the corpus's pictures; a run that was cut off goes on where it was.
 
@@ -110,9 +119,10 @@ def train_clip(
             its embeddings stays valid; default: fit one.
         pictures: In place of what ``source_dir`` holds.
         concepts: In place of the corpus's own.
+        signals: Stop, saved, once one was received.
 
     Returns:
-        The retrieval report on test pictures.
+        The retrieval report on test pictures; nothing of a run that was stopped.
 
     Raises:
         DataError: If a picture package is missing.
@@ -175,8 +185,11 @@ def train_clip(
             _update(average, towers, min(config.ema, (1 + step) / (10 + step)))
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}")
-        if (step + 1) % save_every == 0 and step + 1 < config.steps:
+        stopped = signals is not None and signals.received is not None
+        if stopped or ((step + 1) % save_every == 0 and step + 1 < config.steps):
             _save(out_dir, config, towers, average, optimiser, step + 1, digest)
+        if stopped:
+            return {}
     _save(out_dir, config, towers, average, optimiser, config.steps, digest)
 
     held_out = [p for p in pictures if split[p.id] == "test"]
@@ -286,12 +299,12 @@ def _save(
 ) -> None:
     facts = small_clip_config(config.image_tower, digest, step=step, train=encode(config))
     shipped = {name: average[name] for name in towers.encoder_tensors()}
-    save_part(out_dir, "clip", shipped, facts)
     state = {f"towers.{k}": v for k, v in towers.state_dict().items()}
     state |= {f"average.{k}": v for k, v in average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         state |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
-    save_part(out_dir, "clip_state", state, {"step": step, "train": encode(config)})
+    save_state(out_dir, STATE, step, state, {"step": step, "train": encode(config)})
+    save_part(out_dir, "clip", shipped, facts)
 
 
 def _resume(
@@ -302,9 +315,10 @@ def _resume(
     optimiser: torch.optim.AdamW,
 ) -> int:
     """Load the last save of the same configuration and return its step; 0 without one."""
-    if not (out_dir / "clip_state.json").is_file():
+    loaded = load_state(out_dir, STATE)
+    if loaded is None:
         return 0
-    state, facts = load_part(out_dir, "clip_state")
+    state, facts = loaded
     if facts["train"] != encode(config):
         raise CheckpointError(
             f"{out_dir}: holds a run of another configuration; choose another folder"
@@ -313,7 +327,7 @@ def _resume(
     for name, value in state.items():
         part, key = name.split(".", 1)
         parts[part][key] = value
-    load_weights(towers, parts["towers"], str(out_dir / "clip_state.safetensors"))
+    load_weights(towers, parts["towers"], str(out_dir))
     # Copied into tensors of the same memory layout: another layout is another kernel, and its
     # rounding would make the resumed run differ from an uninterrupted one.
     for name, value in parts["average"].items():

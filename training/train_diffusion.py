@@ -141,7 +141,7 @@ class DenoiserTrainer:
             )
         first = self.rank == 0
         log = RunLog(self.out_dir, self.step, tensorboard=self.tensorboard) if first else None
-        pace = Pace(self.config.optimiser.batch_size)
+        pace = Pace(self.batches.size)
         try:
             with StopSignals() as signals:
                 while not self._finished(limits, pace, signals):

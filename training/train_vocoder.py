@@ -16,6 +16,7 @@ from torch import Tensor
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.spec import MelSpec, decode
 from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
+from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.vocoder import load_vocoder
 from clipsynth_rt.training.vocoder_config import VocoderTrainConfig, read_vocoder_config
@@ -34,6 +35,7 @@ def train_vocoder(
     validation: str | Path | AudioSource | None = None,
     resume: bool = True,
     max_minutes: float | None = None,
+    signals: StopSignals | None = None,
 ) -> Path:
     """Train until the configured steps are done or the time is up.
 
@@ -47,6 +49,7 @@ def train_vocoder(
         validation: Clips to measure on at every save; none are measured if None.
         resume: Continue a run found in ``out_dir``.
         max_minutes: Stop early, saved, after this long.
+        signals: Stop, saved, once one was received.
 
     Returns:
         ``out_dir``.
@@ -65,7 +68,7 @@ def train_vocoder(
         trainer = VocoderTrainer(config, source)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if resume and (out / "vocoder_state.json").is_file():
+    if resume:
         trainer.resume(out)
     out.mkdir(parents=True, exist_ok=True)
     deadline = math.inf if max_minutes is None else time.monotonic() + 60.0 * max_minutes
@@ -73,7 +76,8 @@ def train_vocoder(
         for report in _steps(trainer):
             if report:
                 _write_line(log, {"step": trainer.step, **report})
-            finished = trainer.step >= t.steps or time.monotonic() > deadline
+            stopped = signals is not None and signals.received is not None
+            finished = trainer.step >= t.steps or time.monotonic() > deadline or stopped
             if finished or trainer.step % t.save_every == 0:
                 metrics = _validate(trainer, held_out)
                 trainer.save(out, metrics)

@@ -67,13 +67,13 @@ def log_spectral_distance(reference: Tensor, estimate: Tensor) -> Tensor:
     return (true - made).square().mean(1).sqrt().mean(1)
 
 
-def measure_resynthesis(
+def resynthesis_distances(
     audio: Tensor,
     vocode: Callable[[Tensor], Tensor],
     analysis: MelSpectrogram,
     batch_size: int = 8,
-) -> dict[str, float]:
-    """Vocode the mels of ``audio`` and compare, averaged over clips.
+) -> dict[str, Tensor]:
+    """Vocode the mels of ``audio`` and compare clip by clip.
 
     Args:
         audio: Waveforms float32 [N, T]; T a multiple of the hop.
@@ -82,14 +82,25 @@ def measure_resynthesis(
         batch_size: Clips at once.
 
     Returns:
-        ``mel_l1`` (nats), ``mr_stft`` and ``lsd_db``; lower is better.
+        ``mel_l1`` (nats), ``mr_stft`` and ``lsd_db``, each [N]; lower is better.
     """
-    sums = dict.fromkeys(("mel_l1", "mr_stft", "lsd_db"), 0.0)
+    found: dict[str, list[Tensor]] = {"mel_l1": [], "mr_stft": [], "lsd_db": []}
     with torch.no_grad():
         for clips in audio.split(batch_size):
             made = vocode(analysis(clips)).float()
             made = F.pad(made, (0, clips.shape[1] - made.shape[1]))
-            sums["mel_l1"] += float(mel_l1(clips, made, analysis).sum())
-            sums["mr_stft"] += float(multi_resolution_stft_distance(clips, made).sum())
-            sums["lsd_db"] += float(log_spectral_distance(clips, made).sum())
-    return {name: total / len(audio) for name, total in sums.items()}
+            found["mel_l1"].append(mel_l1(clips, made, analysis))
+            found["mr_stft"].append(multi_resolution_stft_distance(clips, made))
+            found["lsd_db"].append(log_spectral_distance(clips, made))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def measure_resynthesis(
+    audio: Tensor,
+    vocode: Callable[[Tensor], Tensor],
+    analysis: MelSpectrogram,
+    batch_size: int = 8,
+) -> dict[str, float]:
+    """Return the means of ``resynthesis_distances``."""
+    found = resynthesis_distances(audio, vocode, analysis, batch_size)
+    return {name: float(values.mean()) for name, values in found.items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clipsynth_rt.spec import encode
 from clipsynth_rt.training import losses
 from clipsynth_rt.training.autocast import mixed_precision
-from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
+from clipsynth_rt.training.checkpoint import load_state, load_weights, save_part, save_state
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.discriminators import Discriminators
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoder, SpectralPrediction
@@ -25,6 +25,8 @@ from clipsynth_rt.training.vocoder_data import AudioSource, draw_segments
 
 Terms = dict[str, tuple[float, Tensor]]
 """Losses by name, each with its weight."""
+
+STATE = "vocoder_state"
 
 
 class VocoderTrainer:
@@ -185,7 +187,6 @@ class VocoderTrainer:
         """Write the averaged vocoder, and everything that ``resume`` needs."""
         config = encode(self.config)
         facts = {"vocoder": config["vocoder"], "mel": config["mel"], "steps": self.step}
-        save_part(folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)})
         tensors = {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"discriminators.{k}": v for k, v in self.discriminators.state_dict().items()}
@@ -194,16 +195,20 @@ class VocoderTrainer:
                 tensors |= {f"optimiser.{name}.{index}.{k}": v for k, v in state.items()}
         tensors["torch_rng"] = torch.get_rng_state()
         state = {"config": config, "step": self.step, "rng": self.rng.bit_generator.state}
-        save_part(folder, "vocoder_state", tensors, state)
+        save_state(folder, STATE, self.step, tensors, state)
+        save_part(folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)})
 
     def resume(self, folder: Path) -> None:
-        """Continue exactly where ``save`` left off.
+        """Continue exactly where the newest whole state of ``folder`` left off, if it has any.
 
         Raises:
-            CheckpointError: If the state is missing, damaged or of another configuration.
+            CheckpointError: If every state is damaged, or it is of another configuration.
         """
-        tensors, state = load_part(folder, "vocoder_state")
-        where = str(folder / "vocoder_state.safetensors")
+        loaded = load_state(folder, STATE)
+        if loaded is None:
+            return
+        tensors, state = loaded
+        where = str(folder)
         networks = {
             "generator": self.generator,
             "average": self.average,

@@ -93,6 +93,7 @@ def _providers(path: str | None) -> dict[str, Any]:
 def _engines() -> dict[str, Any]:
     """Return which TensorRT is here or what to install, the GPU, and what has been built."""
     from clipsynth_rt.backends import cuda, nvinfer
+    from clipsynth_rt.backends.openvino_cache import SUFFIX
     from clipsynth_rt.cache import default_cache
 
     try:

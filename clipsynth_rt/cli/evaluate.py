@@ -152,13 +152,15 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
     path = Path(place)
     if (path / "manifest.json").is_file() or not (path / "denoiser.json").is_file():
         return name, path  # what is neither is refused as the bundle that it is not
-    from clipsynth_rt.export.assemble import export_bundle
-    from clipsynth_rt.export.source import checkpoint_hashes
-    from clipsynth_rt.training.evaluate.cache import digest
+    from clipsynth_rt.export import assemble, graphs, precision, source, to_onnx, wrappers
+    from clipsynth_rt.training.evaluate.cache import code_version, digest
 
-    out = scratch / f"{digest({'checkpoint': checkpoint_hashes(path)})}.bundle"
+    code = code_version(assemble, graphs, precision, source, to_onnx, wrappers)
+    facts = (path / "denoiser.json").read_text(encoding="utf-8")
+    key = {"checkpoint": source.checkpoint_hashes(path), "facts": facts, "code": code}
+    out = scratch / f"{digest(key)}.bundle"
     if not out.is_dir():
-        export_bundle(path, out, name=name)
+        assemble.export_bundle(path, out, name=name)
     return name, out
 
 

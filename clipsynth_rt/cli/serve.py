@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.cli.synth import PROVIDER_HELP, parse_precision
+from clipsynth_rt.cli.completion import values
+from clipsynth_rt.cli.synth import BUNDLE_HELP, PROVIDER_HELP, PROVIDERS, parse_precision
 from clipsynth_rt.errors import InputError
 
 TOKEN_VARIABLE = "CLIPSYNTH_RT_TOKEN"
+_FILE = click.Path(readable=False)  # for completion alone: what is wrong is said later
 _COUNT = click.IntRange(min=1)
 _AMOUNT = click.FloatRange(min=0, min_open=True)
 
@@ -25,13 +27,19 @@ _AMOUNT = click.FloatRange(min=0, min_open=True)
     show_default=True,
     help="0 takes a free one.",
 )
-@click.option("--bundle", metavar="PATH", help="Bundle folder; the shipped one if left out.")
-@click.option("--provider", default="auto", show_default=True, help=PROVIDER_HELP)
+@click.option("--bundle", type=_FILE, metavar="BUNDLE", help=BUNDLE_HELP)
+@click.option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    help=PROVIDER_HELP,
+    shell_complete=values(*PROVIDERS),
+)
 @click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
 @click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     help=f"File with the token to ask for; else {TOKEN_VARIABLE} is.",
 )
 @click.option("--allow-anonymous", is_flag=True, help="Let other machines in without a token.")
@@ -46,7 +54,7 @@ _AMOUNT = click.FloatRange(min=0, min_open=True)
 @click.option("--batch", type=_COUNT, default=4, show_default=True, help="Sounds made at once.")
 @click.option("--max-clips", type=_COUNT, help="Sounds a request; 8, or the queue if shorter.")
 @click.option("--max-query", type=_COUNT, default=300, show_default=True, help="Characters.")
-@click.option("--max-duration", type=_AMOUNT, help="Seconds; what the bundle can if left out.")
+@click.option("--max-duration", type=_AMOUNT, default=20.0, show_default=True, help="Seconds.")
 @click.option("--max-steps", type=_COUNT, default=50, show_default=True)
 @click.option("--max-upload", type=_AMOUNT, default=10.0, show_default=True, help="MB.")
 @click.option("--max-pixels", type=_AMOUNT, default=25.0, show_default=True, help="Millions.")
@@ -66,7 +74,7 @@ def command(
     batch: int,
     max_clips: int | None,
     max_query: int,
-    max_duration: float | None,
+    max_duration: float,
     max_steps: int,
     max_upload: float,
     max_pixels: float,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from starlette.responses import JSONResponse, Response
 
 from clipsynth_rt.audio import AudioClip
-from clipsynth_rt.cli.synth import file_stem
+from clipsynth_rt.cli.targets import file_stem
 
 MEDIA_TYPES = {
     "wav": "audio/wav",

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from clipsynth_rt.audio import AudioClip
 from clipsynth_rt.config import SynthPlan, SynthWishes
-from clipsynth_rt.sampler import Progress
+from clipsynth_rt.errors import CancelledError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clipsynth_rt.pipeline import Cancel
 
 MAX_RETRY_S = 120
 
@@ -34,10 +36,6 @@ class QueueFullError(Exception):
 
 class QueueClosedError(Exception):
     """The server is about to stop, and takes nothing more."""
-
-
-class _AbandonedError(Exception):
-    """Nobody waits any longer for any clip of a batch."""
 
 
 @dataclass(eq=False)
@@ -73,8 +71,18 @@ class Job:
         return self.image is None, self.plan
 
 
-Make = Callable[[Sequence[Job], Progress], list[AudioClip]]
-"""Make the clips of jobs of one kind; told of every step, and stopped by what that raises."""
+Make = Callable[[Sequence[Job], "Cancel"], list[AudioClip]]
+"""Make the clips of jobs of one kind, unless nobody waits for any of them any longer."""
+
+
+class _Abandoned:
+    """Set once nobody waits for any clip of a batch."""
+
+    def __init__(self, batch: Sequence[Job]) -> None:
+        self._batch = batch
+
+    def is_set(self) -> bool:
+        return all(job.abandoned for job in self._batch)
 
 
 class Batcher:
@@ -188,16 +196,11 @@ class Batcher:
 
     def _make(self, batch: Sequence[Job]) -> bool:
         """Make a batch, and return whether it was worth a measurement."""
-
-        def progress(_: int, __: int) -> None:
-            if all(job.abandoned for job in batch):
-                raise _AbandonedError
-
         try:
-            clips = self._synth(batch, progress)
-        except _AbandonedError:
+            clips = self._synth(batch, _Abandoned(batch))
+        except CancelledError as error:
             for job in batch:
-                job.future.set_exception(_AbandonedError())
+                job.future.set_exception(error)
         # whatever it is, it must reach who waits for the clip, and not end this thread
         except Exception as error:
             if len(batch) > 1:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ROUTES = ("/", "/v1/synth", "/v1/bundle", "/healthz", "/readyz", "/metrics", "/openapi.json")
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob:; media-src blob:; connect-src 'self'; base-uri 'none'; "
+    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -93,6 +93,7 @@ SYNTH_RESPONSES: dict[int | str, dict[str, Any]] = {
     422: _problem("A field is unknown, of the wrong type or out of range, or a picture is bad."),
     429: _problem("The queue is full: come back after Retry-After seconds."),
     500: _problem("The voice failed; the log says why."),
+    501: _problem("A wish needs a library that the server does not have."),
     503: _problem("Not begun within the deadline, or stopping: come back later."),
     504: _problem("Begun, and not done within the deadline: ask for less."),
 }

@@ -56,6 +56,8 @@ class SynthRequest(BaseModel):
         None, description='Such as "a photo of {query}"; several are averaged.'
     )
     sampler: Literal["ddim", "dpmpp_2m"] = Field("ddim")
+    loop: bool = Field(False, description="A seamless loop.")
+    lufs: float | None = Field(None, description="Loudness to bring each sound to, such as -16.")
     format: Literal["wav", "flac", "ogg", "mp3"] = Field("wav", description="Of the sound files.")
     answer: Literal["sound", "zip", "json"] | None = Field(
         None,
@@ -82,6 +84,8 @@ class SynthRequest(BaseModel):
             negative=self.negative,
             template=self.template,
             sampler=self.sampler,
+            loop=self.loop,
+            lufs=self.lufs,
         )
 
     def seeds(self, count: int) -> list[int]:

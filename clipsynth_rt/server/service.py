@@ -13,9 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from clipsynth_rt import __version__
 from clipsynth_rt.audio import AudioClip
-from clipsynth_rt.config import SAMPLERS, SynthConfig, make_plan
-from clipsynth_rt.errors import ClipSynthError, InputError
-from clipsynth_rt.sampler import Progress
+from clipsynth_rt.config import MAX_DURATION_S, SAMPLERS, SynthConfig, make_plan
+from clipsynth_rt.errors import ClipSynthError, InputError, MissingExtraError
 from clipsynth_rt.server.answers import MEDIA_TYPES, Take
 from clipsynth_rt.server.batcher import Batcher, Job, QueueClosedError, QueueFullError
 from clipsynth_rt.server.bodies import IMAGE_FORMATS, BodyReader, Wanted
@@ -24,7 +23,7 @@ from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
 from clipsynth_rt.server.settings import Settings
 
 if TYPE_CHECKING:
-    from clipsynth_rt.pipeline import Synthesizer
+    from clipsynth_rt.pipeline import Cancel, Synthesizer
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +56,6 @@ class Service:
 
     def _describe(self) -> dict[str, Any]:
         limits, manifest = self.settings.limits, self.synthesizer.bundle.manifest
-        mel, diffusion = manifest.mel, manifest.diffusion
-        longest = mel.seconds(
-            diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple
-        )
         return {
             "version": __version__,
             "provider": self.synthesizer.provider,
@@ -71,7 +66,7 @@ class Service:
                 "queue": limits.queue,
                 "clips": limits.clips,
                 "query_chars": limits.query_chars,
-                "duration_s": min(longest, limits.duration_s or longest),
+                "duration_s": min(limits.duration_s, MAX_DURATION_S),
                 "steps": limits.steps,
                 "deadline_s": limits.deadline_s,
                 "upload_bytes": limits.upload_bytes,
@@ -97,12 +92,12 @@ class Service:
         self.batcher.close()
         self._executor.shutdown()
 
-    def _make_batch(self, jobs: Sequence[Job], progress: Progress) -> list[AudioClip]:
+    def _make_batch(self, jobs: Sequence[Job], cancel: Cancel) -> list[AudioClip]:
         return self.synthesizer.synth_batch(
             [job.query for job in jobs if job.query is not None],
             images=[job.image for job in jobs if job.image is not None],
             seed=[job.seed for job in jobs],
-            progress=progress,
+            cancel=cancel,
             **jobs[0].wishes,
         )
 
@@ -119,10 +114,13 @@ class Service:
             plan = make_plan(SynthConfig(**wishes), manifest)
         except InputError as error:
             raise invalid(str(error)) from error
+        except MissingExtraError as error:
+            raise ProblemError(501, "not_installed", f"on the server {error}") from error
         limits, duration_s = self.settings.limits, plan.num_samples / manifest.mel.sample_rate
         if plan.steps > limits.steps:
             raise invalid(f"at most {limits.steps}, got {plan.steps}", "steps")
-        if limits.duration_s is not None and duration_s > limits.duration_s:
+        # one frame more: a loop's length is rounded to whole frames
+        if duration_s > limits.duration_s + manifest.mel.seconds(1):
             raise invalid(f"at most {limits.duration_s:g}, got {duration_s:g}", "duration_s")
         if any(not text.strip() for text in wanted.request.texts):
             raise invalid('is empty; say what to hear, for example "drum"', "query")

@@ -18,7 +18,7 @@ class Limits:
         batch: Clips made at once, of requests that wish the same.
         clips: Clips of one request; at most ``queue``, or they could never be taken.
         query_chars: Characters of a query, a negative query and a template.
-        duration_s: Seconds of sound; None is the bundle's longest.
+        duration_s: Seconds of sound.
         steps: Denoising steps.
         deadline_s: Seconds from a request to its sounds.
         upload_bytes: Of a request with pictures.
@@ -30,7 +30,7 @@ class Limits:
     batch: int = 4
     clips: int = 8
     query_chars: int = 300
-    duration_s: float | None = None
+    duration_s: float = 20.0
     steps: int = 50
     deadline_s: float = 60.0
     upload_bytes: int = 10_000_000
@@ -40,7 +40,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             # written so that NaN is refused too
-            if value is not None and not value > 0:
+            if not value > 0:
                 raise InputError(f"limit {name} must be above 0, got {value}")
         if self.clips > self.queue:
             raise InputError(

@@ -175,7 +175,7 @@ def test_lists_that_are_no_text(synth: Synth) -> None:
     [
         ("drum,,../a.wav", "file '../a.wav' leaves the output folder"),
         ("drum,,/tmp/a.wav", "file '/tmp/a.wav' leaves the output folder"),
-        ("drum,,a.mp3", "a.mp3: unknown extension"),
+        ("drum,,a.aac", "a.aac: unknown extension"),
         ("drum,,results.json", "results.json: unknown extension"),
         ("drum,,first.wav", "first.wav is the file of row 1 already"),
         ("drum,many,", "steps 'many' is not a number"),

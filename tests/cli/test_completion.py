@@ -48,7 +48,7 @@ def test_what_is_completed() -> None:
     assert complete("sy") == ["synth"]
     assert {"--loop", "--lufs"} == set(complete("synth", "drum", "--l"))
     assert complete("synth", "--provider", "open") == ["openvino"]
-    assert complete("synth", "--format", "") == ["wav", "flac", "ogg"]
+    assert complete("synth", "--format", "") == ["wav", "flac", "ogg", "mp3"]
     assert complete("completion", "z") == ["zsh"]
 
 

@@ -105,7 +105,7 @@ def test_a_signal_saves_and_gives_its_exit_code(
     monkeypatch.setattr(DenoiserTrainer, "train_step", interrupted)
     result = train("--variant", "image")
     assert result.exit_code == code
-    assert "denoiser saved at step 2 on SIG" in result.output
+    assert "denoiser at step 2 saved on SIG" in result.output
     assert load_part(tmp_path / "run", "denoiser")[1]["steps"] == 2
 
 

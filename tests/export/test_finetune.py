@@ -24,7 +24,7 @@ from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.data.clips import CutSpec
 from clipsynth_rt.training.data.shards import ShardWriter
 from clipsynth_rt.training.data.sound_folder import name_of, read_sounds
-from clipsynth_rt.training.finetune import finetune, new_clips, with_replay
+from clipsynth_rt.training.finetune import finetune, new_clips, read_replay, with_replay
 from clipsynth_rt.training.held_out import held_out_losses
 from clipsynth_rt.training.models.unet import UNet
 
@@ -201,6 +201,14 @@ def test_old_clips_are_mixed_in(sounds, checkpoint, encoder, tmp_path):
     )
     assert report.clips == 4
     assert load_part(out, "denoiser")[1]["optimiser"]["learning_rate"] == 3e-4
+    some = read_replay(shards, labels, encoder, CUT.mel, 3)
+    np.testing.assert_array_equal(some.mels.numpy(), mel[[0, 2, 5]].astype(np.float16))
+    kinds = "".join(f"{name},piano,{'note' if name == 'id1' else 'hit'}\n" for name in ids)
+    labels.write_text("id,concept,kind\n" + kinds)
+    assert len(read_replay(shards, labels, encoder, CUT.mel, 9, ("note",))) == 1
+    labels.write_text("id,concept\nother,piano\n")
+    with pytest.raises(DataError, match="labels no clip"):
+        read_replay(shards, labels, encoder, CUT.mel, 3)
 
 
 def test_what_cannot_be_taught_is_refused(sounds, checkpoint, encoder, tmp_path):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -64,6 +65,8 @@ def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) ->
         "negative": "rain",
         "template": ["a {query}", "the sound of {query}"],
         "sampler": "dpmpp_2m",
+        "loop": True,
+        "lufs": -30.0,
     }
     answer = client.post("/v1/synth", json={"query": "dog", **wishes})
     assert_same(answer.content, voice.synth("dog", **wishes).waveform)
@@ -220,6 +223,15 @@ def test_a_fault_of_the_voice(serve: Serve, held: Any, caplog: pytest.LogCapture
     assert any(record.exc_info for record in caplog.records)
     held.failure = None
     assert client.post("/v1/synth", json={"query": "drum"}).status_code == 200
+
+
+def test_a_wish_that_needs_what_is_not_installed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyloudnorm", None)
+    answer = client.post("/v1/synth", json={"query": "drum", "lufs": -16})
+    assert (answer.status_code, answer.json()["code"]) == (501, "not_installed")
+    assert 'pip install "clipsynth-rt[sound]"' in answer.json()["detail"]
 
 
 def test_one_clip_that_fails_leaves_its_neighbours(

@@ -16,11 +16,12 @@ sys.path.append(str(Path(__file__).parent))
 from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
-from clipsynth_rt.training.checkpoint import load_part, save_part
+from clipsynth_rt.training.checkpoint import load_part, load_state, save_part, save_state
 from clipsynth_rt.training.clip import load_clip, load_sentence_encoder
 from clipsynth_rt.training.data import pictures as pictures_module
 from clipsynth_rt.training.data.sounds import Concept
 from clipsynth_rt.training.evaluate.picture_retrieval import recalls
+from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.bert import Bert, BertConfig
 from clipsynth_rt.training.models.image_tower import ImageTowerConfig
 from clipsynth_rt.training.open_clip_encoder import open_clip_tokenizer
@@ -200,21 +201,28 @@ def test_resumed_training_equals_an_uninterrupted_one(trained, source, sentence_
         pass
 
     def cut_off(*args, **kwargs):
-        save_part(*args, **kwargs)
-        if args[1] == "clip_state":
-            raise CutOffError
+        save_state(*args, **kwargs)
+        raise CutOffError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clipsynth_rt.training.train_clip.save_part", cut_off)
+        patch.setattr("clipsynth_rt.training.train_clip.save_state", cut_off)
         with pytest.raises(CutOffError):
             train(source, sentence_dir, tmp_path, save_every=2)
-    assert load_part(tmp_path, "clip_state")[1]["step"] == 2
+    assert load_state(tmp_path, "clip_state")[1]["step"] == 2
     assert train(source, sentence_dir, tmp_path) == trained[1]
-    whole, _ = load_part(trained[0], "clip_state")
-    resumed, _ = load_part(tmp_path, "clip_state")
+    whole, _ = load_state(trained[0], "clip_state")
+    resumed, _ = load_state(tmp_path, "clip_state")
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_a_signal_stops_a_run_after_its_step_and_saves(source, sentence_dir, tmp_path):
+    signals = StopSignals()
+    signals.received = 15
+    assert train(source, sentence_dir, tmp_path, signals=signals) == {}
+    assert load_state(tmp_path, "clip_state")[1]["step"] == 1
+    assert load_part(tmp_path, "clip")[1]["step"] == 1
 
 
 def test_text_projection_of_another_checkpoint_is_kept(trained, source, sentence_dir, tmp_path):

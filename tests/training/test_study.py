@@ -1,16 +1,21 @@
 """The evaluation from end to end, on a corpus and a voice of a few kilobytes."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from click.testing import CliRunner
 
 from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.cli import main
 from clipsynth_rt.errors import DataError, InputError
-from clipsynth_rt.training.evaluate import parts, report, tables
+from clipsynth_rt.training.evaluate import page, parts, report, tables
 from clipsynth_rt.training.evaluate.cache import Cache
+from clipsynth_rt.training.evaluate.listening import mushra_kit
 from clipsynth_rt.training.evaluate.parts import Setup
 from clipsynth_rt.training.evaluate.study import Study, open_study
 from clipsynth_rt.training.evaluate.systems import Voice
@@ -39,7 +44,7 @@ def study(corpus, tiny_bundle) -> Study:
 def setup(tiny_bundle) -> Setup:
     voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
     return Setup(
-        voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2), resynthesis_clips=4
+        voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2), resynthesis_clips=12
     )
 
 
@@ -122,6 +127,49 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
     np.testing.assert_array_equal(sounds["none"], sounds[None])
     assert not np.array_equal(sounds["none"], sounds["mean_shift"])
     assert not np.array_equal(sounds["none"], sounds["prior"])
+
+
+def test_the_page_shows_and_plays_everything(study, setup, tmp_path):
+    pytest.importorskip("matplotlib")
+    found = report.evaluate(study, setup, ["text", "paraphrases", "steps"])
+    index = page.write_page(tmp_path / "page", found, study, setup)
+    text = index.read_text()
+    for name in ("mels", "steps", "guidance"):
+        assert f'src="{name}.png"' in text
+        assert (tmp_path / "page" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "page" / "report.json").read_text()) == found
+    assert text.count("<audio") == 3 * len(LABELS)  # the voice, its vocoder, and the real one
+    for system in ("tiny", "resynthesis", "real"):
+        sound, rate = soundfile.read(tmp_path / "page" / "sounds" / system / "snare_drum.flac")
+        assert rate == 22050
+        assert np.abs(sound).max() > 0.01
+    kit = mushra_kit(tmp_path / "page" / "sounds", tmp_path / "kit", systems=["tiny"])
+    assert kit.is_file()
+
+
+def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
+    folder, shards, labels = corpus
+    line = ["evaluate", str(shards), "--labels", str(labels), "--bundle", str(tiny_bundle)]
+    line += ["--checkpoint", str(folder / "judge"), "--provider", "cpu", "--seeds", "2"]
+    line += ["--steps", "1", "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "r.json")]
+    run = CliRunner().invoke(main, [*line, "--part", "text", "--part", "image"])
+    assert run.exit_code == 0, run.output
+    assert "| text queries | 12 |" in run.output
+    again = CliRunner().invoke(main, [*line, "--part", "paraphrases", "--update"])
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "r.json").read_text()).keys() >= {"text", "image", "paraphrases"}
+    assert "| text queries | 12 |" in again.output
+    for options, message in (
+        (["--system", "ours"], "give NAME=PATH"),
+        (["--system", f"ours={tmp_path}"], "manifest.json: no such file"),
+        (["--embedding", "vggish"], "needs its weights"),
+        (["--cure", "prior"], "needs --prior"),
+        (["--curve-steps", "1,2000"], "steps must be from 1 to 1000, got 2000"),
+        (["--template", "a drum"], "has no {query} in it"),
+    ):
+        refused = CliRunner().invoke(main, [*line, *options])
+        assert refused.exit_code == 1
+        assert message in refused.output
 
 
 def test_bad_wishes_are_refused_by_name(study, setup):

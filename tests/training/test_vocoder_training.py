@@ -8,8 +8,9 @@ import torch
 
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.checkpoint import load_part, load_state
 from clipsynth_rt.training.data.shards import ShardWriter
+from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.discriminators import DiscriminatorConfig
 from clipsynth_rt.training.models.hifigan import HifiGanConfig
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
@@ -85,13 +86,21 @@ def test_a_resumed_run_is_the_run(vocoder, clips: np.ndarray, tmp_path: Path) ->
     half.save(tmp_path / "halves", {})
     torch.manual_seed(99)
     train_vocoder(whole, clips, tmp_path / "halves")
-    for part in ("vocoder", "vocoder_state"):
-        expected, facts = load_part(tmp_path / "whole", part)
-        found, found_facts = load_part(tmp_path / "halves", part)
+    for load, part in ((load_part, "vocoder"), (load_state, "vocoder_state")):
+        expected, facts = load(tmp_path / "whole", part)
+        found, found_facts = load(tmp_path / "halves", part)
         assert expected.keys() == found.keys()
         for name, value in expected.items():
             assert torch.equal(value, found[name]), name
         assert facts == found_facts
+
+
+def test_a_signal_stops_a_run_after_its_step_and_saves(clips: np.ndarray, tmp_path: Path) -> None:
+    signals = StopSignals()
+    signals.received = 15
+    train_vocoder(config(), clips, tmp_path, signals=signals)
+    assert load_state(tmp_path, "vocoder_state")[1]["step"] == 1
+    assert load_part(tmp_path, "vocoder")[1]["steps"] == 1
 
 
 def test_a_run_writes_a_vocoder_its_log_and_its_metrics(clips: np.ndarray, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.config import MAX_DURATION_S, SynthConfig, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.spec import Manifest
 
@@ -41,12 +41,29 @@ def test_duration_is_exact_in_samples(
     assert plan.num_frames * 256 >= plan.num_samples
 
 
-def test_the_longest_clip_stays_within_the_limit(manifest: Manifest, tiny: ModuleType) -> None:
-    # 172 frames at most, of which 168 are whole multiples of 8
-    longest = 168 * 256 / 22050
-    assert make_plan(SynthConfig(duration_s=longest), manifest).num_frames == 168
+def test_the_longest_clip(manifest: Manifest) -> None:
+    # a minute is 5167.97 frames, whatever the bundle samples in one go
+    plan = make_plan(SynthConfig(duration_s=MAX_DURATION_S), manifest)
+    assert (plan.num_frames, plan.num_samples) == (5168, 60 * 22050)
     with pytest.raises(InputError, match="duration must be from"):
-        make_plan(SynthConfig(duration_s=longest + 1e-4), manifest)
+        make_plan(SynthConfig(duration_s=MAX_DURATION_S + 1e-4), manifest)
+
+
+def test_a_loop_is_whole_frames_and_some_beyond_its_end(manifest: Manifest) -> None:
+    plan = make_plan(SynthConfig(duration_s=1.0, loop=True), manifest)
+    # 86.13 frames, an eighth more, and rounded up to a multiple of 8
+    assert (plan.loop_frames, plan.num_samples, plan.num_frames) == (87, 87 * 256, 104)
+    # the usual length is sampled as it is, and its end is the overlap
+    usual = make_plan(SynthConfig(loop=True), manifest)
+    assert usual.num_frames == 48
+    assert usual.loop_frames == 40
+
+
+def test_a_sound_to_start_from_gives_its_length(manifest: Manifest) -> None:
+    assert make_plan(SynthConfig(), manifest, 1.5).num_samples == round(1.5 * 22050)
+    assert make_plan(SynthConfig(duration_s=1.0), manifest, 1.5).num_samples == 22050
+    plan = make_plan(SynthConfig(steps=8, strength=0.01), manifest)
+    assert plan.init_steps == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e9])

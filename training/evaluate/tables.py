@@ -8,6 +8,8 @@ from typing import Any
 Figures = Mapping[str, Any]
 # figure -> (heading, how a value is written); tables show what was measured
 COLUMNS: dict[str, tuple[str, str]] = {
+    "variant": ("trained on", ""),
+    "condition_noise": ("condition noise", "2"),
     "top1": ("top-1", "percent"),
     "top5": ("top-5", "percent"),
     "fad_generated_vs_test": ("FAD", "1"),
@@ -136,6 +138,8 @@ def _cell(row: Figures, key: str) -> str:
     if key not in row:
         return ""
     style = COLUMNS[key][1]
+    if not style:
+        return str(row[key])
     interval: Sequence[float] = row.get(f"{key}_interval", ())
     if style == "percent":
         bounds = [f"{100 * bound:.0f}" for bound in interval]

@@ -29,6 +29,7 @@ function ownSettings() {
   $("duration").value = Math.min(seconds, voice.server.limits.duration_s);
   $("template").value = "";
   $("negative").value = "";
+  $("seamless").checked = false;
   $("sampler").selectedIndex = 0;
   $("format").selectedIndex = 0;
   showSliders();
@@ -97,6 +98,7 @@ function wishes() {
     guidance: Number($("guidance").value),
     duration_s: Number($("duration").value),
     sampler: $("sampler").value,
+    loop: $("seamless").checked,
     format: $("format").value,
   };
   for (const name of ["template", "negative"]) if ($(name).value.trim()) wanted[name] = $(name).value.trim();
@@ -122,12 +124,14 @@ async function generate() {
   const done = showBusy(name);
   try {
     const made = await synth(wanted, picture, making.signal);
-    const samples = await decode(made.blob);
+    const buffer = await decode(made.blob);
+    const samples = buffer.getChannelData(0);
     const mel = melSpectrogram(samples, voice.mel);
-    const take = { ...made, name, format: wanted.format, samples, mel, url: URL.createObjectURL(made.blob) };
+    const take = { ...made, name, format: wanted.format, buffer, samples, mel, url: URL.createObjectURL(made.blob) };
     takes.unshift(take);
     for (const old of takes.splice(KEEP)) URL.revokeObjectURL(old.url);
     show(take);
+    if (wanted.loop) player.loop(true);
     $("result").scrollIntoView({ block: "nearest" });
     $("status").textContent = `Made ${name}: ${take.seconds.toFixed(1)} seconds, real-time factor ${take.rtf.toFixed(2)}`;
     player.play();
@@ -141,7 +145,7 @@ async function generate() {
 
 async function decode(blob) {
   const context = new OfflineAudioContext(1, 1, voice.mel.sample_rate);
-  return (await context.decodeAudioData(await blob.arrayBuffer())).getChannelData(0);
+  return context.decodeAudioData(await blob.arrayBuffer());
 }
 
 function showBusy(name) {
@@ -188,7 +192,7 @@ function draw() {
 
 function show(take) {
   current = take;
-  player.load(take);
+  player.load(take.buffer);
   const length = `${take.seconds.toFixed(1)} seconds`;
   $("mel").setAttribute("aria-label", `Mel spectrogram of ${take.name}, ${length}`);
   $("wave").setAttribute("aria-label", `Waveform of ${take.name}, ${length}`);

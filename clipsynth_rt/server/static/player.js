@@ -1,69 +1,115 @@
 // Plays one sound at a time, and keeps the controls and the playhead in step with it.
+// Through the Web Audio API: an audio element leaves a gap where a loop begins anew.
 
 const $ = (id) => document.getElementById(id);
 
 export class Player {
   constructor() {
-    this.audio = new Audio();
-    this.audio.preload = "auto";
+    this.looping = false;
+    this.offset = 0; // seconds into the sound while it does not play
     $("play").addEventListener("click", () => this.toggle());
     $("loop").addEventListener("click", () => this.loop());
     $("position").addEventListener("input", (event) => this.seek(Number(event.target.value)));
-    for (const name of ["play", "pause", "ended"]) this.audio.addEventListener(name, () => this.show());
-    this.audio.addEventListener("seeked", () => this.place());
-  }
-
-  load(take) {
-    this.audio.pause();
-    this.seconds = take.seconds;
-    this.audio.src = take.url;
-    for (const id of ["play", "loop", "position"]) $(id).disabled = false;
-    $("head").hidden = false;
-    this.place(0);
   }
 
   get ready() {
-    return this.seconds !== undefined;
+    return this.buffer !== undefined;
   }
 
-  play() {
-    // refused where nobody has touched the page yet: the button remains
-    return this.audio.play().catch(() => {});
+  get playing() {
+    return this.source !== undefined;
+  }
+
+  /** Seconds into the sound. */
+  get position() {
+    if (!this.playing) return this.offset;
+    const passed = this.context.currentTime - this.began;
+    return this.looping ? passed % this.buffer.duration : Math.min(passed, this.buffer.duration);
+  }
+
+  load(buffer) {
+    this.stop();
+    this.buffer = buffer;
+    this.offset = 0;
+    for (const id of ["play", "loop", "position"]) $(id).disabled = false;
+    $("head").hidden = false;
+    this.show();
+  }
+
+  async play() {
+    this.stop();
+    const buffer = this.buffer;
+    this.context ??= new AudioContext();
+    // stays suspended where nobody has touched the page yet: the button remains
+    if (this.context.state === "suspended") await this.context.resume();
+    if (buffer !== this.buffer || this.playing) return;
+    if (this.offset >= buffer.duration - 0.01) this.offset = 0;
+    const source = this.context.createBufferSource();
+    source.buffer = buffer;
+    source.loop = this.looping;
+    source.connect(this.context.destination);
+    source.onended = () => {
+      if (source !== this.source) return;
+      this.source = undefined;
+      this.offset = buffer.duration;
+      this.show();
+    };
+    source.start(0, this.offset);
+    this.began = this.context.currentTime - this.offset;
+    this.source = source;
+    this.show();
+  }
+
+  stop() {
+    this.offset = this.position;
+    const source = this.source;
+    this.source = undefined;
+    source?.stop();
+    this.show();
   }
 
   toggle() {
     if (!this.ready) return;
-    if (this.audio.paused) this.play();
-    else this.audio.pause();
+    if (this.playing) this.stop();
+    else this.play();
   }
 
-  loop() {
-    this.audio.loop = !this.audio.loop;
-    $("loop").setAttribute("aria-pressed", String(this.audio.loop));
+  loop(on = !this.looping) {
+    // what has been played twice counts once
+    const position = this.position;
+    this.looping = on;
+    if (this.playing) {
+      this.source.loop = on;
+      this.began = this.context.currentTime - position;
+    }
+    $("loop").setAttribute("aria-pressed", String(on));
   }
 
   seek(share) {
-    this.audio.currentTime = share * this.seconds;
-    this.place(share * this.seconds);
+    const playing = this.playing;
+    this.stop();
+    this.offset = share * this.buffer.duration;
+    if (playing) this.play();
+    else this.show();
   }
 
-  place(seconds = this.audio.currentTime) {
-    const share = Math.min(1, seconds / this.seconds);
-    $("head").style.left = `${100 * share}%`;
-    $("position").value = String(share);
-    $("position").setAttribute("aria-valuetext", `${seconds.toFixed(1)} of ${this.seconds.toFixed(1)} seconds`);
-    $("time").textContent = `${seconds.toFixed(2)} / ${this.seconds.toFixed(2)} s`;
-  }
-
+  /** Bring the controls in step, and go on while it plays. */
   show() {
-    const playing = !this.audio.paused && !this.audio.ended;
-    $("play").classList.toggle("playing", playing);
-    $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
+    $("play").classList.toggle("playing", this.playing);
+    $("play").setAttribute("aria-label", this.playing ? "Pause" : "Play");
     cancelAnimationFrame(this.frame);
     const follow = () => {
       this.place();
-      if (!this.audio.paused) this.frame = requestAnimationFrame(follow);
+      if (this.playing) this.frame = requestAnimationFrame(follow);
     };
-    follow();
+    if (this.ready) follow();
+  }
+
+  place() {
+    const [seconds, all] = [this.position, this.buffer.duration];
+    $("head").style.left = `${(100 * seconds) / all}%`;
+    $("position").value = String(seconds / all);
+    $("position").setAttribute("aria-valuetext", `${seconds.toFixed(1)} of ${all.toFixed(1)} seconds`);
+    $("time").textContent = `${seconds.toFixed(2)} / ${all.toFixed(2)} s`;
   }
 }

@@ -1,0 +1,36 @@
+"""What the commands that train share."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(path_type=Path)
+OUT = click.option(
+    "--out", required=True, type=FOLDER, help="Checkpoint folder; a run in it is resumed."
+)
+THREADS = click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
+MINUTES = click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True))
+
+
+def set_threads(threads: int | None) -> None:
+    """Give PyTorch this many threads; its own choice if None."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def end(out: Path, what: str, stopped_by: int | None) -> None:
+    """Say where a run stands, and end as the signal that stopped it asks."""
+    from clipsynth_rt.training.interruption import exit_code
+
+    if stopped_by is None:
+        click.echo(f"{out}: {what}")
+        return
+    name = signal.Signals(stopped_by).name
+    click.echo(f"{out}: {what} saved on {name}; the same command goes on")
+    sys.exit(exit_code(stopped_by))
