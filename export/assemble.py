@@ -33,6 +33,7 @@ PLANS: dict[str, dict[str, str]] = {
     "edge": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8"},
     "fp32": dict.fromkeys(GRAPHS, "fp32"),
     "fp16": dict.fromkeys(GRAPHS, "fp16"),
+    "fp16-products": dict.fromkeys(GRAPHS, "fp16-products"),
     # either alone or both: benchmarks/precisions.py tells what they cost and gain on a machine
     "int8": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "denoiser_step": "int8"},
     "int8-vocoder": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "vocoder": "int8"},
@@ -173,8 +174,9 @@ def convert(
         return model
     if precision == "w16":
         return precisions.store_half(model)
-    if precision == "fp16":
-        return precisions.to_fp16(model, graph.half_scopes, graph.name)
+    if precision in ("fp16", "fp16-products"):
+        halved = precisions.to_fp16(model, graph.half_scopes, graph.name)
+        return halved if precision == "fp16" else precisions.halve_products(halved)
     if precision == "w8":
         return precisions.store_tables(model)
     if graph.name == "vocoder":

@@ -28,6 +28,7 @@ LARGEST_SNR_DB = 200.0
 # w16: weights rounded to 2^-11 of themselves are 66 dB away at most layers.
 # fp16: activations too, at every layer: 66 dB less 10 log10 of some tens of roundings, and less
 #   what normalisation amplifies.
+# fp16-products: no more roundings than fp16, and no fewer in the light vocoder's transforms.
 # w8: for unit embeddings 27 dB is a cosine of 0.999.
 # int8: 256 levels over the range of a tensor leave about 40 dB a layer; tens of layers and
 #   guidance (w = 2: 7 dB) leave half of that. The light vocoder's errors turn phases, which are
@@ -36,6 +37,7 @@ _TOLERANCE_DB: dict[str, dict[str, float]] = {
     "fp32": {"": 80.0, "vocoder": 30.0},
     "w16": {"": 45.0, "vocoder": 20.0},
     "fp16": {"": 35.0, "vocoder": 10.0},
+    "fp16-products": {"": 35.0, "vocoder": 10.0},
     "w8": {"": 27.0},
     "int8": {"": 15.0, "vocoder": 5.0},
 }

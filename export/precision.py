@@ -5,6 +5,8 @@
   fp32. Half the size for next to nothing.
 - ``fp16``: arithmetic in fp16 within the networks. Inputs, outputs, the timestep embedding,
   normalisation statistics, softmax, the sampler's update and the vocoder's spectral part are fp32.
+- ``fp16-products``: as ``fp16``, and every other matrix product and convolution in fp16 too; what
+  lies between them stays fp32. For GPUs that TensorRT for RTX has no fp32 products for (Turing).
 - ``w8``: as ``w16``, and embedding tables in int8, which are half of the text encoder. Its matrix
   products stay: quantised with their inputs (dynamic int8) they are 9.8 dB from fp32, a cosine of
   0.95 between embeddings, and with their inputs left alone 21 dB, where the tables cost 35 dB.
@@ -41,6 +43,7 @@ _FLOAT_OPERATORS = (
     "ReduceMean ReduceSum ReduceL2 ReduceSumSquare GlobalAveragePool Exp Log Sin Cos Sqrt Pow "
     "Reciprocal"
 ).split()
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 _FLOAT_SCOPES = ("network.time",)
 """The sines of the timestep: t * 1000 has no fraction left in fp16."""
 
@@ -102,6 +105,34 @@ def to_fp16(model: onnx.ModelProto, scopes: tuple[str, ...], name: str) -> onnx.
     _drop_round_trips(model.graph)
     _sort(model.graph)
     return model
+
+
+def halve_products(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute every matrix product and convolution in fp16, between casts where it was fp32."""
+    model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        result = node.output[0]
+        if node.op_type not in _PRODUCTS or types.get(result) == TensorProto.FLOAT16:
+            nodes.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            node.input[i] = f"{result}.half{i}"
+            cast = helper.make_node("Cast", [name], [node.input[i]], to=TensorProto.FLOAT16)
+            nodes.append(cast)
+        node.output[0] = f"{result}.half"
+        back = helper.make_node("Cast", [node.output[0]], [result], to=TensorProto.FLOAT)
+        nodes += [node, back]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    # of the types before, in part
+    del graph.value_info[:]
+    return store_half(model)
 
 
 def store_tables(model: onnx.ModelProto) -> onnx.ModelProto:

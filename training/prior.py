@@ -30,6 +30,7 @@ from clipsynth_rt.training.conditions import (
 from clipsynth_rt.training.config import OptimiserConfig
 from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.diffusion import perturb_condition
+from clipsynth_rt.training.frame_embeddings import embed_frames
 
 logger = logging.getLogger(__name__)
 PART = "prior"
@@ -118,23 +119,6 @@ def train_prior(
     return measured
 
 
-def embed_pictures(shards: ShardSet, clip: Clip) -> tuple[Tensor, Tensor]:
-    """Return unit embeddings of clips' pictures [N, K, D], and which clips have any, bool [N].
-
-    Raises:
-        InputError: If the pictures are not of the encoder's size.
-    """
-    parts, shown = [], []
-    for start in range(0, len(shards), 128):
-        frames = shards.frames(range(start, min(start + 128, len(shards))))
-        count, per_clip = frames.shape[:2]
-        flat = clip.encode_images(frames.reshape(-1, *frames.shape[2:]))
-        parts.append(flat.reshape(count, per_clip, clip.dim))
-        # clips without a picture track are kept with black frames
-        shown.append(torch.from_numpy(frames.reshape(count, -1).any(axis=1)))
-    return torch.cat(parts), torch.cat(shown)
-
-
 def load_pairs(
     shards_dir: str | Path, clip: Clip, mel_spec: MelSpec, labels_csv: str | Path
 ) -> ConditionedMels:
@@ -148,7 +132,7 @@ def load_pairs(
     labels = read_labels(labels_csv)
     names = sorted(set(labels.values()))
     label = torch.tensor(label_indices(shards.ids, labels, names))
-    image, shown = embed_pictures(shards, clip)
+    image, shown = embed_frames(shards, clip)
     return ConditionedMels(
         torch.zeros(len(label), 0, 0), image, shown, embed_labels(names, clip), label
     )

@@ -158,7 +158,7 @@ class DenoiserTrainer:
                     if log is not None:
                         self._report(log, limits, pace, rate)
                 if log is not None:
-                    self._finish(log, limits, pace)
+                    self._finish(log, pace, signals)
                 # every process was told of the signal, and ends as the one that got it
                 stopped = any_process(signals.received is not None)
                 return (signals.received or signal.SIGTERM) if stopped else None
@@ -292,11 +292,12 @@ class DenoiserTrainer:
         if step % limits.save_every == 0:
             self.save()
 
-    def _finish(self, log: RunLog, limits: RunLimits, pace: Pace) -> None:
-        """Log and save where the last step did not."""
-        if pace.steps:
-            self._log(log, pace, self.evaluate())
+    def _finish(self, log: RunLog, pace: Pace, signals: StopSignals) -> None:
+        """Save, and log what the last step did not."""
         self.save()
+        if pace.steps:
+            # who sends a signal waits half a minute or less before they kill
+            self._log(log, pace, self.evaluate() if signals.received is None else {})
 
     def _log(self, log: RunLog, pace: Pace, values: dict[str, float]) -> None:
         row = {**pace.take(self.batches.wait_s), **values}

@@ -226,11 +226,11 @@ class Library:
                 yield
             except _RefusedError as error:
                 reason = str(error) or (self._messages[0] if self._messages else "no reason given")
-                raise EngineError(f"{what} ({_one_line(reason)})") from error
+                raise EngineError(f"{what} ({_one_line(reason)}){_advice(reason)}") from error
             # what pybind11 raises where a library function returns nothing
             except (TypeError, RuntimeError, ValueError) as error:
                 reason = self._messages[0] if self._messages else str(error)
-                raise EngineError(f"{what} ({_one_line(reason)})") from error
+                raise EngineError(f"{what} ({_one_line(reason)}){_advice(reason)}") from error
 
 
 class _RefusedError(Exception):
@@ -402,6 +402,13 @@ def _make_monitor(module: Any, progress: BuildProgress) -> Any:
             self.outermost.pop(name, None)
 
     return Monitor()
+
+
+def _advice(reason: str) -> str:
+    """Return what to do about a refusal, where it is known."""
+    if "FP32 GEMM is not supported" in reason:
+        return "; export a bundle with --precision fp16-products and build from that"
+    return ""
 
 
 def _one_line(text: str) -> str:

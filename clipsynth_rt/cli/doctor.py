@@ -93,6 +93,7 @@ def _providers(path: str | None) -> dict[str, Any]:
 def _engines() -> dict[str, Any]:
     """Return which TensorRT is here or what to install, the GPU, and what has been built."""
     from clipsynth_rt.backends import cuda, nvinfer
+    from clipsynth_rt.backends.openvino_cache import SUFFIX
     from clipsynth_rt.cache import default_cache
 
     try:
@@ -106,12 +107,15 @@ def _engines() -> dict[str, Any]:
         gpu = str(error)
     folder = default_cache()
     plans = [path.stat().st_size for path in folder.glob("*.plan")]
+    compiled = [path.stat().st_size for path in folder.glob(f"*{SUFFIX}")]
     return {
         "libraries": {name: nvinfer.describe_library(name) for name in nvinfer.LIBRARIES},
         "gpu": gpu,
         "cache": str(folder),
         "plans": len(plans),
         "bytes": sum(plans),
+        "openvino_graphs": len(compiled),
+        "openvino_bytes": sum(compiled),
     }
 
 
@@ -138,6 +142,8 @@ def _lines(facts: dict[str, Any]) -> str:
         f"gpu       {facts['engines']['gpu']}",
         f"engines   {facts['engines']['plans']} built, {facts['engines']['bytes'] / 1e6:.1f} MB, "
         f"in {facts['engines']['cache']}",
+        f"compiled  {facts['engines']['openvino_graphs']} graphs by OpenVINO, "
+        f"{facts['engines']['openvino_bytes'] / 1e6:.1f} MB, there too",
         *(f"auto      not {name}: {reason}" for name, reason in facts["not_taken"].items()),
     ]
     bundle = facts["bundle"]

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -17,10 +20,11 @@ from clipsynth_rt.backends.engines import engine_spec
 from clipsynth_rt.backends.plans import PlanCache
 from clipsynth_rt.bundle import DEFAULT_PATH, GraphFile
 from clipsynth_rt.cli import main
-from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
+from clipsynth_rt.errors import CheckpointError, EngineError, InputError, MissingExtraError
 from clipsynth_rt.export import assemble
 from clipsynth_rt.export.graphs import describe_graphs
-from clipsynth_rt.export.precision import to_fp16
+from clipsynth_rt.export.parity import difference
+from clipsynth_rt.export.precision import halve_products, to_fp16
 from clipsynth_rt.export.source import load_source
 from clipsynth_rt.export.to_engine import export_engines, wants_engines
 from clipsynth_rt.export.to_onnx import export_onnx, save_model
@@ -58,6 +62,24 @@ def test_graphs_of_the_shipped_bundle(rtx, tmp_path):
         plan = cache.get(spec, rtx, "86")
         # the weights are in it
         assert len(plan) > 0.5 * spec.graph.path.stat().st_size
+
+
+def test_turing_takes_graphs_without_fp32_products(rtx, exported, tmp_path):
+    graph = Bundle.open(exported).graph("vocoder", "fp32").path
+    shapes = {"mel": (1, 16, 16)}
+    with pytest.raises(EngineError, match=r"for 75 .*FP32 GEMM.* --precision fp16-products"):
+        rtx.build("vocoder", graph.read_bytes(), shapes, "75")
+    model = halve_products(onnx.load(graph))
+    path = tmp_path / "vocoder.onnx"
+    save_model(model, path)
+    plan, _ = rtx.build("vocoder", path.read_bytes(), shapes, "75")
+    assert len(plan) > 1000
+    # products alone: both ends of the graph and what lies between stay
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    before = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    mel = np.random.default_rng(0).standard_normal(shapes["mel"]).astype(np.float32)
+    expected, found = (s.run(None, {"mel": mel})[0] for s in (before, session))
+    assert difference(expected, found).snr_db > 10.0
 
 
 @pytest.mark.slow

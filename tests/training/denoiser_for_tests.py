@@ -60,13 +60,19 @@ def kill_again_and_again(out: str, seed: int, times: int) -> None:
         child = os.fork()
         if child == 0:
             trainer = DenoiserTrainer(tiny(), clips(), out)
-            os.write(writer, f"{trainer.step}\n".encode())
-            trainer.run(RunLimits(save_every=1))
-        print(os.read(reader, 100).decode(), end="", flush=True)  # noqa: T201
-        time.sleep(draw.uniform(0.0, 0.5))
+            os.write(writer, trainer.step.to_bytes(4))
+            trainer.run(RunLimits(save_every=1), lambda step, loss, to=writer: os.write(to, b"."))
+        print(int.from_bytes(os.read(reader, 4)), flush=True)  # noqa: T201
+        # after some steps and a part of another, however fast this machine is now
+        for _ in range(draw.randint(1, 3)):
+            began = time.monotonic()
+            os.read(reader, 1)
+        time.sleep(draw.random() * (time.monotonic() - began))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the child ended by itself"
+        os.close(reader)
+        os.close(writer)
 
 
 def train(out: str, steps: int) -> None:

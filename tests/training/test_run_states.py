@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
     out = tmp_path / "killed"
     done = subprocess.run(
         [sys.executable, WORKER, "kill", out, "5", "6"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     begun_at = [int(line) for line in done.stdout.split()]
@@ -158,7 +158,7 @@ def test_the_old_pair_is_one_to_go_back_to(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_and_saves(number, tmp_path):
-    trainer = DenoiserTrainer(tiny(), clips(), tmp_path)
+    trainer = DenoiserTrainer(tiny(), clips(), tmp_path, clips())
 
     def interrupt(step, loss):
         if step == 3:
@@ -167,6 +167,8 @@ def test_a_signal_finishes_the_step_and_saves(number, tmp_path):
     before = signal.getsignal(number)
     assert trainer.run(RunLimits(max_steps=50), interrupt) == number
     assert signal.getsignal(number) is before
+    # it does not stop to evaluate
+    assert "held_out_text" not in read_metrics(tmp_path)[-1]
     assert DenoiserTrainer(tiny(), clips(), tmp_path).step == 3
 
 

@@ -44,9 +44,13 @@ def test_every_format_carries_it(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("query", ["x" * 100_000, "犬" * 5000, "a\nb\x00\x1bc", ""])
+@pytest.mark.parametrize(
+    "query", ["x" * 100_000, "犬" * 5000, "\U0001f941" * 900, "a\nb\x00\x1bc", ""]
+)
 def test_queries_of_every_kind(tmp_path: Path, format: str, query: str) -> None:
-    tag = read_tag(clip(query).save(tmp_path / f"a.{format}"))
+    made = clip(query)
+    made.bundle = query
+    tag = read_tag(made.save(tmp_path / f"a.{format}"))
     assert tag is not None
     # cut, never lost, and on one line
     assert query.startswith(tag["query"].split(" ")[0])

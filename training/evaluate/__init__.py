@@ -1,1 +1,1 @@
-"""How good the voice is: classifier, Fréchet audio distance, the report."""
+"""How good the voice is: systems, measures with intervals, the report, and listening tests."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from clipsynth_rt.errors import DataError
 from clipsynth_rt.training.data.report import replacing, writable_folder, write_json
 
 Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 
 class Cache:
@@ -45,45 +46,47 @@ class Cache:
 
     def arrays(self, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays stored under ``key``, or make and store them."""
-        path = self._path(key, "safetensors")
-        if path is not None and path.is_file():
-            try:
-                found = load_file(path)
-            except (OSError, SafetensorError) as error:
-                raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
-            self.found += 1
-            return found
-        made = make()
-        self.made += 1
-        if path is not None:
-            with replacing(path) as temporary:
-                save_file({k: np.ascontiguousarray(v) for k, v in made.items()}, temporary)
-        return made
+        return self._get(key, "safetensors", load_file, _write_arrays, make)
 
     def json(self, key: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the JSON data stored under ``key``, or make and store it."""
-        path = self._path(key, "json")
+        return self._get(key, "json", _read_json, write_json, make)
+
+    def _get(
+        self,
+        key: Mapping[str, Any],
+        kind: str,
+        read: Callable[[Path], T],
+        write: Callable[[Path, T], None],
+        make: Callable[[], T],
+    ) -> T:
+        path = self._path(key, kind)
         if path is not None and path.is_file():
             try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+                found = read(path)
+            except (OSError, ValueError, SafetensorError) as error:
                 raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
             self.found += 1
             return found
         made = make()
         self.made += 1
         if path is not None:
-            write_json(path, made)
+            write(path, made)
         return made
-
-    def path(self, key: Mapping[str, Any]) -> Path | None:
-        """Return where a folder of ``key`` belongs, None without a cache."""
-        return self._path(key, "folder")
 
     def _path(self, key: Mapping[str, Any], kind: str) -> Path | None:
         if self.folder is None:
             return None
         return self.folder / f"{digest(key)}.{kind}"
+
+
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    with replacing(path) as temporary:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def digest(key: Mapping[str, Any]) -> str:

@@ -48,7 +48,10 @@ def curves(samplers: Mapping[str, Rows], xlabel: str = "steps") -> bytes:
             for name, rows in samplers.items():
                 _line(axes, name, rows, key)
             if xlabel == "steps":
+                shown = [step for rows in samplers.values() for step in rows]
                 axes.set_xscale("log")
+                axes.set_xticks([int(step) for step in shown], shown)
+                axes.minorticks_off()
             if key == "latency_s":
                 axes.set_yscale("log")
             axes.set(xlabel=xlabel, ylabel=label)

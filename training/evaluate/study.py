@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,8 @@ from clipsynth_rt.training.evaluate.embedders import Clap, Embedder
 from clipsynth_rt.training.evaluate.gap import Clouds
 from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips, Progress
 from clipsynth_rt.training.evaluate.systems import Question, Real, Retrieval, Sounds, System
+from clipsynth_rt.training.frame_embeddings import embed_frames
 from clipsynth_rt.training.mel import MelSpectrogram
-from clipsynth_rt.training.prior import embed_pictures
 
 TRAIN_LIMIT = 2500
 """Training clips that a Fréchet distance of training to test clips is measured on."""
@@ -89,18 +89,10 @@ class Study:
     @cached_property
     def train_pictures(self) -> NDArray[np.float32]:
         """Unit mean embedding of each training clip's pictures [N, D]; zeros where it has none."""
-        key = {
-            "pictures": self.train.fingerprint,
-            "encoder": self._encoder_fingerprint,
-        }
-
-        def make() -> dict[str, NDArray[Any]]:
-            image, shown = embed_pictures(self.train.shards, self.clip)
-            mean = image.mean(dim=1).numpy()
-            mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
-            return {"pictures": (mean * shown.numpy()[:, None]).astype(np.float32)}
-
-        return self.cache.arrays(key, make)["pictures"]
+        image, shown = embed_frames(self.train.shards, self.clip)
+        mean = image.mean(dim=1).numpy()
+        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
+        return (mean * shown.numpy()[:, None]).astype(np.float32)
 
     @cached_property
     def clouds(self) -> Clouds:
@@ -141,18 +133,7 @@ class Study:
 
     def hear(self, sounds: Sounds) -> Heard:
         """Classify clips."""
-        key = {"heard": sounds.key, "judge": self.judge.fingerprint, "code": METRIC_CODE}
-
-        def make() -> dict[str, NDArray[Any]]:
-            parts = []
-            for start in range(0, len(sounds.audio), 256):
-                part = slice(start, start + 256)
-                parts.append(self.judge.hear(sounds.clips(part), sounds.target[part].tolist()))
-            heard = protocol.concatenate(parts)
-            return {"posterior": heard.posterior, "embedding": heard.embedding}
-
-        found = self.cache.arrays(key, make)
-        return Heard(found["posterior"], found["embedding"], sounds.target)
+        return self._heard(sounds.key, sounds.target, sounds.clips)
 
     def ask(self, system: System, question: Question, *, full: bool = False) -> dict[str, Any]:
         """Return a system's figures on a question; see ``figures``."""
@@ -239,19 +220,28 @@ class Study:
 
     def _hear_labelled(self, clips: LabelledClips) -> Heard:
         """Hear real clips without holding all their sound in memory."""
-        key = {"heard": clips.fingerprint, "judge": self.judge.fingerprint, "code": METRIC_CODE}
+        return self._heard(
+            clips.fingerprint, clips.target, lambda part: clips.audio(clips.rows[part])
+        )
+
+    def _heard(
+        self,
+        source: Any,
+        target: NDArray[np.int64],
+        read: Callable[[slice], list[NDArray[np.float32]]],
+    ) -> Heard:
+        key = {"heard": source, "judge": self.judge.fingerprint, "code": METRIC_CODE}
 
         def make() -> dict[str, NDArray[Any]]:
             parts = []
-            for start in range(0, len(clips.rows), 256):
+            for start in range(0, len(target), 256):
                 part = slice(start, start + 256)
-                target = clips.target[part].tolist()
-                parts.append(self.judge.hear(clips.audio(clips.rows[part]), target))
+                parts.append(self.judge.hear(read(part), target[part].tolist()))
             heard = protocol.concatenate(parts)
             return {"posterior": heard.posterior, "embedding": heard.embedding}
 
         found = self.cache.arrays(key, make)
-        return Heard(found["posterior"], found["embedding"], clips.target)
+        return Heard(found["posterior"], found["embedding"], target)
 
 
 def open_study(
