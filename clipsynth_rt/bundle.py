@@ -63,6 +63,13 @@ class GraphFile:
             )
         return data
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex of what ``read`` gives: stands for the graph in the keys of caches."""
+        # never the manifest's for a file that was not checked against it: what is made of another
+        # file would be kept under its name
+        return (self.sha256 or hashlib.sha256(self.read()).hexdigest()).lower()
+
 
 @dataclass(frozen=True)
 class Bundle:

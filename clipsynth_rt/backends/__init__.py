@@ -142,7 +142,7 @@ def open_session(graph: GraphFile, provider: str = "cpu", threads: int | None = 
     """Load a graph and check that it is what the manifest says.
 
     Args:
-        graph: A verified graph of a bundle.
+        graph: A graph of a bundle.
         provider: ``cpu``, ``openvino``, ``cuda``, or ``auto`` for the best that works. Engines
             belong to a whole bundle: see ``trt.TrtBackend.session``.
         threads: CPU threads; None is one for each physical core.

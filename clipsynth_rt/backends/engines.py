@@ -22,7 +22,7 @@ class EngineSpec:
     """One engine: a graph at fixed input shapes.
 
     Attributes:
-        graph: A verified graph of a bundle.
+        graph: A graph of a bundle.
         batch: Clips B.
         frames: F; 0 where the graph has none.
         halves: Conditions G that guidance mixes, 1 or 2; 0 where the graph has none.

@@ -58,7 +58,7 @@ class OpenVinoSession:
     which begins with the form that was used last.
 
     Args:
-        graph: A verified graph of a bundle.
+        graph: A graph of a bundle.
         threads: CPU threads; None is OpenVINO's choice.
 
     Raises:

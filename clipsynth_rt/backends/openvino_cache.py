@@ -45,9 +45,8 @@ class CompiledCache:
     ) -> None:
         self.folder = default_cache() if folder is None else Path(folder)
         self._version = facts_key({"version": environment["version"]})[:8]
-        files = graph.spec.files.get(graph.precision)
         facts = {
-            "onnx": files.sha256.lower() if files is not None else str(graph.path),
+            "onnx": graph.digest,
             "inputs": {name: asdict(spec) for name, spec in graph.spec.inputs.items()},
             "outputs": {name: asdict(spec) for name, spec in graph.spec.outputs.items()},
             **environment,

@@ -31,7 +31,7 @@ _MAGIC = b"clipsynth-rt plan 1\n"
 def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
     """Return what a plan depends on as one SHA-256 in hex."""
     facts = {
-        "onnx": spec.graph.spec.files[spec.graph.precision].sha256.lower(),
+        "onnx": spec.graph.digest,
         "shapes": {name: list(shape) for name, shape in sorted(spec.shapes.items())},
         "precision": spec.graph.precision,
         "builder": [library.name, library.version],
@@ -147,7 +147,7 @@ class PlanCache:
         header = {
             "engine": spec.label,
             "precision": spec.graph.precision,
-            "onnx_sha256": spec.graph.spec.files[spec.graph.precision].sha256,
+            "onnx_sha256": spec.graph.digest,
             "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
             "builder": f"{library.name} {library.version}",
             "target": target,
@@ -191,6 +191,7 @@ def load_engine(
         cache: Where plans are.
 
     Raises:
+        BundleError: If its graph's file cannot be used, whether there is a plan or not.
         EngineError: If it cannot be built, or a fresh one does not load either.
         OutputError: If it has to be built and cannot be kept.
     """

@@ -13,6 +13,7 @@ import click
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.cli.build import whole
 from clipsynth_rt.cli.progress import query_progress
+from clipsynth_rt.cli.synth import BUNDLE_HELP
 from clipsynth_rt.errors import InputError
 
 _FOLDER = click.Path(path_type=Path)
@@ -21,7 +22,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.command("evaluate")
 @click.argument("shards", metavar="SHARDS", type=_FOLDER)
 @click.option("--labels", required=True, type=_FOLDER, help="The corpus's labels.csv.")
-@click.option("--bundle", type=_FOLDER, help="The voice; the one that ships if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=f"The voice. {BUNDLE_HELP}")
 @click.option(
     "--checkpoint", type=_FOLDER, help="Folder with classifier and encoder; the shipped one."
 )
@@ -66,7 +67,7 @@ _FOLDER = click.Path(path_type=Path)
 def command(
     shards: Path,
     labels: Path,
-    bundle: Path | None,
+    bundle: str | None,
     checkpoint: Path | None,
     parts: tuple[str, ...],
     systems: tuple[str, ...],

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from clipsynth_rt.cli.build import TARGETS_HELP, numbers
+from clipsynth_rt.cli.synth import BUNDLE_HELP
 
 _FOLDER = click.Path(path_type=Path)
 _EXPORTING = (
@@ -55,7 +56,7 @@ _EXPORTING = (
     help="Write a model repository of Triton Inference Server, from a bundle (no torch needed), or "
     "from what --checkpoint or --out exports.",
 )
-@click.option("--bundle", type=_FOLDER, help="For --triton; the shipped one if left out.")
+@click.option("--bundle", metavar="BUNDLE", help=f"For --triton. {BUNDLE_HELP}")
 @click.option(
     "--tensorrt", is_flag=True, help="For --triton: ONNX Runtime's TensorRT provider on its GPU."
 )
@@ -73,7 +74,7 @@ def command(
     engines: bool | None,
     targets: tuple[str, ...],
     triton: Path | None,
-    bundle: Path | None,
+    bundle: str | None,
     tensorrt: bool,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, each measured against PyTorch.
@@ -128,7 +129,7 @@ def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
 
 
 def _check_usage(
-    exporting: list[str], triton: Path | None, bundle: Path | None, tensorrt: bool
+    exporting: list[str], triton: Path | None, bundle: str | None, tensorrt: bool
 ) -> None:
     if triton is None and (bundle is not None or tensorrt):
         raise click.UsageError("--bundle and --tensorrt are for --triton DIR")
@@ -141,7 +142,7 @@ def _check_usage(
 
 
 def _write_triton(
-    bundle: Path | None, out: Path, precisions: tuple[str, ...], tensorrt: bool
+    bundle: str | Path | None, out: Path, precisions: tuple[str, ...], tensorrt: bool
 ) -> None:
     from clipsynth_rt.bundle import Bundle
     from clipsynth_rt.export.to_triton import write_repository
