@@ -1,4 +1,7 @@
-"""The Ray examples with two workers each, as a user runs them."""
+"""The Ray examples with two workers each, as a user runs them.
+
+Where ray is installed: ``pip install -e ".[dev,examples]" && pytest tests/examples``.
+"""
 
 from __future__ import annotations
 

@@ -28,14 +28,9 @@ clips = [AudioClip(np.full(400_000, level, np.float32), 22050) for level in (0.2
 def write(i): clips[i % 2].save(Path(folder) / "it.wav")
 """,
     "cache": """
-import hashlib, json
 from pathlib import Path
-from clipsynth_rt.backends.plans import _MAGIC, PlanCache
-plans = [bytes([level]) * 4_000_000 for level in (1, 2)]
-heads = [json.dumps({"sha256": hashlib.sha256(plan).hexdigest()}).encode() for plan in plans]
-cache = PlanCache(folder)
-def write(i):
-    cache._write(Path(folder) / "it.plan", _MAGIC + heads[i % 2] + b"\\n" + plans[i % 2])
+from clipsynth_rt.backends.entries import write_entry
+def write(i): write_entry(Path(folder) / "it.plan", b"magic\\n", {}, bytes([1 + i % 2]) * 4_000_000)
 """,
     "checkpoint": """
 import torch
@@ -61,9 +56,9 @@ def check(kind: str, folder: Path) -> None:
         assert len(samples) == 400_000
         assert samples[0] == samples[300_000] != 0.0
     elif kind == "cache":
-        from clipsynth_rt.backends.plans import _read_plan
+        from clipsynth_rt.backends.entries import read_entry
 
-        assert _read_plan(folder / "it.plan")[1][:1] in (b"\1", b"\2")
+        assert read_entry(folder / "it.plan", b"magic\n")[1][:1] in (b"\1", b"\2")
     else:
         from clipsynth_rt.training.checkpoint import load_part
 
