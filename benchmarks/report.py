@@ -37,8 +37,12 @@ def evaluation() -> str:
 
 
 def latency() -> str:
-    """Return how fast the voice is."""
-    found = load("latency")
+    """Return how fast the voice is, on each machine that it was measured on."""
+    paths = sorted(RESULTS.glob("latency*.json"))
+    return "\n".join(_latency(load(path.stem)) for path in paths)
+
+
+def _latency(found: dict[str, Any]) -> str:
     default = found["default"]
     lines = [
         f"Measured {found['measured']} on {found['machine']}, median of fresh processes; a clip is "
