@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.build import numbers, whole
-from clipsynth_rt.cli.synth import BUNDLE_HELP, PROVIDER_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP, PRECISION, PROVIDER_HELP, THREADS
 
 
 @click.command("bench")
@@ -23,13 +23,13 @@ from clipsynth_rt.cli.synth import BUNDLE_HELP, PROVIDER_HELP
     metavar="P,P",
     help=PROVIDER_HELP,
 )
-@click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
+@PRECISION
 @click.option("--steps", callback=whole, metavar="N,N", help="Denoising steps; the bundle's.")
 @click.option("--batch", "batches", callback=whole, metavar="B,B", help="Clips at once; 1.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound.")
 @click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True)
-@click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
+@THREADS
 @click.option("--json", "as_json", is_flag=True, help="The same, for machines.")
 def command(
     bundle: str | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from clipsynth_rt import __version__
-from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
 from clipsynth_rt.machine import package_version
 

@@ -13,7 +13,7 @@ import click
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.cli.build import whole
 from clipsynth_rt.cli.progress import query_progress
-from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP
 from clipsynth_rt.errors import InputError
 
 _FOLDER = click.Path(path_type=Path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from clipsynth_rt.cli.build import TARGETS_HELP, numbers
-from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP
 
 _FOLDER = click.Path(path_type=Path)
 _EXPORTING = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from clipsynth_rt.cli.synth import BUNDLE_HELP
+from clipsynth_rt.cli.voice import BUNDLE_HELP
 from clipsynth_rt.config import MAX_DURATION_S
 from clipsynth_rt.errors import InputError
 

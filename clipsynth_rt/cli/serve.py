@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.cli.completion import values
-from clipsynth_rt.cli.synth import BUNDLE_HELP, PROVIDER_HELP, PROVIDERS, parse_precision
+from clipsynth_rt.cli.synth import parse_precision
+from clipsynth_rt.cli.voice import BUNDLE, PRECISION, PROVIDER, THREADS
 from clipsynth_rt.errors import InputError
 
 TOKEN_VARIABLE = "CLIPSYNTH_RT_TOKEN"
-_FILE = click.Path(readable=False)  # for completion alone: what is wrong is said later
 _COUNT = click.IntRange(min=1)
 _AMOUNT = click.FloatRange(min=0, min_open=True)
 
@@ -27,16 +26,10 @@ _AMOUNT = click.FloatRange(min=0, min_open=True)
     show_default=True,
     help="0 takes a free one.",
 )
-@click.option("--bundle", type=_FILE, metavar="BUNDLE", help=BUNDLE_HELP)
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    help=PROVIDER_HELP,
-    shell_complete=values(*PROVIDERS),
-)
-@click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
-@click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
+@BUNDLE
+@PROVIDER
+@PRECISION
+@THREADS
 @click.option(
     "--token-file",
     type=click.Path(readable=False, path_type=Path),

@@ -15,6 +15,7 @@ import click
 
 from clipsynth_rt.cli.completion import values
 from clipsynth_rt.cli.targets import plan_pictures, plan_targets
+from clipsynth_rt.cli.voice import BUNDLE, FILE, PRECISION, PROVIDER, THREADS
 from clipsynth_rt.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -25,18 +26,14 @@ if TYPE_CHECKING:
 
 _PROGRESS_DELAY_S = 1.5
 _MAX_VARIATIONS = 1000
-PROVIDERS = ("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
-PROVIDER_HELP = "auto, cpu, openvino, cuda, tensorrt or tensorrt-rtx."
-_FILE = click.Path(readable=False)  # for completion alone: what is wrong is said later
-BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left out."
 
 
 @click.command("synth")
 @click.argument("queries", nargs=-1, metavar="QUERY...")
 @click.option(
-    "-o", "--out", type=_FILE, metavar="OUT", help="File, folder, pattern, or -; see below."
+    "-o", "--out", type=FILE, metavar="OUT", help="File, folder, pattern, or -; see below."
 )
-@click.option("--image", type=_FILE, metavar="PATH", help="A picture in place of the words.")
+@click.option("--image", type=FILE, metavar="PATH", help="A picture in place of the words.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound, up to 60.")
 @click.option("--steps", type=int, help="Denoising steps, 1 to 1000.")
 @click.option("--guidance", type=float, metavar="W", help="Guidance scale; 1 is off, and faster.")
@@ -59,12 +56,12 @@ BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left
 )
 @click.option("--eta", type=float, default=0.0, show_default=True, help="DDIM noise, 0 to 1.")
 @click.option("--variations", type=int, default=1, metavar="N", help="Takes of each query.")
-@click.option("--init", type=_FILE, metavar="SOUND", help="A sound to make a variation of.")
+@click.option("--init", type=FILE, metavar="SOUND", help="A sound to make a variation of.")
 @click.option("--strength", type=float, help="How far --init is changed, up to 1; 0.6.")
 @click.option("--loop", is_flag=True, help="A seamless loop.")
 @click.option("--lufs", type=float, metavar="L", help="Loudness to bring it to, such as -16.")
 @click.option(
-    "--plot", type=_FILE, metavar="PNG", help="A picture of the mel; also folder or pattern."
+    "--plot", type=FILE, metavar="PNG", help="A picture of the mel; also folder or pattern."
 )
 @click.option(
     "--batch",
@@ -73,18 +70,12 @@ BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left
     help="A list of sounds (see below), with --out-dir.",
 )
 @click.option(
-    "--out-dir", type=_FILE, metavar="DIR", help="Folder of a batch, made if it is missing."
+    "--out-dir", type=FILE, metavar="DIR", help="Folder of a batch, made if it is missing."
 )
-@click.option("--bundle", type=_FILE, metavar="BUNDLE", help=BUNDLE_HELP)
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    help=PROVIDER_HELP,
-    shell_complete=values(*PROVIDERS),
-)
-@click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
-@click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
+@BUNDLE
+@PROVIDER
+@PRECISION
+@THREADS
 @click.option(
     "--format",
     "file_format",
