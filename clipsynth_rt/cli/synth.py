@@ -129,15 +129,11 @@ def command(
             raise click.UsageError("--strength goes with --init")
         wishes["strength"] = strength
 
-    def opened(pictures: bool) -> Synthesizer:
-        from clipsynth_rt.pipeline import IMAGE_GRAPHS, TEXT_GRAPHS, Synthesizer
+    def opened() -> Synthesizer:
+        from clipsynth_rt.pipeline import Synthesizer
 
         return Synthesizer.from_bundle(
-            bundle,
-            provider,
-            parse_precision(precision),
-            threads,
-            IMAGE_GRAPHS if pictures else TEXT_GRAPHS,
+            bundle, provider, parse_precision(precision), threads, graphs=()
         )
 
     if batch is not None:
@@ -166,7 +162,8 @@ def command(
         file_format=file_format,
         tag=not no_tag,
     )
-    synthesizer = opened(bool(image))
+    synthesizer = opened()
+    synthesizer.load_for(image=bool(image), init=init is not None, **wishes)
     for report in work.run(synthesizer, {**wishes, "init": init}):
         report["not_taken"] = synthesizer.choice.not_taken
         # standard output is the sound's where it goes there

@@ -58,6 +58,7 @@ class Take:
             "queue_s": self.waited_s,
             "batch": self.batch,
             "network_calls": clip.network_calls,
+            "distilled": clip.distilled,
             "provider": clip.provider,
         }
 

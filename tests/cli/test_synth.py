@@ -31,6 +31,7 @@ KEYS = {
     "steps",
     "network_calls",
     "guidance",
+    "distilled",
     "seed",
     "bundle",
 }

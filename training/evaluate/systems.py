@@ -140,7 +140,7 @@ class Voice:
     @property
     def provider(self) -> str:
         """Where the denoiser really runs."""
-        return self.synthesizer.session("denoiser_step").provider
+        return self.synthesizer.session(self.synthesizer.bundle.manifest.usual_denoiser).provider
 
     @property
     def facts(self) -> dict[str, Any]:
