@@ -131,7 +131,7 @@ def bench_stages(
     frames = synthesizer.frames_for(-(-wanted // multiple) * multiple)
     rows = []
     scale = diffusion.guidance_scale if diffusion.guidance_scale != 1.0 else 2.0
-    kinds = {"step": (DENOISER, (1.0, scale))}
+    kinds: dict[str, tuple[str, tuple[float, ...]]] = {"step": (DENOISER, (1.0, scale))}
     if DISTILLED in manifest.graphs:
         kinds["step_distilled"] = (DISTILLED, (1.0,))
 

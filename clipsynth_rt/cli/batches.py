@@ -53,8 +53,8 @@ def run_batch(
         # one that wishes for what cannot be fails as a row, not as a list
         with contextlib.suppress(InputError):
             if first is not None:
-                image, init = first.image is not None, first.init is not None
-                synthesizer.load_for(image=image, init=init, **first.wishes)
+                picture, sound = first.image is not None, first.init is not None
+                synthesizer.load_for(image=picture, init=sound, **first.wishes)
         run = BatchRun(synthesizer, rows, folder, tag=tag)
 
         def report(result: dict[str, Any]) -> None:

@@ -78,6 +78,7 @@ def sound_answer(take: Take) -> Response:
         "Clipsynth-Rtf": f"{clip.rtf:.6f}",
         "Clipsynth-Provider": clip.provider,
         "Clipsynth-Network-Calls": str(clip.network_calls),
+        "Clipsynth-Distilled": str(clip.distilled).lower(),
         "Clipsynth-Batch": str(take.batch),
     }
     return Response(take.data, headers=headers, media_type=MEDIA_TYPES[take.format])
