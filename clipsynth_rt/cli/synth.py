@@ -35,8 +35,13 @@ _MAX_VARIATIONS = 1000
 )
 @click.option("--image", type=FILE, metavar="PATH", help="A picture in place of the words.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound, up to 60.")
-@click.option("--steps", type=int, help="Denoising steps, 1 to 1000.")
-@click.option("--guidance", type=float, metavar="W", help="Guidance scale; 1 is off, and faster.")
+@click.option("--steps", type=int, help="Denoising steps, 1 to 1000; the voice's if left out.")
+@click.option(
+    "--guidance",
+    type=float,
+    metavar="W",
+    help="Guidance scale; 1 is off. Given, the ordinary denoiser runs, not a distilled one.",
+)
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The i-th sound gets seed + i."
 )
