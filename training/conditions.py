@@ -205,6 +205,33 @@ def load_conditioned(
     return ConditionedMels(mels, image, has_image, text, label)
 
 
+def load_texts(
+    shards_dir: str | Path,
+    clip: object,
+    mel_spec: MelSpec,
+    labels_csv: str | Path,
+    kinds: Sequence[str] = (),
+) -> tuple[ConditionedMels, list[str]]:
+    """Read labelled clips and the texts of their labels, without pictures.
+
+    Returns:
+        The clips, and the names of their labels in the order of ``text``'s rows.
+
+    Raises:
+        DataError: If shards or labels cannot be used, or no clip is of one of ``kinds``.
+    """
+    shards = ShardSet.open(shards_dir, mel_spec)
+    rows = rows_of_kinds(shards, labels_csv, kinds)
+    labels = read_labels(labels_csv)
+    names = sorted(set(labels.values()))
+    ids = shards.ids if rows is None else [shards.ids[row] for row in rows]
+    label = torch.tensor(label_indices(ids, labels, names))
+    none = torch.zeros(len(ids), dtype=torch.bool)
+    image = torch.zeros(len(ids), 0, 1)
+    mels = _mels(shards, rows, stream=False)
+    return ConditionedMels(mels, image, none, embed_labels(names, clip), label), names
+
+
 def _mels(shards: ShardSet, rows: list[int] | None, stream: bool | None) -> Tensor | StreamedMels:
     count = len(shards) if rows is None else len(rows)
     if stream is None:
@@ -237,16 +264,25 @@ def rows_of_kinds(
 
 
 def load_labelled(
-    shards_dir: str | Path, mel_spec: MelSpec, labels_csv: str | Path
+    shards_dir: str | Path,
+    mel_spec: MelSpec,
+    labels_csv: str | Path,
+    names: Sequence[str] = (),
 ) -> tuple[ConditionedMels, tuple[str, ...]]:
-    """Read mels and labels alone, for the classifier; labels are numbered in sorted order.
+    """Read mels and labels alone, for the classifier.
+
+    Args:
+        shards_dir: What ``clipsynth-rt data prepare`` wrote.
+        mel_spec: The analysis that the shards must have.
+        labels_csv: Labels of the clips.
+        names: Labels in the order of their numbers; those of ``labels_csv``, sorted, if empty.
 
     Raises:
         DataError: If shards or labels cannot be used.
     """
     shards = ShardSet.open(shards_dir, mel_spec)
     labels = read_labels(labels_csv)
-    names = tuple(sorted(set(labels.values())))
+    names = tuple(names) or tuple(sorted(set(labels.values())))
     label = torch.tensor(label_indices(shards.ids, labels, names))
     mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
     none = torch.zeros(len(mels), dtype=torch.bool)

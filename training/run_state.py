@@ -1,32 +1,32 @@
-"""A denoiser run's network, average and optimiser as named tensors, and back."""
+"""A run's network, average and optimiser as named tensors, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipsynth_rt.training.checkpoint import load_weights
 from clipsynth_rt.training.ema import WeightAverage
-from clipsynth_rt.training.models.unet import UNet
 
 
 def pack(
-    model: UNet, average: WeightAverage, optimiser: torch.optim.Optimizer
+    model: nn.Module, average: WeightAverage | None, optimiser: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     """Return everything of a run that is a tensor, by name."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
-    return tensors | {f"average.{name}": value for name, value in average.tensors.items()}
+    averages = {} if average is None else average.tensors
+    return tensors | {f"average.{name}": value for name, value in averages.items()}
 
 
 def unpack(
     tensors: Mapping[str, Tensor],
-    model: UNet,
-    average: WeightAverage,
+    model: nn.Module,
+    average: WeightAverage | None,
     optimiser: torch.optim.Optimizer,
     average_updates: int,
     where: str,
@@ -36,7 +36,7 @@ def unpack(
     Args:
         tensors: By name.
         model: Loaded in place, as ``average`` and ``optimiser``.
-        average: See there.
+        average: See there; None if the run has none.
         optimiser: AdamW over the model's parameters.
         average_updates: Steps that the average has seen.
         where: Named in errors.
@@ -49,7 +49,8 @@ def unpack(
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
     load_weights(model, part("model."), where)
-    average.load(part("average."), average_updates)
+    if average is not None:
+        average.load(part("average."), average_updates)
     for name, parameter in model.named_parameters():
         if f"adam.step.{name}" not in tensors:
             continue

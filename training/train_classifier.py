@@ -20,6 +20,10 @@ from clipsynth_rt.training.models.classifier import ClassifierConfig, SoundClass
 
 logger = logging.getLogger(__name__)
 
+GAIN_NATS = 0.8
+"""Standard deviation of the level: what is judged is scaled to one peak, and a generated clip's
+crest factor is not a recording's."""
+
 
 def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
     """Vary level, pitch and onset, and hide a band and a stretch, of mels [B, M, F].
@@ -30,7 +34,7 @@ def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
     floor = spec.floor_normalised
     count, bins, frames = mel.shape
     mel = mel.clone()
-    gain = torch.randn(count, 1, 1, generator=generator) * (0.5 / spec.std)
+    gain = torch.randn(count, 1, 1, generator=generator) * (GAIN_NATS / spec.std)
     mel = torch.where(mel > floor + 1e-3, mel + gain, mel).clamp_min(floor)
     for row in range(count):
         pitch, onset, width, band, start, begin = torch.randint(
@@ -61,6 +65,7 @@ def train_classifier(
     batch_size: int = 64,
     learning_rate: float = 3e-3,
     seed: int = 0,
+    start: SoundClassifier | None = None,
 ) -> dict[str, float]:
     """Train on the labelled clips of ``train`` and write the part ``classifier``.
 
@@ -74,12 +79,14 @@ def train_classifier(
         batch_size: Clips a step.
         learning_rate: Peak rate of AdamW.
         seed: Of weights, order and augmentation.
+        start: A classifier of the same ``labels`` to begin with; a random one if None.
 
     Returns:
         ``validation_top1`` where validation clips were given.
 
     Raises:
         DataError: If no clip has a label.
+        CheckpointError: If ``start`` knows other labels.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -88,6 +95,12 @@ def train_classifier(
         raise DataError("no labelled clips: give --labels labels.csv")
     config = ClassifierConfig(labels=labels, n_mels=mel_spec.n_mels)
     model = SoundClassifier(config).to(memory_format=torch.channels_last)
+    if start is not None:
+        if start.config != config:
+            raise CheckpointError(
+                "the classifier to begin with knows other labels or is of another shape"
+            )
+        model.load_state_dict(start.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
     steps = epochs * math.ceil(len(indices) / batch_size)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)

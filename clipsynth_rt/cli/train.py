@@ -197,6 +197,67 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     return times
 
 
+@command.command("distil")
+@click.argument("shards", metavar="SHARDS", type=FOLDER)
+@click.option("--labels", required=True, type=FOLDER, help="labels.csv")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
+)
+@click.option(
+    "--teacher", type=FOLDER, help="Checkpoint folder with clip and denoiser; the shipped one."
+)
+@click.option("--config", type=FOLDER, help="TOML file of DistilConfig; its defaults if left out.")
+@click.option(
+    "--pairs",
+    "rounds",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Sounds of the teacher to follow, for each label; made first, and kept in --out.",
+)
+@click.option("--max-steps", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--cooldown-steps", default=0, show_default=True, type=click.IntRange(min=0))
+@MINUTES
+@OUT
+@THREADS
+def distil(
+    shards: Path,
+    labels: Path,
+    kinds: tuple[str, ...],
+    teacher: Path | None,
+    config: Path | None,
+    rounds: int,
+    max_steps: int,
+    cooldown_steps: int,
+    max_minutes: float | None,
+    out: Path,
+    threads: int | None,
+) -> None:
+    """Distil a denoiser's guidance and steps into a few calls, on SHARDS.
+
+    Writes the part denoiser_distilled, which clipsynth-rt export takes along. Goes on where a run
+    in --out was.
+    """
+    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_rt.training.distil_batches import load_config
+    from clipsynth_rt.training.distributed import join
+    from clipsynth_rt.training.train_diffusion import RunLimits
+    from clipsynth_rt.training.train_distil import open_run
+
+    set_threads(threads)
+    settings = load_config(config)
+    join()
+    trainer = open_run(
+        settings, teacher or default_checkpoint(), shards, labels, out, kinds=kinds, rounds=rounds
+    )
+    limits = RunLimits(max_steps, max_minutes, cooldown_steps=cooldown_steps, log_every=20)
+    stopped_by = trainer.run(limits)
+    end(out, f"distilled denoiser at step {trainer.step}", stopped_by)
+
+
 @command.command("vocoder")
 @click.argument("shards", metavar="SHARDS", type=FOLDER)
 @click.option(
@@ -223,6 +284,15 @@ def vocoder(
 @click.option("--labels", required=True, type=FOLDER, help="labels.csv")
 @click.option("--validation", type=FOLDER, help="Shards of held-out clips.")
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--learning-rate", default=3e-3, show_default=True, type=click.FloatRange(0, 1, min_open=True)
+)
+@click.option(
+    "--from-checkpoint",
+    "start",
+    type=FOLDER,
+    help="Checkpoint folder whose classifier, of the same labels, this one begins with.",
+)
 @OUT
 @THREADS
 def classifier(
@@ -230,19 +300,32 @@ def classifier(
     labels: Path,
     validation: Path | None,
     epochs: int,
+    learning_rate: float,
+    start: Path | None,
     out: Path,
     threads: int | None,
 ) -> None:
     """Train the classifier that judges voices, on real clips alone."""
     from clipsynth_rt.spec import MelSpec
     from clipsynth_rt.training.conditions import load_labelled
-    from clipsynth_rt.training.train_classifier import train_classifier
+    from clipsynth_rt.training.train_classifier import load_classifier, train_classifier
 
     set_threads(threads)
     spec = MelSpec()
-    data, names = load_labelled(shards, spec, labels)
-    held_out = load_labelled(validation, spec, labels)[0] if validation is not None else None
-    metrics = train_classifier(data, names, spec, out, validation=held_out, epochs=epochs)
+    before = None if start is None else load_classifier(start)[0]
+    known = () if before is None else before.config.labels
+    data, names = load_labelled(shards, spec, labels, known)
+    held_out = load_labelled(validation, spec, labels, names)[0] if validation else None
+    metrics = train_classifier(
+        data,
+        names,
+        spec,
+        out,
+        validation=held_out,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        start=before,
+    )
     click.echo(metrics)
 
 

@@ -1,0 +1,245 @@
+"""Distillation: the sampler, the teacher's trajectories, the run, and what it refuses."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+sys.path.append(str(Path(__file__).parent))
+from denoiser_for_tests import clips, tiny
+
+from clipsynth_rt.cli import main
+from clipsynth_rt.errors import CheckpointError, DataError, InputError
+from clipsynth_rt.sampler import ddim, ddim_update
+from clipsynth_rt.schedule import alpha_sigma, sampling_times
+from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.distil_batches import DistilConfig, load_config
+from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
+from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.rollout import Rollout, clip_through
+from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_rt.training.train_diffusion import RunLimits
+from clipsynth_rt.training.train_distil import PART, DistilTrainer
+
+FEW = DistilConfig(batch_size=4, learning_rate=1e-3, regression_steps=3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    model = UNet(tiny().unet).eval()
+    for parameter in model.parameters():  # the last layers begin at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def data():
+    return clips()
+
+
+@pytest.fixture(scope="module")
+def pairs(network, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    make_pairs(
+        network, tiny().diffusion, data.text[:, 0], folder, frames=16, rounds=2,
+        how=TeacherSpec(steps=4, guided=2),
+    )  # fmt: skip
+    return TeacherPairs.open(folder)
+
+
+def trainer(network, data, pairs, out, config=FEW):
+    return DistilTrainer(config, tiny(), network.state_dict(), data, pairs, out, {"labels": ["a"]})
+
+
+def test_the_rollout_is_the_runtimes_sampler(network, data):
+    spec = tiny().diffusion
+    noise = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(1))
+    condition = data.text[:, 0]
+
+    def step(x, t, s, eta, fresh):
+        with torch.no_grad():
+            v = network(torch.from_numpy(x), torch.full((2,), t), condition).numpy()
+        alpha, sigma = alpha_sigma(t)
+        x0 = np.clip(alpha * x - sigma * v, spec.x0_min, spec.x0_max).astype(np.float32)
+        return ddim_update(x, x0, t, s, eta, fresh), x0
+
+    expected = ddim(step, noise.numpy(), sampling_times(2, spec))
+    with torch.no_grad():
+        *_, (_, made) = Rollout(spec, 2)(network, noise, condition, end_to_end=False)
+    np.testing.assert_allclose(made.numpy(), expected, atol=1e-5)
+
+
+def test_a_target_leads_to_the_state_it_was_made_from():
+    spec = tiny().diffusion
+    rollout = Rollout(spec, 2)
+    x, x0 = torch.randn(1, 16, 16), torch.rand(1, 16, 16)
+    (alpha, sigma), (alpha_s, sigma_s) = (alpha_sigma(t) for t in rollout.times[:2])
+    following = alpha_s * x0 + sigma_s * (x - alpha * x0) / sigma
+    torch.testing.assert_close(rollout.target(0, x, following), x0, atol=1e-5, rtol=0)
+
+
+def test_what_is_clipped_keeps_its_gradient():
+    x = torch.tensor([-5.0, 0.5], requires_grad=True)
+    y = clip_through(x, 0.0, 1.0)
+    assert y.tolist() == [0.0, 0.5]
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("end_to_end", "reaches"), [(True, True), (False, False)])
+def test_gradients_reach_back_through_all_calls_only_end_to_end(end_to_end, reaches, network, data):
+    noise = torch.randn(1, 16, 16, requires_grad=True)
+    *_, (state, made) = Rollout(tiny().diffusion, 2)(
+        network, noise, data.text[:1, 0], end_to_end, first=0 if end_to_end else 1
+    )
+    made.sum().backward()
+    assert (noise.grad is not None) == reaches
+    assert state.requires_grad == reaches
+
+
+def test_the_teacher_is_guided_where_it_is_told_to_be(network, data):
+    calls = []
+    handle = network.register_forward_hook(lambda m, inputs, out: calls.append(len(inputs[0])))
+    how = TeacherSpec(steps=4, guided=3)
+    from clipsynth_rt.training.teacher_pairs import _trajectory
+
+    states = _trajectory(
+        network, tiny().diffusion, how, torch.randn(2, 16, 16), data.text[:, 0], student_steps=2
+    )
+    handle.remove()
+    assert calls == [4, 4, 4, 2]
+    assert states.shape == (2, 2, 16, 16)
+
+
+def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
+    def make(rounds):
+        done = []
+        make_pairs(
+            network, tiny().diffusion, data.text[:, 0], tmp_path, frames=16, rounds=rounds,
+            how=TeacherSpec(steps=2, guided=0), on_round=done.append,
+        )  # fmt: skip
+        return done
+
+    assert make(1) == [0]
+    assert make(2) == [1]
+
+
+def test_a_draw_is_of_the_wanted_label(pairs):
+    label = torch.tensor([1, 0, 1])
+    noise, path = pairs.draw(label, torch.Generator().manual_seed(0))
+    for row in range(3):
+        same = (pairs.noise.float() == noise[row]).flatten(1).all(dim=1).nonzero().item()
+        assert pairs.label[same] == label[row]
+        assert torch.equal(path[row], pairs.path[same].float())
+
+
+def test_a_student_learns_where_the_teacher_ends(network, data, pairs, tmp_path):
+    config = dataclasses.replace(FEW, regression_steps=60, learning_rate=3e-3)
+    run = trainer(network, data, pairs, tmp_path, config)
+    losses = [run.train_step()["loss"] for _ in range(60)]
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+
+
+def test_the_discriminator_learns_to_tell_real_clips(network, data, pairs, tmp_path):
+    config = dataclasses.replace(FEW, regression_steps=99, learning_rate=0.0)
+    run = trainer(network, data, pairs, tmp_path, config)
+    losses = [run.train_step()["critic"] for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_discriminators_push_makes_scores_rise(network, data, pairs, tmp_path):
+    run = trainer(network, data, pairs, tmp_path)
+    for _ in range(FEW.regression_steps):
+        run.train_step()
+    batch = run.batches.draw(run.step)
+    made = torch.rand_like(batch.real)
+    push, before = run._critique(batch, made, torch.ones(1, 16, 16))
+    _, after = run._critique(batch, (made - 0.1 * push / push.abs().max()), torch.ones(1, 16, 16))
+    assert after < before
+
+
+def test_a_run_that_is_cut_off_goes_on_as_an_unbroken_one(network, data, pairs, tmp_path):
+    whole = trainer(network, data, pairs, tmp_path / "whole")
+    whole.run(RunLimits(max_steps=6))
+    trainer(network, data, pairs, tmp_path / "cut").run(RunLimits(max_steps=4))
+    resumed = trainer(network, data, pairs, tmp_path / "cut")
+    assert resumed.step == 4
+    resumed.run(RunLimits(max_steps=6))
+    for name, value in whole.student.state_dict().items():
+        assert torch.equal(value, resumed.student.state_dict()[name]), name
+    tensors, facts = load_part(tmp_path / "cut", PART)
+    assert facts["distilled_steps"] == [2]
+    assert facts["steps"] == 6
+    assert facts["labels"] == ["a"]
+    assert tensors.keys() == whole.student.state_dict().keys()
+
+
+def test_losses_are_logged(network, data, pairs, tmp_path):
+    run = trainer(network, data, pairs, tmp_path)
+    run.run(RunLimits(max_steps=4, log_every=2))
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(network, data, pairs, tmp_path):
+    run = trainer(network, data, pairs, tmp_path)
+    with torch.no_grad():
+        run.student.head.bias.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite at step 1"):
+        run.train_step()
+
+
+def test_trajectories_for_another_number_of_calls_are_refused(network, data, pairs, tmp_path):
+    with pytest.raises(DataError, match="have 2 states"):
+        trainer(network, data, pairs, tmp_path, dataclasses.replace(FEW, steps=1))
+
+
+def test_a_label_without_a_trajectory_is_refused(network, data, pairs, tmp_path):
+    only = pairs.label == 0
+    some = TeacherPairs(pairs.noise[only], pairs.path[only], pairs.label[only])
+    with pytest.raises(DataError, match="1 labels have no trajectory"):
+        trainer(network, data, some, tmp_path)
+
+
+def test_no_or_damaged_trajectories_are_named(tmp_path):
+    with pytest.raises(DataError, match="no teacher's trajectories"):
+        TeacherPairs.open(tmp_path)
+    (tmp_path / "000-0.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match=r"000-0\.safetensors: damaged"):
+        TeacherPairs.open(tmp_path)
+
+
+def test_the_discriminator_hears_labels():
+    critic = MelDiscriminator(MelDiscriminatorConfig(3, n_mels=16))
+    mel = torch.randn(1, 16, 32).expand(2, -1, -1)
+    scores = critic(mel, torch.tensor([0, 2]))
+    assert scores.shape == (2, 2 * 2 * 4)
+    assert not torch.allclose(scores[0], scores[1])
+
+
+def test_a_configuration_file_is_read(tmp_path):
+    path = tmp_path / "distil.toml"
+    path.write_text("steps = 4\nadversarial = 0.5\n")
+    assert load_config(path) == DistilConfig(steps=4, adversarial=0.5)
+    assert load_config(None) == DistilConfig()
+
+
+@pytest.mark.parametrize("text", ["stepz = 1", "steps = 'two'", "= 3"])
+def test_a_wrong_configuration_is_named(text, tmp_path):
+    path = tmp_path / "distil.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"distil\.toml"):
+        load_config(path)
+
+
+def test_the_command_names_a_missing_teacher(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,concept\n")
+    arguments = ["train", "distil", str(tmp_path), "--labels", str(labels), "--out"]
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "out"), "--teacher", "nowhere"])
+    assert result.exit_code == 1
+    assert "nowhere/denoiser.safetensors: no such file" in result.output

@@ -1,0 +1,152 @@
+"""How a student is trained, and the batches that it sees: a function of the seed and step alone."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipsynth_rt.errors import InputError, ManifestError
+from clipsynth_rt.spec import decode
+from clipsynth_rt.training.conditions import ConditionedMels
+from clipsynth_rt.training.teacher_pairs import TeacherPairs
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """How a student is trained.
+
+    Attributes:
+        steps: Calls that a sound takes.
+        batch_size: Clips a step, over all processes.
+        learning_rate: Of the student, and of the discriminator.
+        discriminator_rate: See there.
+        ema_decay: Of the averaged weights that are shipped.
+        regression_steps: First steps, of regression alone; the discriminator learns meanwhile.
+        pair_share: Share of a batch that follows the teacher afterwards, one clip at least.
+        adversarial: Size of the discriminator's gradient against the regression's, at the output.
+        penalty: Weight of the discriminator's smoothness, at ``penalty_noise``.
+        penalty_noise: Standard deviation of the noise that must not change its scores.
+        penalty_every: Steps between penalties, which are that much larger (Karras et al. 2020,
+            arXiv:1912.04958, section 3.1).
+        end_to_end: Share of steps whose gradient reaches back through all calls, not the last
+            alone.
+        condition_noise: As in ``OptimiserConfig``, for half of the clips.
+        gradient_clip: Largest gradient norm.
+        seed: Of order and noise.
+    """
+
+    steps: int = 2
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    discriminator_rate: float = 4e-4
+    ema_decay: float = 0.995
+    regression_steps: int = 300
+    pair_share: float = 0.25
+    adversarial: float = 1.0
+    penalty: float = 1.0
+    penalty_noise: float = 0.1
+    penalty_every: int = 4
+    end_to_end: float = 0.5
+    condition_noise: float = 0.2
+    gradient_clip: float = 1.0
+    seed: int = 0
+
+
+def load_config(path: str | Path | None) -> DistilConfig:
+    """Read a configuration from a TOML file; the defaults if None.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or value is not known.
+    """
+    if path is None:
+        return DistilConfig()
+    try:
+        return decode(DistilConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
+        raise InputError(f"{path}: not a configuration of train distil ({error})") from error
+
+
+@dataclass(frozen=True)
+class DistilBatch:
+    """One process's share of a step: ``real`` [b, M, F], ``label`` [b], and what to start from.
+
+    The first ``pairs`` clips have the teacher's trajectory: ``path`` [pairs, steps, M, F] holds
+    its state after each of the student's calls, the last of them its sound.
+    """
+
+    real: Tensor
+    label: Tensor
+    condition: Tensor
+    noise: Tensor
+    path: Tensor
+
+    @property
+    def pairs(self) -> int:
+        """How many clips follow the teacher."""
+        return len(self.path)
+
+
+class DistilBatches:
+    """Draws batches.
+
+    Args:
+        config: Sizes and seed.
+        data: Real clips with labels.
+        pairs: The teacher's trajectories.
+        rank: This process's number.
+        processes: How many there are; clip i of a batch is that of process i modulo their number.
+
+    Raises:
+        DataError: If no clip has a label, or a label has no trajectory.
+    """
+
+    def __init__(
+        self,
+        config: DistilConfig,
+        data: ConditionedMels,
+        pairs: TeacherPairs,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.config, self.data, self.pairs = config, data, pairs
+        self.rank, self.processes = rank, processes
+        self.indices = data.usable("text")
+        pairs.check(data.label[self.indices], config.steps)
+
+    def draw(self, step: int) -> DistilBatch:
+        """Make this process's share of step ``step``, a function of the seed and ``step`` alone."""
+        config = self.config
+        count = len(self.indices)
+        per_epoch = max(1, count // config.batch_size)
+        epoch, position = divmod(step, per_epoch)
+        order = torch.randperm(
+            count, generator=torch.Generator().manual_seed(config.seed * 7919 + epoch)
+        )
+        chosen = order[position * config.batch_size : (position + 1) * config.batch_size]
+        chosen = self.indices[chosen][self.rank :: self.processes]
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + self.rank)
+        label = self.data.label[chosen]
+        real = self.data.mels[chosen].float()
+        pairs = len(label)
+        if step >= config.regression_steps:
+            pairs = max(1, round(config.pair_share * len(label)))
+        noise = torch.randn(real.shape, generator=generator)
+        noise[:pairs], path = self.pairs.draw(label[:pairs], generator)
+        condition = self._conditions(label, generator)
+        return DistilBatch(real, label, condition, noise, path)
+
+    def _conditions(self, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a text of each label, half of them with a little noise."""
+        count, texts = len(label), self.data.text.shape[1]
+        text = torch.randint(texts, (count,), generator=generator)
+        condition = self.data.text[label, text]
+        noise = torch.randn(condition.shape, generator=generator)
+        noise *= self.config.condition_noise / math.sqrt(condition.shape[1])
+        noisy = torch.rand(count, 1, generator=generator) < 0.5
+        return F.normalize(condition + noisy * noise, dim=1)

@@ -1,0 +1,180 @@
+"""Where a guided teacher's long trajectories lead: noise, the states on the way, and the sound."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clipsynth_rt.errors import CheckpointError, DataError
+from clipsynth_rt.schedule import alpha_sigma, sampling_times
+from clipsynth_rt.spec import DiffusionSpec
+from clipsynth_rt.training.autocast import mixed_precision
+from clipsynth_rt.training.data.report import replacing
+from clipsynth_rt.training.models.unet import UNet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """How the teacher samples.
+
+    Attributes:
+        steps: DDIM steps, a multiple of the student's.
+        guidance: Scale w.
+        guided: Steps that are guided, from the first on; near the end, where details are filled
+            in, guidance changes little and doubles the cost (Kynkaanniemi et al. 2024,
+            arXiv:2404.07724).
+    """
+
+    steps: int = 8
+    guidance: float = 2.5
+    guided: int = 5
+
+
+@dataclass(frozen=True)
+class TeacherPairs:
+    """Trajectories: ``noise`` [N, M, F], ``path`` [N, steps, M, F] (float16), ``label`` [N]."""
+
+    noise: Tensor
+    path: Tensor
+    label: Tensor
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TeacherPairs:
+        """Read what ``make_pairs`` wrote.
+
+        Raises:
+            DataError: If there is none.
+            CheckpointError: If a file is damaged.
+        """
+        files = sorted(Path(folder).glob("*.safetensors"))
+        if not files:
+            raise DataError(f"{folder}: holds no teacher's trajectories")
+        parts = []
+        for path in files:
+            try:
+                parts.append(load_file(path))
+            except SafetensorError as error:
+                raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
+        return cls(*(torch.cat([p[key] for p in parts]) for key in ("noise", "path", "label")))
+
+    def check(self, label: Tensor, steps: int) -> None:
+        """Check that every one of ``label`` has a trajectory, of ``steps`` states.
+
+        Raises:
+            DataError: If not.
+        """
+        if self.path.shape[1] != steps:
+            raise DataError(
+                f"the teacher's trajectories have {self.path.shape[1]} states, for that many "
+                f"calls, and {steps} are wanted: choose another --out"
+            )
+        missing = sorted(set(label.tolist()) - set(self.label.tolist()))
+        if missing:
+            raise DataError(
+                f"{len(missing)} labels have no trajectory of the teacher: choose another --out"
+            )
+
+    def draw(self, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw one trajectory of each label: noise [B, M, F] and path [B, steps, M, F], float32."""
+        # the largest of random numbers among those of the right label
+        random = torch.rand(len(label), len(self.label), generator=generator)
+        rows = (random * (self.label[None] == label[:, None])).argmax(dim=1)
+        return self.noise[rows].float(), self.path[rows].float()
+
+
+@torch.no_grad()
+def make_pairs(
+    teacher: UNet,
+    spec: DiffusionSpec,
+    text: Tensor,
+    folder: str | Path,
+    *,
+    frames: int,
+    rounds: int,
+    student_steps: int = 2,
+    how: TeacherSpec | None = None,
+    rank: int = 0,
+    processes: int = 1,
+    on_round: Callable[[int], None] | None = None,
+) -> None:
+    """Sample ``rounds`` clips of each text [C, D] and write them; files that exist are kept.
+
+    Args:
+        teacher: In evaluation mode.
+        spec: Its schedule and bounds.
+        text: What it is asked, by label.
+        folder: Made if missing; one file a round and process.
+        frames: Length F.
+        rounds: Clips a label.
+        student_steps: How many states of the trajectory are kept, the sound one of them.
+        how: Its steps and guidance.
+        rank: This process's number; label c is that of process c modulo their number.
+        processes: How many there are.
+        on_round: Called with each round's number.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    how = how or TeacherSpec()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    label = torch.arange(len(text))[rank::processes]
+    for number in range(rounds):
+        path = folder / f"{number:03d}-{rank}.safetensors"
+        if path.is_file():
+            continue
+        generator = torch.Generator().manual_seed(number * 1000 + rank + 17)
+        noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
+        states = torch.cat(
+            [
+                _trajectory(teacher, spec, how, n, text[part], student_steps)
+                for n, part in zip(noise.split(8), label.split(8), strict=True)
+            ]
+        )
+        tensors = {"noise": noise.half(), "path": states.half(), "label": label.contiguous()}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary)
+        if on_round is not None:
+            on_round(number)
+
+
+def _trajectory(
+    teacher: UNet,
+    spec: DiffusionSpec,
+    how: TeacherSpec,
+    noise: Tensor,
+    condition: Tensor,
+    student_steps: int,
+) -> Tensor:
+    """Return the states after every ``how.steps / student_steps`` steps, [B, student_steps, M, F].
+
+    Source:
+        Song et al. 2021, arXiv:2010.02502; Ho & Salimans 2022, arXiv:2207.12598.
+    """
+    times = [float(t) for t in sampling_times(how.steps, spec)]
+    both = torch.cat([condition, torch.zeros_like(condition)])
+    x, states = noise, []
+    for number, (t, s) in enumerate(itertools.pairwise(times)):
+        (alpha, sigma), (alpha_s, sigma_s) = alpha_sigma(t), alpha_sigma(s)
+        with mixed_precision(noise.device.type):
+            if number < how.guided:
+                v = teacher(x.repeat(2, 1, 1), torch.full((2 * len(x),), t), both)
+                wanted, free = v.chunk(2)
+                v = free + how.guidance * (wanted - free)
+            else:
+                v = teacher(x, torch.full((len(x),), t), condition)
+        x0 = (alpha * x - sigma * v).clamp(spec.x0_min, spec.x0_max)
+        x = alpha_s * x0 + sigma_s * (x - alpha * x0) / sigma
+        if (number + 1) % (how.steps // student_steps) == 0:
+            states.append(x)
+    return torch.stack(states, dim=1)

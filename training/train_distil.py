@@ -1,0 +1,351 @@
+"""Distil a denoiser's guidance and many steps into a few calls: the loop, from top to bottom.
+
+The student plays the sampler of the runtime, DDIM from noise over a few fixed times, one call a
+step. Two things teach it: where the guided teacher's long trajectory from the same noise leads
+(a regression, which alone would be blurred), and a discriminator that compares what comes out with
+real clips of the same label.
+
+Sources:
+    Salimans & Ho 2022, arXiv:2202.00512 (targets that make one step of several); Meng et al. 2023,
+    arXiv:2210.03142 (guidance distilled too); Sauer et al. 2023, arXiv:2311.17042, and Lin et
+    al. 2025, arXiv:2501.08316 (adversarial loss, and the finite-difference penalty); Huang et al.
+    2024, arXiv:2501.05441 (relativistic pairing).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipsynth_rt.errors import CheckpointError
+from clipsynth_rt.spec import encode
+from clipsynth_rt.training.checkpoint import (
+    load_part,
+    load_state,
+    load_weights,
+    save_part,
+    save_state,
+)
+from clipsynth_rt.training.clip import load_clip
+from clipsynth_rt.training.conditions import ConditionedMels, load_texts
+from clipsynth_rt.training.config import TrainConfig
+from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
+from clipsynth_rt.training.distributed import (
+    any_process,
+    average_gradients,
+    mean_over_processes,
+    rank_and_count,
+    wait_for_all,
+)
+from clipsynth_rt.training.ema import WeightAverage
+from clipsynth_rt.training.interruption import StopSignals
+from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
+from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.rollout import Rollout, clip_through
+from clipsynth_rt.training.run_log import Pace, RunLog
+from clipsynth_rt.training.run_state import pack, unpack
+from clipsynth_rt.training.teacher_pairs import TeacherPairs, make_pairs
+from clipsynth_rt.training.train_diffusion import RunLimits
+
+logger = logging.getLogger(__name__)
+
+PART, STATE = "denoiser_distilled", "distil_state"
+WARMUP_STEPS = 20
+
+
+class DistilTrainer:
+    """A student, its discriminator, and all that resuming needs.
+
+    Args:
+        config: How to train.
+        model_config: The teacher's configuration; the student has its shape and its weights first.
+        teacher: The teacher's weights.
+        data: Real clips with labels; each label's first text is what the teacher was asked.
+        pairs: The teacher's trajectories.
+        out_dir: Checkpoint folder; an earlier run in it is resumed.
+        facts: Stored with the student.
+
+    Raises:
+        CheckpointError: If ``out_dir`` holds a damaged run, or one of another shape.
+        DataError: If no clip has a label, or a label has no trajectory.
+    """
+
+    def __init__(
+        self,
+        config: DistilConfig,
+        model_config: TrainConfig,
+        teacher: Mapping[str, Tensor],
+        data: ConditionedMels,
+        pairs: TeacherPairs,
+        out_dir: str | Path,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.model_config = config, model_config
+        self.out_dir, self.facts = Path(out_dir), facts or {}
+        self.rank, processes = rank_and_count()
+        self.batches = DistilBatches(config, data, pairs, self.rank, processes)
+        torch.manual_seed(config.seed)
+        self.student = UNet(model_config.unet).to(memory_format=torch.channels_last)
+        load_weights(self.student, teacher, "the teacher")
+        self.average = WeightAverage(self.student, config.ema_decay)
+        self.critic = MelDiscriminator(
+            MelDiscriminatorConfig(len(data.text), model_config.mel.n_mels)
+        ).to(memory_format=torch.channels_last)
+        self.optimiser = _adam(self.student, config.learning_rate)
+        self.critic_optimiser = _adam(self.critic, config.discriminator_rate)
+        self.rollout = Rollout(model_config.diffusion, config.steps)
+        self.regression_size = self.critic_size = 0.0
+        self.step = 0
+        self._resume()
+
+    def run(self, limits: RunLimits) -> int | None:
+        """Train until a limit is reached or SIGTERM or SIGINT comes, then save.
+
+        Returns:
+            The signal that ended it, or None.
+
+        Raises:
+            CheckpointError: If a loss is not finite.
+            OutputError: If the checkpoint cannot be written.
+        """
+        log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
+        pace, sums = Pace(self.config.batch_size), dict[str, float]()
+        with StopSignals() as signals:
+            while not self._finished(limits, pace, signals):
+                values = self.train_step(self._rate(limits))
+                pace.add(values["loss"])
+                sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
+                if log is None:
+                    continue
+                if self.step % limits.log_every == 0:
+                    row = {k: v / pace.steps for k, v in sums.items()} | pace.take(0.0)
+                    log.write(self.step, row)
+                    told = ", ".join(f"{k} {v:.4g}" for k, v in row.items())
+                    logger.info("step %d: %s", self.step, told)
+                    sums = {}
+                if self.step % limits.save_every == 0:
+                    self.save()
+            if log is not None:
+                self.save()
+            return signals.received
+
+    def _finished(self, limits: RunLimits, pace: Pace, signals: StopSignals) -> bool:
+        return any_process(
+            signals.received is not None
+            or (limits.max_steps is not None and self.step >= limits.max_steps)
+            or (limits.max_minutes is not None and pace.seconds >= 60.0 * limits.max_minutes)
+        )
+
+    def _rate(self, limits: RunLimits) -> float:
+        """Return the share of the learning rates that this step has."""
+        rate = min(1.0, (self.step + 1) / WARMUP_STEPS)
+        if limits.cooldown_steps and limits.max_steps is not None:
+            rate *= min(1.0, (limits.max_steps - self.step) / limits.cooldown_steps)
+        return rate
+
+    def train_step(self, rate: float = 1.0) -> dict[str, float]:
+        """Take one step of the student and one of the discriminator; returns their losses."""
+        batch = self.batches.draw(self.step)
+        adversarial = self.step >= self.config.regression_steps
+        chance = torch.rand((), generator=torch.Generator().manual_seed(self.step)).item()
+        end_to_end = adversarial and chance < self.config.end_to_end
+        # where only the last call learns, the others need no gradient
+        first = self.config.steps - 1 if adversarial and not end_to_end else 0
+        self.optimiser.zero_grad(set_to_none=True)
+        regression = batch.noise.new_zeros(())
+        for number, (x, x0) in enumerate(
+            self.rollout(self.student, batch.noise, batch.condition, end_to_end, first)
+        ):
+            if number >= first:
+                x = x[: batch.pairs].detach()
+                error = x0[: batch.pairs] - self.rollout.target(number, x, batch.path[:, number])
+                regression = regression + error.square().mean(dim=(1, 2)).sum() / len(x0)
+        made = x0
+        values = {"loss": float(regression.detach()) * len(x0) / batch.pairs}
+        push = torch.zeros_like(made)
+        if adversarial:
+            push, values["generator"] = self._critique(batch, made.detach(), error.detach())
+        torch.autograd.backward([regression, made], [None, push])
+        self._apply(self.student, self.optimiser, self.config.learning_rate * rate)
+        self.average.update(self.student)
+        values |= self._train_critic(batch, made.detach(), rate)
+        self.step += 1
+        if not all(math.isfinite(v) for v in values.values()):
+            raise CheckpointError(f"a loss is not finite at step {self.step}: {values}")
+        return {k: mean_over_processes(v) for k, v in values.items()}
+
+    def _critique(self, batch: DistilBatch, made: Tensor, error: Tensor) -> tuple[Tensor, float]:
+        """Return the discriminator's gradient at ``made``, brought to size, and its loss.
+
+        Its size is set against that of the regression's gradient, both averaged over steps, as in
+        Esser et al. 2021, arXiv:2012.09841, equation 7.
+        """
+        made = made.requires_grad_()
+        self.critic.requires_grad_(False)
+        real, fake = self._augmented(batch.real, made)
+        with torch.no_grad():
+            real_scores = self.critic(real, batch.label)
+        loss = F.softplus(real_scores - self.critic(fake, batch.label)).mean()
+        (gradient,) = torch.autograd.grad(loss, made)
+        self.critic.requires_grad_(True)
+        size = 2.0 * error.flatten(1).norm(dim=1).mean() / (error[0].numel() * len(made))
+        self.regression_size = _smooth(self.regression_size, float(size))
+        self.critic_size = _smooth(self.critic_size, float(gradient.flatten(1).norm(dim=1).mean()))
+        scale = self.config.adversarial * self.regression_size / max(self.critic_size, 1e-12)
+        return gradient * scale, float(loss.detach())
+
+    def _train_critic(self, batch: DistilBatch, made: Tensor, rate: float) -> dict[str, float]:
+        real, fake = self._augmented(batch.real, made)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        smooth = self.step % self.config.penalty_every == 0
+        clips, times = torch.cat([real, fake]), 2
+        if smooth:
+            generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
+            noise = torch.randn(clips.shape, generator=generator)
+            clips, times = torch.cat([clips, clips + self.config.penalty_noise * noise]), 4
+        scores = self.critic(clips, batch.label.repeat(times)).chunk(times)
+        loss = F.softplus(scores[1] - scores[0]).mean()
+        values = {"critic": float(loss.detach())}
+        if smooth:
+            moved = [(scores[2 + i] - scores[i]).square().mean() for i in (0, 1)]
+            loss = loss + self.config.penalty * self.config.penalty_every * sum(moved)
+        loss.backward()
+        self._apply(self.critic, self.critic_optimiser, self.config.discriminator_rate * rate)
+        return values
+
+    def _augmented(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift both in time and level alike, so that few clips a label are not learnt by heart.
+
+        Source:
+            Zhao et al. 2020, arXiv:2006.10738 (differentiable augmentation).
+        """
+        floor = self.model_config.mel.floor_normalised
+        generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
+        longest = min(16, real.shape[2] // 8)
+        delay = int(torch.randint(0, longest + 1, (), generator=generator))
+        gain = torch.randn(len(real), 1, 1, generator=generator) * 0.15
+
+        def change(mel: Tensor) -> Tensor:
+            louder = torch.where(mel > floor + 1e-3, mel + gain, mel)
+            louder = clip_through(louder, floor, math.inf)
+            return F.pad(louder, (delay, 0), value=floor)[:, :, : mel.shape[2]]
+
+        return change(real), change(fake)
+
+    def _apply(self, module: nn.Module, optimiser: torch.optim.Optimizer, rate: float) -> None:
+        average_gradients(module)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+
+    def save(self) -> None:
+        """Write all that resuming needs, and the averaged student.
+
+        Raises:
+            OutputError: If they cannot be written; what was saved before stays whole.
+        """
+        state = {
+            "step": self.step,
+            "ema_updates": self.average.num_updates,
+            "sizes": [self.regression_size, self.critic_size],
+            "config": self._description(),
+        }
+        student = pack(self.student, self.average, self.optimiser)
+        critic = pack(self.critic, None, self.critic_optimiser)
+        tensors = {f"student.{k}": v for k, v in student.items()}
+        tensors |= {f"critic.{k}": v for k, v in critic.items()}
+        save_state(self.out_dir, STATE, self.step, tensors, state)
+        save_part(self.out_dir, PART, self.average.tensors, self._description())
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            **self.model_config.to_dict(),
+            **self.facts,
+            "distilled_steps": [self.config.steps],
+            "distil": encode(self.config),
+            "steps": self.step,
+        }
+
+    def _resume(self) -> None:
+        loaded = load_state(self.out_dir, STATE)
+        if loaded is None:
+            return
+        tensors, state = loaded
+        for prefix, triple in (
+            ("student.", (self.student, self.average, self.optimiser)),
+            ("critic.", (self.critic, None, self.critic_optimiser)),
+        ):
+            part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            unpack(part, *triple, state["ema_updates"], str(self.out_dir))
+        self.step = state["step"]
+        self.regression_size, self.critic_size = state["sizes"]
+        logger.info("resumed %s at step %d", self.out_dir, self.step)
+
+
+def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    # little momentum: what is to be learnt changes with the other network
+    return torch.optim.AdamW(
+        module.parameters(), lr=rate, betas=(0.5, 0.99), weight_decay=0.0, fused=True
+    )
+
+
+def open_run(
+    config: DistilConfig,
+    teacher: str | Path,
+    shards: str | Path,
+    labels_csv: str | Path,
+    out_dir: str | Path,
+    *,
+    kinds: Sequence[str] = (),
+    rounds: int = 8,
+) -> DistilTrainer:
+    """Read a teacher and clips, make the teacher's trajectories, and return the trainer.
+
+    Args:
+        config: How to train.
+        teacher: Checkpoint folder with the parts ``clip`` and ``denoiser``.
+        shards: What ``clipsynth-rt data prepare`` wrote.
+        labels_csv: Labels of its clips.
+        out_dir: Checkpoint folder; trajectories are kept in its folder ``pairs``.
+        kinds: Keep clips of these kinds alone; empty for all.
+        rounds: Trajectories a label.
+
+    Raises:
+        CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
+        DataError: If shards or labels cannot be used.
+    """
+    weights, facts = load_part(teacher, "denoiser")
+    sections = ("unet", "optimiser", "mel", "diffusion")
+    settings = TrainConfig.from_dict({key: facts[key] for key in sections}, str(teacher))
+    data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
+    network = UNet(settings.unet).to(memory_format=torch.channels_last).eval()
+    load_weights(network, weights, f"{teacher}/denoiser.safetensors")
+    rank, processes = rank_and_count()
+    folder = Path(out_dir) / "pairs"
+    make_pairs(
+        network,
+        settings.diffusion,
+        data.text[:, 0],
+        folder,
+        frames=data.mels.shape[2],
+        rounds=rounds,
+        student_steps=config.steps,
+        rank=rank,
+        processes=processes,
+        on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, rounds),
+    )
+    wait_for_all()
+    pairs = TeacherPairs.open(folder)
+    return DistilTrainer(config, settings, weights, data, pairs, out_dir, {"labels": names})
+
+
+def _smooth(average: float, value: float) -> float:
+    return value if average == 0.0 else 0.98 * average + 0.02 * value
