@@ -255,7 +255,7 @@ def _of_graphs(plan: Mapping[str, str], graphs: Mapping[str, Any]) -> dict[str, 
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("optimiser", "steps", "data", "data_license")
+    kept = ("optimiser", "distil", "steps", "data", "data_license")
     return {key: facts[key] for key in kept if key in facts}
 
 

@@ -170,6 +170,8 @@ def store_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
         # divided by, where dequantisation multiplies: OpenVINO would take that for weights to keep
         # as they are, and scale them anew in every run
         scale = (127.0 / largest).astype(np.float16)
+        if not (scale > 0.0).all():  # beyond what fp16 has a scale for
+            continue
         # by the scale as it is stored, so that its own rounding costs nothing
         stored = np.clip(np.rint(blocks * scale.astype(np.float32)), -127, 127).astype(np.int8)
         weight.CopyFrom(numpy_helper.from_array(stored, f"{short}.int8"))
