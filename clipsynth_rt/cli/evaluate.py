@@ -157,7 +157,7 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
     from clipsynth_rt.training.evaluate.cache import code_version, digest
 
     code = code_version(assemble, graphs, precision, source, to_onnx, wrappers)
-    facts = (path / "denoiser.json").read_text(encoding="utf-8")
+    facts = [file.read_text(encoding="utf-8") for file in sorted(path.glob("denoiser*.json"))]
     key = {"checkpoint": source.checkpoint_hashes(path), "facts": facts, "code": code}
     out = scratch / f"{digest(key)}.bundle"
     if not out.is_dir():

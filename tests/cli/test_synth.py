@@ -270,7 +270,8 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("--image", "absent.png"), "absent.png: no such image file"),
         (("drum", "--duration", "60.1"), "duration must be from 0.01161 to 60 s, got 60.1"),
         (("drum", "--init", "absent.wav"), "absent.wav: no such sound file"),
-        (("drum", "--init", "/", "--strength", "2"), "no such sound file"),
+        (("drum", "--init", "/", "--strength", "0.5"), "no such sound file"),
+        (("drum", "--init", "/", "--strength", "2"), "strength must be above 0 and at most 1"),
         (("drum", "--lufs", "3"), "lufs must be from -60 to -5, got 3"),
         (("drum", "--variations", "0"), "variations must be from 1 to 1000, got 0"),
         (("drum", "--variations", "2"), "two sounds would both be written to a.wav"),
@@ -348,7 +349,7 @@ def test_bad_bundles(synth: Synth, tiny_copy: Path) -> None:
     vocoder.unlink()
     assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "the bundle is incomplete")
     manifest = tiny_copy / "manifest.json"
-    text = manifest.read_text().replace('"schema_version": 1', '"schema_version": 99')
+    text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 99')
     manifest.write_text(text)
     assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "schema_version 99 is newer")
     manifest.unlink()
