@@ -14,6 +14,11 @@ from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
 from clipsynth_rt.export import assemble, parity, staging
 from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle
+from clipsynth_rt.export.graphs import (
+    CALIBRATION_QUERIES,
+    CALIBRATION_STEPS,
+    calibration_steps,
+)
 from clipsynth_rt.export.source import load_source
 from clipsynth_rt.export.staging import check_target
 from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
@@ -115,6 +120,18 @@ def test_a_distilled_denoiser_is_exported_beside_the_other(both):
     assert "denoiser_distilled" in provenance["checkpoint_sha256"]
     assert (provenance["distillation"]["steps"], provenance["training"]["steps"]) == (5, 7)
     assert provenance["parameters"][DISTILLED] == provenance["parameters"][DENOISER]
+
+
+def test_each_denoiser_is_calibrated_on_its_own_steps(distilled_checkpoint, sentence_encoder):
+    source = load_source(distilled_checkpoint, sentence_encoder=sentence_encoder)
+    many, few = (calibration_steps(source, name) for name in (DENOISER, DISTILLED))
+    assert len(many) == CALIBRATION_QUERIES * CALIBRATION_STEPS
+    assert len(few) == CALIBRATION_QUERIES * 2
+    assert {len(case["weights"]) for case in many} == {2}
+    assert {len(case["weights"]) for case in few} == {1}
+    # from the same noise, by another network
+    assert few[0]["x"].equal(many[0]["x"])
+    assert not few[1]["x"].equal(many[CALIBRATION_STEPS // 2]["x"])
 
 
 def test_both_denoisers_play(both):
