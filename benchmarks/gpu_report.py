@@ -31,11 +31,13 @@ from clipsynth_rt.benchmark import (
     describe_run,
     measure,
     peak_memory,
+    usual_guidances,
     watch_device,
 )
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
+from clipsynth_rt.spec import DENOISER, DISTILLED
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVIDERS = ("cuda", "tensorrt-rtx", "tensorrt")
@@ -112,11 +114,13 @@ def parity(bundle: str, provider: str, precision: str) -> dict[str, Any]:
         noise = gaussian_noise(0, frames, manifest.mel.n_mels)[None]
         embedding = cpu.encode_text(["drum"])
         found: dict[str, Any] = {"text_encoder": snr_db(embedding, gpu.encode_text(["drum"]))}
-        for name, guidance in (("step", 1.0), ("step_guided", manifest.diffusion.guidance_scale)):
-            mels = [
-                s.sample(embedding, [0], frames, steps=1, guidance=guidance, noise=noise)
-                for s in (cpu, gpu)
-            ]
+        scale = manifest.diffusion.guidance_scale
+        steps = {"step": (DENOISER, 1.0), "step_guided": (DENOISER, scale)}
+        if DISTILLED in manifest.graphs:
+            steps["step_distilled"] = (DISTILLED, 1.0)
+        for name, (graph, guidance) in steps.items():
+            wish = {"steps": 1, "guidance": guidance, "noise": noise, "denoiser": graph}
+            mels = [s.sample(embedding, [0], frames, **wish) for s in (cpu, gpu)]
             found[name] = snr_db(*mels)
         mel = cpu.sample(embedding, [0], frames)
         found["vocoder"] = snr_db(cpu.vocode(mel), gpu.vocode(mel))
@@ -140,11 +144,12 @@ def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, flo
         steps = [run["step"], run["step_guided"]]
         found[f"{precision} on {provider}, {device['name']}"] = {
             "text_encoder": run["text_encoder"],
-            "denoiser_step": {
+            DENOISER: {
                 "max_abs": max(step["max_abs"] for step in steps),
                 "rms": max(step["rms"] for step in steps),
                 "snr_db": min(step["snr_db"] for step in steps),
             },
+            **({DISTILLED: run["step_distilled"]} if "step_distilled" in run else {}),
             "vocoder": run["vocoder"],
         }
     return found
@@ -177,7 +182,7 @@ def latency(bundle: str, provider: str, use_graphs: bool, repeats: int) -> dict[
         rows += bench_clips(
             synthesizer,
             steps=STEPS,
-            guidances=(1.0, None),
+            guidances=usual_guidances(synthesizer.bundle.manifest),
             batches=(1, 4),
             repeats=repeats,
             warmup=5,
@@ -205,12 +210,17 @@ def device_only(bundle: str, provider: str, repeats: int) -> dict[str, Any]:
         none = np.zeros((1, manifest.condition.dim), np.float32)
         for use_graphs in (True, False):
             engines.use_graphs = use_graphs
-            for steps in STEPS:
-                plan = make_plan(SynthConfig(steps=steps), manifest)
+            scale = manifest.diffusion.guidance_scale
+            # with its guidance said, a plan is the ordinary denoiser's
+            plans = {f"{n} steps": SynthConfig(steps=n, guidance=scale) for n in STEPS}
+            own = manifest.diffusion.distilled_steps
+            plans |= {f"{n} distilled steps": SynthConfig(steps=n) for n in own}
+            for kind, config in plans.items():
+                plan = make_plan(config, manifest)
                 key, inputs = clip_inputs(manifest, plan, [0], none, tokens=tokens)
                 engines.clip(key)
                 timing = measure(lambda: engines.play(key, inputs), repeats, 10)  # noqa: B023
-                name = f"{steps} steps, {'CUDA graph' if use_graphs else 'enqueued'}"
+                name = f"{kind}, {'CUDA graph' if use_graphs else 'enqueued'}"
                 found[name] = timing.median_s
             # the next round captures, or does not, anew
             for clip in engines._clips.values():

@@ -28,6 +28,7 @@ from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.export.parity import difference
 from clipsynth_rt.machine import describe_machine, package_version
 from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.spec import DISTILLED
 
 Inputs = dict[str, np.ndarray]
 
@@ -91,6 +92,11 @@ def example_inputs(bundle: Bundle) -> dict[str, Inputs]:
             "weights": np.array([2.0, -1.0], np.float32),
         },
         "vocoder": {"mel": mel},
+    }
+    found[DISTILLED] = {
+        **found["denoiser_step"],
+        "condition": embedding[None],
+        "weights": one,
     }
     return {name: inputs for name, inputs in found.items() if name in manifest.graphs}
 

@@ -50,17 +50,20 @@ def measure(repeats: int, extra: list[str]) -> dict[str, Any]:
         "rtf": statistics.median(r["rtf"] for r in reports),
         "rtf_spread": [min(r["rtf"] for r in reports), max(r["rtf"] for r in reports)],
         "stages_s": stages,
-        **{k: reports[0][k] for k in ("audio_s", "steps", "guidance", "network_calls", "provider")},
+        **{k: reports[0][k] for k in ("audio_s", "steps", "guidance", "distilled")},
+        **{k: reports[0][k] for k in ("network_calls", "provider")},
     }
 
 
 def of_provider(provider: str, repeats: int) -> dict[str, Any]:
     """Return figures at the defaults and at other step counts."""
     where = ["--provider", provider]
+    scale = Bundle.open(None).manifest.diffusion.guidance_scale
     return {
         "default": measure(repeats, where),
         "by_steps": {
-            str(steps): measure(3, [*where, "--steps", str(steps)])
+            # the ordinary denoiser's: with guidance said, a distilled one has no part in it
+            str(steps): measure(3, [*where, "--steps", str(steps), "--guidance", str(scale)])
             for steps in (1, 2, 4, 8, 16, 25)
         },
     }

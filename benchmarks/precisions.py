@@ -24,8 +24,10 @@ from clipsynth_rt.backends import open_session
 from clipsynth_rt.benchmark import bench_clips, bench_stages, describe_run
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.cli.progress import query_progress
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.machine import describe_machine
+from clipsynth_rt.spec import DENOISER, DISTILLED
 from clipsynth_rt.training.checkpoint import default_checkpoint
 from clipsynth_rt.training.evaluate.metrics import frechet_distance
 from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips
@@ -34,17 +36,19 @@ REFERENCE = "fp32"
 LARGEST_LOSS = 0.01
 """Of top-1, for a variant to become the default."""
 
-_W16 = {"text_encoder": "w16", "denoiser_step": "w16", "vocoder": "w16"}
-_EDGE = _W16 | {"text_encoder": "w8"}
+_EDGE = {"text_encoder": "w8", DENOISER: "w8", "vocoder": "w16"}
 VARIANTS: dict[str, dict[str, str]] = {
-    REFERENCE: dict.fromkeys(_W16, "fp32"),
+    REFERENCE: dict.fromkeys(_EDGE, "fp32"),
     "edge": _EDGE,
-    "int8 denoiser": _EDGE | {"denoiser_step": "int8"},
+    "int8 denoiser": _EDGE | {DENOISER: "int8"},
     "int8 vocoder": _EDGE | {"vocoder": "int8"},
-    "int8 both": _EDGE | {"denoiser_step": "int8", "vocoder": "int8"},
+    "int8 both": _EDGE | {DENOISER: "int8", "vocoder": "int8"},
 }
-"""What runs in what. The text encoder's tables are int8 in all but fp32: its products are not,
-which export/precision.py says why."""
+"""What runs in what; a distilled denoiser in the same as the ordinary one.
+
+The text encoder's tables are int8 in all but fp32: its products are not, which export/precision.py
+says why.
+"""
 
 
 def export(checkpoint: Path, folder: Path) -> Path:
@@ -53,6 +57,13 @@ def export(checkpoint: Path, folder: Path) -> Path:
 
     plans = ["edge", "fp32", "int8", "int8-vocoder"]
     return export_bundle(checkpoint, folder, plans, progress=print)
+
+
+def files(name: str, bundle: Bundle) -> dict[str, str]:
+    """Return the precision of each graph of a bundle in one of ``VARIANTS``."""
+    variant = VARIANTS[name]
+    more = {DISTILLED: variant[DENOISER]} if DISTILLED in bundle.manifest.graphs else {}
+    return {**variant, **more}
 
 
 def check_variants(bundle: Bundle, names: Sequence[str]) -> None:
@@ -64,8 +75,8 @@ def check_variants(bundle: Bundle, names: Sequence[str]) -> None:
     for name in (REFERENCE, *names):
         if name not in VARIANTS:
             raise InputError(f"unknown variant {name!r}; use {', '.join(VARIANTS)}")
-        for graph in VARIANTS[name]:
-            bundle.graph(graph, VARIANTS[name])
+        for graph in files(name, bundle):
+            bundle.graph(graph, files(name, bundle))
 
 
 def make_clips(
@@ -138,7 +149,9 @@ def precisions_in_use(bundle: Bundle, provider: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if provider != "cpu":
         return found
-    for graph in ("denoiser_step", "vocoder"):
+    for graph in (DENOISER, DISTILLED, "vocoder"):
+        if graph not in bundle.manifest.graphs:
+            continue
         if "int8" not in bundle.manifest.graphs[graph].files:
             continue
         file = bundle.graph(graph, "int8")
@@ -198,7 +211,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
         ]
     )
     voices = {
-        name: Synthesizer.from_bundle(bundle.path, arguments.provider, VARIANTS[name])
+        name: Synthesizer.from_bundle(bundle.path, arguments.provider, files(name, bundle))
         for name in names
     }
     heard = {
@@ -208,7 +221,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = time_by_turns(voices, arguments.rounds, arguments.repeats)
     variants = {
         name: {
-            "precision": VARIANTS[name],
+            "precision": files(name, bundle),
             **quality(heard[name], real, judge.labels),
             "same_as_fp32": agreement(heard[name], heard[REFERENCE]),
             "seconds": seconds[name],
@@ -216,15 +229,16 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
         for name in names
     }
     first = voices[REFERENCE]
-    diffusion = bundle.manifest.diffusion
+    plan = make_plan(SynthConfig(), bundle.manifest)
     return {
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         **{key: describe_run(first)[key] for key in ("bundle", "provider", "versions")},
         "concepts": len(queries),
         "seeds": arguments.seeds,
-        "steps": diffusion.num_steps,
-        "guidance": diffusion.guidance_scale,
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "distilled": plan.distilled,
         "rule": f"top-1 within {LARGEST_LOSS} of {REFERENCE}'s, and the least time a clip",
         "really_computed_in": precisions_in_use(bundle, first.provider),
         "variants": variants,

@@ -11,6 +11,7 @@ import pytest
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.spec import DENOISER, DISTILLED
 
 
 def test_text_encoder(benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any]) -> None:
@@ -30,11 +31,17 @@ def test_image_encoder(benchmark: Any, synthesizer: Synthesizer, facts: dict[str
     assert result.shape == (1, synthesizer.bundle.manifest.condition.dim)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0], ids=["unguided", "guided"])
+@pytest.mark.parametrize(
+    ("denoiser", "guidance"),
+    [(DENOISER, 1.0), (DENOISER, 2.0), (DISTILLED, 1.0)],
+    ids=["unguided", "guided", "distilled"],
+)
 def test_denoiser_step(
-    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], guidance: float
+    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], denoiser: str, guidance: float
 ) -> None:
     manifest = synthesizer.bundle.manifest
+    if denoiser not in manifest.graphs:
+        pytest.skip(f"the bundle has no {denoiser}")
     multiple = manifest.diffusion.frames_multiple
     frames = synthesizer.frames_for(-(-manifest.diffusion.default_frames // multiple) * multiple)
     condition = synthesizer.encode_text(["drum"])
@@ -43,7 +50,8 @@ def test_denoiser_step(
 
     def step() -> np.ndarray:
         # one step from noise to mel: one run of the graph
-        return synthesizer.sample(condition, [0], frames, steps=1, guidance=guidance, noise=noise)
+        wishes: dict[str, Any] = {"steps": 1, "guidance": guidance, "noise": noise}
+        return synthesizer.sample(condition, [0], frames, denoiser=denoiser, **wishes)
 
     assert benchmark(step).shape == noise.shape
 

@@ -39,6 +39,7 @@ def time_synth(
     facts.update(
         steps=clip.steps,
         guidance=clip.guidance,
+        distilled=clip.distilled,
         network_calls=clip.network_calls,
         audio_s=clip.audio_s,
         rtf=benchmark.stats.stats.median / clip.audio_s,

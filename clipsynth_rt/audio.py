@@ -40,6 +40,7 @@ class AudioClip:
         guidance: Guidance scale w.
         network_calls: Evaluations of the denoiser network for this clip: one a step where
             guidance is off, two (in one batch) where it is on.
+        distilled: Whether the bundle's distilled denoiser made it.
         provider: Where the graphs really ran, such as ``cpu`` or ``cuda``.
         bundle: Name of the voice.
         bundle_sha256: ``Bundle.sha256`` of the voice.
@@ -54,6 +55,7 @@ class AudioClip:
     steps: int = 0
     guidance: float = 1.0
     network_calls: int = 0
+    distilled: bool = False
     provider: str = ""
     bundle: str = ""
     bundle_sha256: str = ""

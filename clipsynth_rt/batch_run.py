@@ -167,6 +167,7 @@ def facts(clip: AudioClip) -> Result:
         "steps": clip.steps,
         "network_calls": clip.network_calls,
         "guidance": clip.guidance,
+        "distilled": clip.distilled,
         "seed": clip.seed,
         "bundle": clip.bundle,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import statistics
@@ -16,10 +17,12 @@ import numpy as np
 
 from clipsynth_rt import __version__
 from clipsynth_rt.backends import cuda
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import ClipSynthError, InputError
 from clipsynth_rt.machine import package_version, processor_name
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.timing import real_time_factor
 
 QUERY = "drum"
@@ -56,7 +59,7 @@ class Row:
     """One line of a benchmark.
 
     Attributes:
-        stage: ``text_encoder``, ``step``, ``vocoder`` or ``clip``.
+        stage: ``text_encoder``, ``step``, ``step_distilled``, ``vocoder`` or ``clip``.
         provider: Where it really ran.
         batch: Clips at once.
         frames: Mel frames; 0 for the text encoder.
@@ -64,6 +67,7 @@ class Row:
         guidance: Scale w; 1 is off.
         timing: How long it took.
         rtf: Seconds spent a second of sound; for ``clip`` alone.
+        distilled: Whether a bundle's distilled denoiser ran.
     """
 
     stage: str
@@ -74,6 +78,7 @@ class Row:
     guidance: float
     timing: Timing
     rtf: float | None = None
+    distilled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -113,7 +118,7 @@ def bench_stages(
     repeats: int = 20,
     warmup: int = 2,
 ) -> list[Row]:
-    """Time text encoder, one step with and without guidance, and vocoder.
+    """Time text encoder, one step with and without guidance, a distilled one, and vocoder.
 
     Raises:
         InputError: If a value makes no sense.
@@ -125,47 +130,60 @@ def bench_stages(
     multiple = diffusion.frames_multiple
     frames = synthesizer.frames_for(-(-wanted // multiple) * multiple)
     rows = []
+    scale = diffusion.guidance_scale if diffusion.guidance_scale != 1.0 else 2.0
+    kinds: dict[str, tuple[str, tuple[float, ...]]] = {"step": (DENOISER, (1.0, scale))}
+    if DISTILLED in manifest.graphs:
+        kinds["step_distilled"] = (DISTILLED, (1.0,))
 
     def add(stage: str, batch: int, guidance: float, run: Callable[[], object]) -> None:
         text = stage == "text_encoder"
         timing = measure(run, repeats, warmup)
-        session = synthesizer.session({"step": "denoiser_step"}.get(stage, stage))
+        graph = kinds[stage][0] if stage in kinds else stage
+        session = synthesizer.session(graph)
         rows.append(
             Row(
                 stage,
                 session.provider,
                 batch,
                 0 if text else frames,
-                1 if stage == "step" else 0,
+                1 if stage in kinds else 0,
                 guidance,
                 timing,
+                distilled=graph == DISTILLED,
             )
         )
 
     add("text_encoder", 1, 1.0, lambda: synthesizer.encode_text([QUERY]))
     embedding = synthesizer.encode_text([QUERY])
-    scale = diffusion.guidance_scale if diffusion.guidance_scale != 1.0 else 2.0
     for batch in batches:
         seeds = range(batch)
         condition = np.repeat(embedding, batch, axis=0)
         noise = np.stack([gaussian_noise(seed, frames, mel_spec.n_mels) for seed in seeds])
-        for guidance in (1.0, scale):
-
-            def step(
-                condition: Any = condition,
-                noise: Any = noise,
-                seeds: Any = seeds,
-                guidance: float = guidance,
-            ) -> Any:
+        for stage, (graph, guidances) in kinds.items():
+            for guidance in guidances:
                 # one step from noise to mel: one run of the graph
-                return synthesizer.sample(
-                    condition, seeds, frames, steps=1, guidance=guidance, noise=noise
+                step = functools.partial(
+                    synthesizer.sample,
+                    condition,
+                    seeds,
+                    frames,
+                    steps=1,
+                    guidance=guidance,
+                    noise=noise,
+                    denoiser=graph,
                 )
-
-            add("step", batch, guidance, step)
+                add(stage, batch, guidance, step)
         mel = step()
         add("vocoder", batch, 1.0, lambda mel=mel: synthesizer.vocode(mel))  # type: ignore[misc]
     return rows
+
+
+def usual_guidances(manifest: Manifest) -> tuple[float | None, ...]:
+    """Return what ``bench_clips`` is asked for: no guidance, the default, and guidance.
+
+    The default of a bundle with a distilled denoiser is that one, which the scale keeps out.
+    """
+    return (1.0, None, manifest.diffusion.guidance_scale)
 
 
 def bench_clips(
@@ -178,12 +196,12 @@ def bench_clips(
     repeats: int = 20,
     warmup: int = 2,
 ) -> list[Row]:
-    """Time whole clips, from text to waveform.
+    """Time whole clips, from text to waveform; what comes to the same is timed once.
 
     Args:
         synthesizer: What to time.
         steps: Denoising steps; None is the bundle's.
-        guidances: Scales; None is the bundle's.
+        guidances: Scales; None is the bundle's, which may be a distilled denoiser's.
         batches: Clips at once.
         duration_s: Seconds of sound; None is the bundle's.
         repeats: See ``measure``, as ``warmup``.
@@ -193,11 +211,17 @@ def bench_clips(
         InputError: If a value makes no sense.
         ClipSynthError: If synthesis fails.
     """
-    rows = []
-    mel = synthesizer.bundle.manifest.mel
+    rows, done = [], set()
+    manifest = synthesizer.bundle.manifest
+    mel = manifest.mel
     for batch in batches:
         for count in steps:
             for guidance in guidances:
+                config = SynthConfig(duration_s=duration_s, steps=count, guidance=guidance)
+                key = batch, make_plan(config, manifest)
+                if key in done:
+                    continue
+                done.add(key)
 
                 def clips(
                     batch: int = batch, count: int | None = count, guidance: float | None = guidance
@@ -220,6 +244,7 @@ def bench_clips(
                         first.guidance,
                         timing,
                         rtf,
+                        first.distilled,
                     )
                 )
     return rows

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from clipsynth_rt.backends.engines import frame_buckets
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.loudness import check_lufs
+from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.spec import MAX_GUIDANCE as MAX_GUIDANCE
-from clipsynth_rt.spec import Manifest
 
 SAMPLERS = ("ddim", "dpmpp_2m")
 MAX_DURATION_S = 60.0
@@ -81,6 +82,7 @@ class SynthPlan:
         sampler: One of ``SAMPLERS``.
         strength: Share of the steps that run on a given sound.
         lufs: Integrated loudness of the result, or None.
+        distilled: Whether the bundle's distilled denoiser makes it: one network call a step.
     """
 
     num_frames: int
@@ -94,6 +96,12 @@ class SynthPlan:
     sampler: str
     strength: float
     lufs: float | None
+    distilled: bool = False
+
+    @property
+    def denoiser(self) -> str:
+        """The graph that takes the steps: ``DISTILLED`` or ``DENOISER``."""
+        return DISTILLED if self.distilled else DENOISER
 
     @property
     def init_steps(self) -> int:
@@ -104,6 +112,9 @@ class SynthPlan:
 def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = None) -> SynthPlan:
     """Fill in what ``config`` leaves to the bundle, and check the rest.
 
+    A bundle's distilled denoiser makes what it was made for: see ``_is_distilled``. All else is the
+    ordinary one's, with its own steps and guidance where none are wished.
+
     Args:
         config: The wishes.
         manifest: The bundle's.
@@ -113,13 +124,17 @@ def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = No
         InputError: If a value is not finite or out of range; the message gives the range.
         MissingExtraError: If a loudness is wished and pyloudnorm is not installed.
     """
-    mel, diffusion = manifest.mel, manifest.diffusion
+    diffusion = manifest.diffusion
     if config.sampler not in SAMPLERS:
         raise InputError(f"unknown sampler {config.sampler!r}; use one of {', '.join(SAMPLERS)}")
-    steps = diffusion.num_steps if config.steps is None else config.steps
+    num_frames, num_samples, loop_frames = _length(config, manifest, init_s)
+    distilled = init_s is None and _is_distilled(config, manifest, num_frames)
+    usual_steps = diffusion.distilled_steps[0] if distilled else diffusion.num_steps
+    usual_guidance = 1.0 if distilled else diffusion.guidance_scale
+    steps = usual_steps if config.steps is None else config.steps
     if not 1 <= steps <= diffusion.num_train_timesteps:
         raise InputError(f"steps must be from 1 to {diffusion.num_train_timesteps}, got {steps}")
-    guidance = diffusion.guidance_scale if config.guidance is None else config.guidance
+    guidance = usual_guidance if config.guidance is None else config.guidance
     _in_range("guidance", guidance, 0.0, MAX_GUIDANCE)
     _in_range("eta", config.eta, 0.0, 1.0)
     if config.sampler != "ddim" and config.eta > 0.0:
@@ -127,6 +142,25 @@ def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = No
     # written so that NaN is refused too
     if not 0.0 < config.strength <= 1.0:
         raise InputError(f"strength must be above 0 and at most 1, got {config.strength:g}")
+    return SynthPlan(
+        num_frames=num_frames,
+        num_samples=num_samples,
+        loop_frames=loop_frames,
+        steps=steps,
+        guidance=float(guidance),
+        eta=float(config.eta),
+        negative=None if config.negative is None else check_query(config.negative, "negative"),
+        templates=_templates(config.template, manifest),
+        sampler=config.sampler,
+        strength=float(config.strength),
+        lufs=None if config.lufs is None else check_lufs(config.lufs),
+        distilled=distilled,
+    )
+
+
+def _length(config: SynthConfig, manifest: Manifest, init_s: float | None) -> tuple[int, int, int]:
+    """Return frames to sample, samples to keep, and frames of the loop (see ``SynthPlan``)."""
+    mel, diffusion = manifest.mel, manifest.diffusion
     duration_s = config.duration_s
     if duration_s is None:
         usual = mel.seconds(diffusion.default_frames)
@@ -140,18 +174,25 @@ def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = No
         num_samples = loop_frames * mel.hop_length
         num_frames = loop_frames + max(1, round(loop_frames * LOOP_OVERLAP))
     multiple = diffusion.frames_multiple
-    return SynthPlan(
-        num_frames=math.ceil(num_frames / multiple) * multiple,
-        num_samples=num_samples,
-        loop_frames=loop_frames,
-        steps=steps,
-        guidance=float(guidance),
-        eta=float(config.eta),
-        negative=None if config.negative is None else check_query(config.negative, "negative"),
-        templates=_templates(config.template, manifest),
-        sampler=config.sampler,
-        strength=float(config.strength),
-        lufs=None if config.lufs is None else check_lufs(config.lufs),
+    return math.ceil(num_frames / multiple) * multiple, num_samples, loop_frames
+
+
+def _is_distilled(config: SynthConfig, manifest: Manifest, num_frames: int) -> bool:
+    """Return whether the distilled denoiser makes a sound that starts from noise alone.
+
+    Its weights hold one guidance, without a negative, and the few steps of DDIM that it learnt.
+    Takes and loops are sampled in one go and are its own; windows of a long sound are not: they
+    agree a little more with every step (see ``windows``), and two steps are too few for that.
+    """
+    own_steps = manifest.diffusion.distilled_steps
+    return (
+        bool(own_steps)
+        and (config.steps is None or config.steps in own_steps)
+        and config.guidance is None
+        and config.negative is None
+        and config.sampler == "ddim"
+        and config.eta == 0.0
+        and num_frames <= frame_buckets(manifest)[-1]
     )
 
 

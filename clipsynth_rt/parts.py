@@ -99,6 +99,7 @@ class Parts(Stages):
                 sampler=plan.sampler,
                 init=None if part.init is None else self._fit(part.init, frames, plan),
                 strength=plan.strength,
+                denoiser=plan.denoiser,
                 progress=part.progress,
             )
         with timer.stage("vocode"):
@@ -126,7 +127,7 @@ class Parts(Stages):
         mel = (batch, bins, self.windows(frames).size)
         vocoded = plan.loop_frames + 2 * VOCODED_BEYOND if plan.loop_frames else frames
         wanted: dict[str, dict[str, tuple[int, ...]]] = {
-            "denoiser_step": {
+            plan.denoiser: {
                 "x": mel,
                 "noise": mel,
                 "condition": (halves, batch, manifest.condition.dim),
@@ -182,7 +183,8 @@ class Parts(Stages):
                 steps=part.steps,
                 guidance=plan.guidance,
                 network_calls=calls,
-                provider=self.session("denoiser_step").provider,
+                distilled=plan.distilled,
+                provider=self.session(plan.denoiser).provider,
                 bundle=manifest.name,
                 bundle_sha256=self.bundle.sha256,
                 stages_s={name: s / len(part.seeds) for name, s in timer.stages_s.items()},

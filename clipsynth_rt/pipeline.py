@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TEXT_GRAPHS = ("text_encoder", "denoiser_step", "vocoder")
-IMAGE_GRAPHS = ("image_encoder", "denoiser_step", "vocoder")
 MAX_AHEAD = 64
 """Finished clips that ``stream`` holds at most."""
 
@@ -69,7 +67,7 @@ class Synthesizer(Parts):
         provider: str = "auto",
         precision: str | Mapping[str, str] | None = None,
         threads: int | None = None,
-        graphs: Sequence[str] = TEXT_GRAPHS,
+        graphs: Sequence[str] | None = None,
     ) -> Synthesizer:
         """Open a bundle and load ``graphs``; any other is loaded when it is first needed.
 
@@ -78,15 +76,37 @@ class Synthesizer(Parts):
             provider: See the class.
             precision: See ``Bundle.graph``.
             threads: See the class.
-            graphs: What to load now; ``IMAGE_GRAPHS`` where only pictures will be asked for.
+            graphs: What to load now; None is what a plain text query runs. See ``load_for``.
 
         Raises:
             BundleError: If the bundle or one of its files cannot be used.
             ClipSynthError: See the class.
         """
         synthesizer = cls(Bundle.open(path), provider, precision, threads)
-        synthesizer.load(graphs)
+        if graphs is None:
+            synthesizer.load_for()
+        else:
+            synthesizer.load(graphs)
         return synthesizer
+
+    def load_for(
+        self, *, image: bool = False, init: bool = False, **wishes: Unpack[SynthWishes]
+    ) -> None:
+        """Load the graphs that a kind of sound runs, and no other.
+
+        Args:
+            image: Whether it is made from a picture.
+            init: Whether it is a variation of a given sound.
+            **wishes: See ``synth``.
+
+        Raises:
+            InputError: If a wish is out of range.
+            BundleError: If a file cannot be used.
+            BackendError: If a graph cannot be loaded.
+        """
+        plan = make_plan(SynthConfig(**wishes), self.bundle.manifest, 1.0 if init else None)
+        encoder = "image_encoder" if image else "text_encoder"
+        self.load((encoder, plan.denoiser, "vocoder"))
 
     def synth(
         self,

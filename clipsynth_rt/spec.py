@@ -16,8 +16,16 @@ from typing import Any, TypeVar
 
 from clipsynth_rt.errors import ManifestError
 
-SCHEMA_VERSION = 1
-"""Version of manifest.json that this package writes; it reads this one and older ones."""
+SCHEMA_VERSION = 2
+"""Version of manifest.json that this package writes; it reads this one and older ones.
+
+2 may hold a second denoiser, ``DISTILLED``.
+"""
+
+DENOISER = "denoiser_step"
+"""The graph of the ordinary denoiser, which takes any number of steps and any guidance."""
+DISTILLED = "denoiser_step_distilled"
+"""The graph of a denoiser distilled to few steps with guidance in them; not every bundle has it."""
 
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""
@@ -77,6 +85,11 @@ class DiffusionSpec:
     estimates beyond what any sound has. ``time_shift`` k moves the cosine schedule towards noise by
     2 log k in log-SNR, in training and in sampling (Hoogeboom et al. 2023, arXiv:2301.11093): a mel
     spectrogram's neighbours are alike, so what it is a sound of shows through much noise.
+
+    ``distilled_steps`` are the step counts that the graph ``DISTILLED`` was made for, the usual one
+    first; none where a bundle has no such graph. It takes one network call a step, because guidance
+    is in its weights, by DDIM without noise over the times of any other sampling (Salimans & Ho
+    2022, arXiv:2202.00512; Meng et al. 2023, arXiv:2210.03142).
     """
 
     schedule: str = "cosine"
@@ -90,6 +103,7 @@ class DiffusionSpec:
     default_frames: int = 352
     x0_min: float = -0.742
     x0_max: float = 4.2
+    distilled_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,11 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def usual_denoiser(self) -> str:
+        """The graph that a plain query runs: ``DISTILLED`` where there is one."""
+        return DISTILLED if self.diffusion.distilled_steps else DENOISER
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
         """Read a manifest from parsed JSON, refusing what it does not know.
@@ -179,13 +198,13 @@ class Manifest:
         Raises:
             ManifestError: If they do not.
         """
-        for name in ("text_encoder", "denoiser_step", "vocoder"):
+        for name in ("text_encoder", DENOISER, "vocoder"):
             if name not in self.graphs:
                 raise ManifestError(f"graphs.{name}: missing; a bundle cannot speak without it")
         mels, dim = self.mel.n_mels, self.condition.dim
         expect = [
-            ("denoiser_step", "inputs", "x", 1, mels, "mel.n_mels"),
-            ("denoiser_step", "inputs", "condition", 2, dim, "condition.dim"),
+            (DENOISER, "inputs", "x", 1, mels, "mel.n_mels"),
+            (DENOISER, "inputs", "condition", 2, dim, "condition.dim"),
             ("vocoder", "inputs", "mel", 1, mels, "mel.n_mels"),
             ("text_encoder", "outputs", "embedding", 1, dim, "condition.dim"),
         ]
@@ -206,6 +225,7 @@ class Manifest:
                     f"{sorted(graph_spec.files)}"
                 )
         self._check_numbers()
+        self._check_distilled()
         if self.diffusion.schedule != "cosine" or self.diffusion.prediction != "v":
             raise ManifestError("diffusion: only the cosine schedule with v-prediction is known")
         if not self.condition.templates:
@@ -242,6 +262,27 @@ class Manifest:
             raise ManifestError(f"diffusion.time_shift: {diffusion.time_shift} is not above 0")
         if diffusion.num_steps > diffusion.num_train_timesteps:
             raise ManifestError("diffusion.num_steps: more than num_train_timesteps")
+
+    def _check_distilled(self) -> None:
+        """Check that there is a distilled denoiser where its steps are named, and only there."""
+        counts, most = self.diffusion.distilled_steps, self.diffusion.num_train_timesteps
+        where = "diffusion.distilled_steps"
+        for count in counts:
+            if not 1 <= count <= most:
+                raise ManifestError(f"{where}: {count!r:.60} is not from 1 to {most}")
+        if len(set(counts)) < len(counts):
+            raise ManifestError(f"{where}: {list(counts)!r:.60} names a number twice")
+        graph = self.graphs.get(DISTILLED)
+        if graph is None:
+            if counts:
+                raise ManifestError(f"graphs.{DISTILLED}: missing, and {where} names steps of it")
+            return
+        if not counts:
+            raise ManifestError(f"{where}: empty, and graphs.{DISTILLED} is there")
+        usual = self.graphs[DENOISER]
+        for side in ("inputs", "outputs"):
+            if getattr(graph, side) != getattr(usual, side):
+                raise ManifestError(f"graphs.{DISTILLED}.{side}: other than {DENOISER}'s")
 
 
 def encode(value: Any) -> Any:

@@ -20,6 +20,7 @@ from clipsynth_rt.images import load_image
 from clipsynth_rt.sampler import Mel, Progress
 from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
 from clipsynth_rt.sessions import Sessions
+from clipsynth_rt.spec import DENOISER
 from clipsynth_rt.tokenizer import Tokenizer
 from clipsynth_rt.windows import Windows, vocode_windows, windowed
 
@@ -109,6 +110,7 @@ class Stages(Sessions):
         noise: Mel | None = None,
         init: Mel | None = None,
         strength: float = 1.0,
+        denoiser: str = DENOISER,
         progress: Progress | None = None,
     ) -> Mel:
         """Return normalised mels, float32 [B, M, F], for embeddings [B, D].
@@ -119,8 +121,8 @@ class Stages(Sessions):
             condition: From ``encode_text`` or ``encode_images``, float32 [B, D].
             seeds: One a clip.
             num_frames: F, a multiple of the bundle's ``frames_multiple``.
-            steps: Denoising steps; None is the bundle's.
-            guidance: Scale w; None is the bundle's.
+            steps: Denoising steps; None is the ordinary denoiser's.
+            guidance: Scale w; None is the ordinary denoiser's.
             eta: 0 to 1.
             negative: Embedding to steer away from, float32 [D] or [B, D]; None is the learned
                 null condition.
@@ -129,6 +131,7 @@ class Stages(Sessions):
             init: A mel [B, M, F] or [M, F] to vary: noise is added to it, and the last steps alone
                 take it off again.
             strength: Share of the steps that run on ``init``.
+            denoiser: The graph that takes the steps; a distilled one takes what ``SynthPlan`` says.
             progress: Called with (steps done, steps in all).
 
         Raises:
@@ -154,11 +157,12 @@ class Stages(Sessions):
             x = (alpha * init + sigma * x).astype(np.float32)
         fixed = _mixed_conditions(condition, weight, negative)
         windows = self.windows(x.shape[2])
+        session = self.session(denoiser)
         if sampler == "dpmpp_2m":
-            step = windowed(self._host_step(fixed), windows)
+            step = windowed(_host_step(session, fixed), windows)
             mel = samplers.dpmpp_2m(step, x, times, progress=progress)
         else:
-            with self._device_step(x, fixed, windows) as (step, fetch):
+            with _device_step(session, x, fixed, windows) as (step, fetch):
                 mel = fetch(
                     samplers.ddim(
                         step, x, times, eta=eta, noise_for_step=noise_for_step, progress=progress
@@ -185,34 +189,6 @@ class Stages(Sessions):
         size = frame_bucket(manifest.diffusion.default_frames, manifest)
         return Windows.over(num_frames, size, size // 4, manifest.diffusion.frames_multiple)
 
-    @contextmanager
-    def _device_step(
-        self, x: Mel, fixed: dict[str, Any], windows: Windows
-    ) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
-        """Give the step that leaves x where it is, and what brings the last x to the host."""
-        session = self.session("denoiser_step")
-        # windows are cut and mixed on the host
-        if session.provider != "cuda" or len(windows) > 1:
-            yield windowed(self._host_step(fixed), windows), lambda mel: mel
-            return
-        from clipsynth_rt.backends.ort import OrtSession
-
-        assert isinstance(session, OrtSession)
-        with session.loops.loop(x, fixed) as step:
-            yield step, lambda value: value.numpy()
-
-    def _host_step(self, fixed: dict[str, Any]) -> samplers.Step:
-        """Return the graph as a step over arrays."""
-        session = self.session("denoiser_step")
-
-        def step(x: Mel, t: float, s: float, eta: float, noise: Mel) -> tuple[Mel, Mel]:
-            scalars = {"t": t, "s": s, "eta": eta}
-            inputs = {name: np.array([value], np.float32) for name, value in scalars.items()}
-            outputs = session.run({"x": x, "noise": noise, **inputs, **fixed})
-            return outputs["x_next"], outputs["x0"]
-
-        return step
-
     def vocode(self, mel: Mel) -> NDArray[np.float32]:
         """Return waveforms, float32 [B, F * hop_length], of normalised mels [B, M, F].
 
@@ -237,6 +213,34 @@ class Stages(Sessions):
             raise BackendError(f"vocoder gave {waveform.shape} samples instead of {expected}")
         sound: NDArray[np.float32] = waveform[0, : frames * spec.hop_length]
         return sound
+
+
+@contextmanager
+def _device_step(
+    session: Session, x: Mel, fixed: dict[str, Any], windows: Windows
+) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
+    """Give the step that leaves x where it is, and what brings the last x to the host."""
+    # windows are cut and mixed on the host
+    if session.provider != "cuda" or len(windows) > 1:
+        yield windowed(_host_step(session, fixed), windows), lambda mel: mel
+        return
+    from clipsynth_rt.backends.ort import OrtSession
+
+    assert isinstance(session, OrtSession)
+    with session.loops.loop(x, fixed) as step:
+        yield step, lambda value: value.numpy()
+
+
+def _host_step(session: Session, fixed: dict[str, Any]) -> samplers.Step:
+    """Return a denoiser's graph as a step over arrays."""
+
+    def step(x: Mel, t: float, s: float, eta: float, noise: Mel) -> tuple[Mel, Mel]:
+        scalars = {"t": t, "s": s, "eta": eta}
+        inputs = {name: np.array([value], np.float32) for name, value in scalars.items()}
+        outputs = session.run({"x": x, "noise": noise, **inputs, **fixed})
+        return outputs["x_next"], outputs["x0"]
+
+    return step
 
 
 def _mixed_conditions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,33 @@ from clipsynth_rt.export.parity import measure_parity, reference_outputs
 from clipsynth_rt.export.source import ExportSource, checkpoint_hashes, file_sha256, load_source
 from clipsynth_rt.export.staging import check_target, put_in_place, staging
 from clipsynth_rt.export.to_onnx import OPSET, check_model, export_onnx, save_model
-from clipsynth_rt.spec import SCHEMA_VERSION, ConditionSpec, FileSpec, GraphSpec, Manifest
+from clipsynth_rt.spec import (
+    DENOISER,
+    DISTILLED,
+    SCHEMA_VERSION,
+    ConditionSpec,
+    FileSpec,
+    GraphSpec,
+    Manifest,
+)
 
 logger = logging.getLogger(__name__)
 
-GRAPHS = ("text_encoder", "image_encoder", "denoiser_step", "vocoder")
+DENOISERS = (DENOISER, DISTILLED)
+GRAPHS = ("text_encoder", "image_encoder", *DENOISERS, "vocoder")
+_W8 = dict.fromkeys(("text_encoder", *DENOISERS), "w8")
+_INT8 = dict.fromkeys(DENOISERS, "int8")
 PLANS: dict[str, dict[str, str]] = {
     # the smallest that sounds the same: what ships
-    "edge": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8"},
+    "edge": dict.fromkeys(GRAPHS, "w16") | _W8,
     "fp32": dict.fromkeys(GRAPHS, "fp32"),
     "fp16": dict.fromkeys(GRAPHS, "fp16"),
     "fp16-products": dict.fromkeys(GRAPHS, "fp16-products"),
     # either alone or both: benchmarks/precisions.py tells what they cost and gain on a machine
-    "int8": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "denoiser_step": "int8"},
-    "int8-vocoder": dict.fromkeys(GRAPHS, "w16") | {"text_encoder": "w8", "vocoder": "int8"},
+    "int8": dict.fromkeys(GRAPHS, "w16") | _W8 | _INT8,
+    "int8-vocoder": dict.fromkeys(GRAPHS, "w16") | _W8 | {"vocoder": "int8"},
 }
-"""What ``precision`` may say, and the file that each graph then gets."""
+"""What ``precision`` may say, and the file that each graph then gets if the voice has it."""
 
 _EXTRAS = ("MODEL_CARD.md", "LICENSE", "NOTICE")
 """Copied from the checkpoint folder where it has them."""
@@ -63,7 +74,8 @@ def export_bundle(
 
     Args:
         checkpoint: Folder with the parts ``clip``, ``denoiser`` and ``vocoder``, and, if there
-            are any, ``metrics.json`` and the texts that ship with the weights.
+            are any, ``denoiser_distilled``, ``metrics.json`` and the texts that ship with the
+            weights.
         out: The bundle's folder; an older bundle there is replaced.
         precision: One of ``PLANS``, or several; the first is the default.
         name: The bundle's; the folder's if left out.
@@ -106,7 +118,7 @@ def export_bundle(
             diffusion=source.diffusion,
             condition=_condition(source, folder),
             graphs=specs,
-            default_precision=dict(PLANS[plans[0]]),
+            default_precision=_of_graphs(PLANS[plans[0]], specs),
             parity=parity,
             metrics=_metrics(source.folder),
             provenance=_provenance(source, plans),
@@ -178,11 +190,12 @@ def convert(
         halved = precisions.to_fp16(model, graph.half_scopes, graph.name)
         return halved if precision == "fp16" else precisions.halve_products(halved)
     if precision == "w8":
-        return precisions.store_tables(model)
+        store = precisions.store_blocks if graph.name in DENOISERS else precisions.store_tables
+        return store(model)
     if graph.name == "vocoder":
         return precisions.quantise_products(model, graph.quantised_scopes, graph.name)
     return precisions.quantise_static(
-        model, graph.quantised_scopes, calibration_steps(source), graph.name
+        model, graph.quantised_scopes, calibration_steps(source, graph.name), graph.name
     )
 
 
@@ -216,28 +229,34 @@ def _provenance(source: ExportSource, plans: Sequence[str]) -> dict[str, Any]:
     modules = {
         "text_encoder": source.clip.text_tower,
         "image_encoder": source.clip.image_tower,
-        "denoiser_step": source.unet,
+        DENOISER: source.unet,
+        **({} if source.distilled is None else {DISTILLED: source.distilled}),
         "vocoder": source.vocoder,
     }
-    facts = source.facts
     return {
         "clipsynth_rt": __version__,
         "torch": torch.__version__,
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
         "opset": OPSET,
-        "precision": {plan: PLANS[plan] for plan in plans},
+        "precision": {plan: _of_graphs(PLANS[plan], modules) for plan in plans},
         "checkpoint_sha256": checkpoint_hashes(source.folder),
         "sentence_encoder": source.clip.facts.get("sentence_encoder"),
         "parameters": {
             name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()
         },
-        "training": {
-            key: facts[key]
-            for key in ("optimiser", "steps", "data", "data_license")
-            if key in facts
-        },
+        "training": _training(source.facts),
+        **({"distillation": _training(source.distilled_facts)} if source.distilled else {}),
     }
+
+
+def _of_graphs(plan: Mapping[str, str], graphs: Mapping[str, Any]) -> dict[str, str]:
+    return {name: precision for name, precision in plan.items() if name in graphs}
+
+
+def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("optimiser", "distil", "steps", "data", "data_license")
+    return {key: facts[key] for key in kept if key in facts}
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -18,10 +18,11 @@ from clipsynth_rt.export.wrappers import (
     TextEncoderGraph,
     VocoderGraph,
 )
-from clipsynth_rt.spec import TensorSpec
+from clipsynth_rt.spec import DENOISER, DISTILLED, TensorSpec
 from clipsynth_rt.training.conditions import TEXT_TEMPLATES
 from clipsynth_rt.training.data.sounds import load_concepts
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoder
+from clipsynth_rt.training.models.unet import UNet
 
 Case = dict[str, Tensor]
 
@@ -74,13 +75,15 @@ class GraphDescription:
 
 
 def describe_graphs(source: ExportSource) -> dict[str, GraphDescription]:
-    """Return the four graphs of a voice."""
+    """Return the graphs of a voice: four, or five with a distilled denoiser."""
     denoiser = denoiser_step(source)
+    more = {} if source.distilled is None else {DISTILLED: distilled_step(source)}
     mels = [trajectory_end(denoiser.module, case) for case in denoiser.cases]
     return {
         "text_encoder": text_encoder(source),
         "image_encoder": image_encoder(source),
-        "denoiser_step": denoiser,
+        DENOISER: denoiser,
+        **more,
         "vocoder": vocoder(source, mels),
     }
 
@@ -154,25 +157,38 @@ def _half_scopes(tower: nn.Module, own: tuple[str, ...]) -> tuple[str, ...]:
 
 def denoiser_step(source: ExportSource) -> GraphDescription:
     """One step of sampling; tested on steps of real trajectories."""
+    return _step(source, source.unet, DENOISER, 4, 2.0)
+
+
+def distilled_step(source: ExportSource) -> GraphDescription:
+    """One step of the distilled denoiser; tested on its own steps, without guidance."""
+    assert source.distilled is not None
+    return _step(source, source.distilled, DISTILLED, source.diffusion.distilled_steps[0], 1.0)
+
+
+def _step(
+    source: ExportSource, unet: UNet, name: str, count: int, guidance: float
+) -> GraphDescription:
+    """Describe a denoiser's graph; whole trajectories are of ``count`` steps at ``guidance``."""
     spec, bins, dim = source.diffusion, source.mel.n_mels, source.clip.dim
-    module = DenoiserStepGraph(source.unet, spec).eval()
+    module = DenoiserStepGraph(unet, spec).eval()
     concepts = [concept.name for concept in load_concepts()]
     embeddings = source.clip.encode_queries(concepts)
     frames, multiple = spec.default_frames, spec.frames_multiple
     half = max(multiple, frames // 2 // multiple * multiple)
     walk = TrajectoryMaker(module, bins)
     cases = walk.steps(embeddings[3:6], 4 * multiple, 2, eta=0.5)[1:2]
-    cases += walk.steps(embeddings[:1], frames, 4, eta=0.0)
+    cases += walk.steps(embeddings[:1], frames, count, eta=0.0, guidance=guidance)
     cases += walk.steps(embeddings[7:10], half, 3, eta=1.0, guidance=1.0)
     # all levels but the top one, whose convolutions are a tenth of the work, and in int8 four
     # tenths of the error (x0 of guided steps, 1,500 training steps: 17.5 dB with it, 22.7 without)
-    depth = len(source.unet.config.channels)
+    depth = len(unet.config.channels)
     inner = [f"network.down.{i}.blocks" for i in range(1, depth)]
     inner += [f"network.up.{i}.blocks" for i in range(depth - 1)]
     mel = TensorSpec("float32", ("B", bins, "F"))
     one = TensorSpec("float32", (1,))
     return GraphDescription(
-        name="denoiser_step",
+        name=name,
         module=module,
         inputs={
             "x": mel,
@@ -191,19 +207,24 @@ def denoiser_step(source: ExportSource) -> GraphDescription:
     )
 
 
-def calibration_steps(source: ExportSource) -> tuple[Case, ...]:
-    """Return steps of sampling that static quantisation of the denoiser learns from.
+def calibration_steps(source: ExportSource, graph: str = DENOISER) -> tuple[Case, ...]:
+    """Return steps of sampling that static quantisation of a denoiser learns from.
 
     They are of other queries and other noise than parity is measured on.
     """
     concepts = [concept.name for concept in load_concepts()]
     stride = max(1, len(concepts) // CALIBRATION_QUERIES)
     embeddings = source.clip.encode_queries(concepts[10::stride][:CALIBRATION_QUERIES])
-    module = DenoiserStepGraph(source.unet, source.diffusion).eval()
-    walk = TrajectoryMaker(module, source.mel.n_mels, seed=1)
+    distilled = graph == DISTILLED and source.distilled is not None
+    unet = source.distilled if distilled else source.unet
+    count = source.diffusion.distilled_steps[0] if distilled else CALIBRATION_STEPS
+    guidance = 1.0 if distilled else 2.0
+    walk = TrajectoryMaker(
+        DenoiserStepGraph(unet, source.diffusion).eval(), source.mel.n_mels, seed=1
+    )
     cases: list[Case] = []
     for one in embeddings.split(1):
-        cases += walk.steps(one, source.diffusion.default_frames, CALIBRATION_STEPS)
+        cases += walk.steps(one, source.diffusion.default_frames, count, guidance=guidance)
     return tuple(cases)
 
 

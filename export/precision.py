@@ -10,6 +10,8 @@
 - ``w8``: as ``w16``, and embedding tables in int8, which are half of the text encoder. Its matrix
   products stay: quantised with their inputs (dynamic int8) they are 9.8 dB from fp32, a cosine of
   0.95 between embeddings, and with their inputs left alone 21 dB, where the tables cost 35 dB.
+  The denoisers' matrices and kernels are int8 in blocks, which is half of them: see
+  ``store_blocks``.
 - ``int8``: for CPUs, the denoiser's convolutions by ranges learnt beforehand, or the light
   vocoder's matrix products with their inputs, by the range of each.
 """
@@ -33,6 +35,8 @@ from clipsynth_rt.errors import ExportError
 from clipsynth_rt.export.graphs import Case
 from clipsynth_rt.export.to_onnx import in_scope, node_scope
 
+BLOCK = 32
+"""Weights that share a scale: one in fp16 for 32 in int8 is 6% more than int8 alone."""
 LEAST_HALVED = 1024
 """Weights with fewer values than this stay fp32 where only storage is at stake."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -139,6 +143,48 @@ def store_tables(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store embedding tables as int8, one scale a row, and other large weights as fp16."""
     model = _copy(model)
     _quantise_tables(model.graph)
+    return store_half(model)
+
+
+def store_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large matrices and kernels as int8 with a scale a block, other weights as fp16.
+
+    Loading folds the scaling away, as it does the casts of ``store_half``: arithmetic is fp32. Of
+    the shipped denoiser, four guided steps are 47 to 52 dB from those with fp16 weights; with one
+    scale an output channel they are 40 to 45.
+
+    Source:
+        Dettmers & Zettlemoyer 2023, arXiv:2212.09720, section 3 (block-wise quantisation).
+    """
+    model = _copy(model)
+    graph = model.graph
+    nodes: list[onnx.NodeProto] = []
+    for number, weight in enumerate(list(graph.initializer)):
+        values = numpy_helper.to_array(weight)
+        few = values.ndim < 2 or values.size < LEAST_HALVED or values.size % BLOCK
+        if weight.data_type != TensorProto.FLOAT or few:
+            continue
+        # short names: those of the weights, six times over, are 1% of the file
+        name, short, blocks = weight.name, f"b{number}", values.reshape(-1, BLOCK)
+        largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), 127.0 / _LARGEST_HALF)
+        # divided by, where dequantisation multiplies: OpenVINO would take that for weights to keep
+        # as they are, and scale them anew in every run
+        scale = (127.0 / largest).astype(np.float16)
+        if not (scale > 0.0).all():  # beyond what fp16 has a scale for
+            continue
+        # by the scale as it is stored, so that its own rounding costs nothing
+        stored = np.clip(np.rint(blocks * scale.astype(np.float32)), -127, 127).astype(np.int8)
+        weight.CopyFrom(numpy_helper.from_array(stored, f"{short}.int8"))
+        shape = np.array(values.shape, np.int64)
+        graph.initializer.append(numpy_helper.from_array(scale, f"{short}.scale"))
+        graph.initializer.append(numpy_helper.from_array(shape, f"{short}.shape"))
+        nodes += [
+            helper.make_node("Cast", [f"{short}.int8"], [f"{short}.cast"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", [f"{short}.scale"], [f"{short}.levels"], to=TensorProto.FLOAT),
+            helper.make_node("Div", [f"{short}.cast", f"{short}.levels"], [f"{short}.blocks"]),
+            helper.make_node("Reshape", [f"{short}.blocks", f"{short}.shape"], [name]),
+        ]
+    _prepend(graph, nodes)
     return store_half(model)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from clipsynth_rt.training.checkpoint import load_part, load_weights
 from clipsynth_rt.training.clip import Clip, load_clip
 from clipsynth_rt.training.models.unet import UNet, UNetConfig
 from clipsynth_rt.training.models.vocoder import load_vocoder
+
+# what both denoisers of a bundle share: the manifest says it once
+_PROCESS = ("schedule", "prediction", "num_train_timesteps", "time_shift", "x0_min", "x0_max")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ExportSource:
         clip: The encoder that conditions it.
         vocoder: Weight norm folded.
         facts: The denoiser's configuration and training, as its checkpoint has them.
+        distilled: A second denoiser, made of the first; None where there is none.
+        distilled_facts: As ``facts``, of that.
     """
 
     folder: Path
@@ -38,6 +43,8 @@ class ExportSource:
     clip: Clip
     vocoder: nn.Module
     facts: dict[str, Any]
+    distilled: UNet | None = None
+    distilled_facts: dict[str, Any] = field(default_factory=dict)
 
 
 def load_source(
@@ -49,7 +56,8 @@ def load_source(
     """Load a checkpoint folder for export.
 
     Args:
-        folder: Holds the parts ``denoiser``, ``vocoder`` and ``clip``.
+        folder: Holds the parts ``denoiser``, ``vocoder`` and ``clip``, and may hold
+            ``denoiser_distilled``.
         clip: Another checkpoint folder or an open_clip model, in place of the part ``clip``.
         clip_pretrained: open_clip's tag or checkpoint file.
         sentence_encoder: Folder of the text tower's weights; default: its installed package.
@@ -61,18 +69,9 @@ def load_source(
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder; train a voice first")
-    tensors, facts = load_part(folder, "denoiser")
     where = folder / "denoiser.json"
-    try:
-        config = decode(UNetConfig, facts["unet"], "unet")
-        mel = decode(MelSpec, facts["mel"], "mel")
-        diffusion = decode(DiffusionSpec, facts["diffusion"], "diffusion")
-        unet = UNet(config)
-    except KeyError as error:
-        raise CheckpointError(f"{where}: {error.args[0]} is missing") from error
-    except (ManifestError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{where}: {error}") from error
-    load_weights(unet, tensors, str(folder / "denoiser.safetensors"))
+    unet, mel, diffusion, facts = _load_denoiser(folder, "denoiser")
+    config = unet.config
     vocoder, vocoder_facts = load_vocoder(folder)
     encoder = load_clip(clip or folder, clip_pretrained, model_dir=sentence_encoder)
     heard = decode(MelSpec, vocoder_facts.get("mel", {}), "mel")
@@ -91,12 +90,67 @@ def load_source(
             f"{folder / 'vocoder.json'}: mel differs from the one in denoiser.json; train the "
             "vocoder on the mel spectrograms that the denoiser makes"
         )
-    return ExportSource(folder, unet.eval(), mel, diffusion, encoder, vocoder.eval(), facts)
+    distilled, steps, more = _load_distilled(folder, unet, mel, diffusion)
+    # the steps of a distilled denoiser are its own part's to say
+    diffusion = replace(diffusion, distilled_steps=steps)
+    return ExportSource(
+        folder, unet, mel, diffusion, encoder, vocoder.eval(), facts, distilled, more
+    )
+
+
+def _load_denoiser(folder: Path, part: str) -> tuple[UNet, MelSpec, DiffusionSpec, dict[str, Any]]:
+    """Return a denoiser in evaluation mode, its mel and noise process, and all of its facts."""
+    tensors, facts = load_part(folder, part)
+    where = folder / f"{part}.json"
+    try:
+        config = decode(UNetConfig, facts["unet"], "unet")
+        mel = decode(MelSpec, facts["mel"], "mel")
+        diffusion = decode(DiffusionSpec, facts["diffusion"], "diffusion")
+        unet = UNet(config)
+    except KeyError as error:
+        raise CheckpointError(f"{where}: {error.args[0]} is missing") from error
+    except (ManifestError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    load_weights(unet, tensors, str(folder / f"{part}.safetensors"))
+    return unet.eval(), mel, diffusion, facts
+
+
+def _load_distilled(
+    folder: Path, usual: UNet, mel: MelSpec, diffusion: DiffusionSpec
+) -> tuple[UNet | None, tuple[int, ...], dict[str, Any]]:
+    """Return the distilled denoiser, its step counts and its facts, if the folder holds one."""
+    part = "denoiser_distilled"
+    if not any((folder / f"{part}.{end}").is_file() for end in ("safetensors", "json")):
+        return None, (), {}
+    unet, own_mel, own, facts = _load_denoiser(folder, part)
+    where = folder / f"{part}.json"
+    try:
+        steps = decode(tuple[int, ...], facts["distilled_steps"], "distilled_steps")
+    except KeyError as error:
+        raise CheckpointError(f"{where}: distilled_steps is missing") from error
+    except ManifestError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    most = diffusion.num_train_timesteps
+    if not steps or len(set(steps)) < len(steps) or not all(1 <= n <= most for n in steps):
+        raise CheckpointError(
+            f"{where}: distilled_steps {list(steps)} are not different numbers from 1 to {most}"
+        )
+    if own_mel != mel:
+        raise CheckpointError(f"{where}: mel differs from the one in denoiser.json; distil it anew")
+    for name in ("n_mels", "condition_dim", "frames_multiple"):
+        if getattr(unet.config, name) != getattr(usual.config, name):
+            raise CheckpointError(f"{where}: unet.{name} differs from the one in denoiser.json")
+    for name in _PROCESS:
+        if getattr(own, name) != getattr(diffusion, name):
+            raise CheckpointError(
+                f"{where}: diffusion.{name} differs from the one in denoiser.json"
+            )
+    return unet, steps, facts
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each network's weights, by part."""
-    parts = ("clip", "denoiser", "vocoder")
+    parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
     files = {part: folder / f"{part}.safetensors" for part in parts}
     return {part: file_sha256(path) for part, path in files.items() if path.is_file()}
 

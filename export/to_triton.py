@@ -1,6 +1,6 @@
 """A bundle as a model repository of Triton Inference Server. Never imports torch or onnx.
 
-Three graphs become models of ONNX Runtime; ``clipsynth``, of the Python backend, holds tokenizer,
+The graphs become models of ONNX Runtime; ``clipsynth``, of the Python backend, holds tokenizer,
 schedule and sampler and calls them (``clipsynth_rt.backends.triton``). The layout and the fields of
 config.pbtxt are those of Triton's model_config.proto.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from clipsynth_rt.backends.triton import MODEL, WISHES
 from clipsynth_rt.bundle import MANIFEST_NAME, Bundle
 from clipsynth_rt.export.staging import check_target, put_in_place, staging
-from clipsynth_rt.pipeline import MAX_BATCH, TEXT_GRAPHS
-from clipsynth_rt.spec import GraphSpec, TensorSpec
+from clipsynth_rt.pipeline import MAX_BATCH
+from clipsynth_rt.spec import DENOISER, DISTILLED, GraphSpec, TensorSpec
 
 VERSION = "1"
 _MARKER = f"{MODEL}/{VERSION}/bundle/{MANIFEST_NAME}"
@@ -72,7 +72,9 @@ def write_repository(
     out = Path(out)
     check_target(out, _MARKER, "Triton model repository of clipsynth-rt")
     with staging(out) as folder:
-        for graph in TEXT_GRAPHS:
+        # a request may wish for what the distilled denoiser cannot do: both are served
+        denoisers = [name for name in (DENOISER, DISTILLED) if name in bundle.manifest.graphs]
+        for graph in ("text_encoder", *denoisers, "vocoder"):
             file = bundle.graph(graph, precision)
             name = f"{MODEL}_{graph}"
             version = folder / name / VERSION

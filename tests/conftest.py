@@ -41,6 +41,12 @@ def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     return tiny.make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
 
 
+@pytest.fixture(scope="session")
+def distilled_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a second denoiser, distilled to 2 steps or 4. Read only."""
+    return tiny.make_tiny_bundle(tmp_path_factory.mktemp("distilled") / "bundle", (2, 4))
+
+
 @pytest.fixture
 def tiny_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A bundle of one's own."""

@@ -1,11 +1,12 @@
 """Build a working bundle of a few kilobytes, for tests: ``python make_tiny_bundle.py FOLDER``.
 
-Its four graphs have the exact interface of a real bundle and simple arithmetic inside, so every
+Its graphs have the exact interface of a real bundle and simple arithmetic inside, so every
 result can be computed by hand. It is no voice: nothing finds it unless it is named.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -16,6 +17,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from clipsynth_rt.spec import (
+    DENOISER,
+    DISTILLED,
+    SCHEMA_VERSION,
     ConditionSpec,
     DiffusionSpec,
     FileSpec,
@@ -72,6 +76,7 @@ INTERFACES: dict[str, tuple[dict[str, TensorSpec], dict[str, TensorSpec]]] = {
         {"waveform": TensorSpec("float32", ("B", "T"))},
     ),
 }
+INTERFACES[DISTILLED] = INTERFACES[DENOISER]
 
 
 def weights(name: str, *shape: int, scale: float = 1.0) -> np.ndarray:
@@ -148,7 +153,12 @@ def image_encoder() -> GraphBuilder:
     return g
 
 
-def denoiser_step() -> GraphBuilder:
+def distilled_step() -> GraphBuilder:
+    """The same arithmetic with another matrix W."""
+    return denoiser_step("distilled projection")
+
+
+def denoiser_step(matrix: str = "projection") -> GraphBuilder:
     """v = 0.3 x + 0.1 t + condition @ W, then guidance, clipping and DDIM as a real one does."""
     g = GraphBuilder()
     half_pi, one, zero = g.const(np.pi / 2), g.const(1.0), g.const(0.0)
@@ -156,7 +166,7 @@ def denoiser_step() -> GraphBuilder:
     for time in ("t", "s"):
         angle = g.op("Mul", time, half_pi)
         alpha[time], sigma[time] = g.op("Cos", angle), g.op("Sin", angle)
-    projected = g.op("MatMul", "condition", g.const(weights("projection", DIM, BINS, scale=2.0)))
+    projected = g.op("MatMul", "condition", g.const(weights(matrix, DIM, BINS, scale=2.0)))
     per_bin = g.op("Unsqueeze", projected, g.const([-1]))  # [G, B, M, 1]
     shared = g.op("Add", g.op("Mul", "x", g.const(0.3)), g.op("Mul", "t", g.const(0.1)))
     v = g.op("Add", g.op("Unsqueeze", shared, g.const([0])), per_bin)  # [G, B, M, F]
@@ -202,8 +212,13 @@ def tokenizer_json() -> str:
     return tokenizer.to_str(pretty=True)
 
 
-def make_tiny_bundle(folder: str | Path) -> Path:
-    """Write the bundle into ``folder`` and return it."""
+def make_tiny_bundle(folder: str | Path, distilled_steps: tuple[int, ...] = ()) -> Path:
+    """Write the bundle into ``folder`` and return it.
+
+    Args:
+        folder: Where it goes.
+        distilled_steps: Of its distilled denoiser; none is a bundle without one.
+    """
     folder = Path(folder)
     builders = {
         "text_encoder": text_encoder,
@@ -211,6 +226,8 @@ def make_tiny_bundle(folder: str | Path) -> Path:
         "denoiser_step": denoiser_step,
         "vocoder": vocoder,
     }
+    if distilled_steps:
+        builders[DISTILLED] = distilled_step
     graphs = {
         name: build().save(folder / "fp32" / f"{name}.onnx", name)
         for name, build in builders.items()
@@ -226,11 +243,11 @@ def make_tiny_bundle(folder: str | Path) -> Path:
         tokenizer=FileSpec("tokenizer.json", sha256(tokenizer)),
     )
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name="tiny-test",
         license="Apache-2.0",
         mel=MEL,
-        diffusion=DIFFUSION,
+        diffusion=dataclasses.replace(DIFFUSION, distilled_steps=distilled_steps),
         condition=condition,
         graphs=graphs,
         default_precision=dict.fromkeys(graphs, "fp32"),

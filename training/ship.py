@@ -15,7 +15,8 @@ import torch
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.training.checkpoint import default_checkpoint, load_part, save_part
 
-PARTS = ("clip", "denoiser", "vocoder", "classifier")
+PARTS = ("clip", "denoiser", "denoiser_distilled", "vocoder", "classifier")
+OPTIONAL = frozenset({"denoiser_distilled"})
 
 
 def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
@@ -25,11 +26,13 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
         Bytes of each part's weights.
 
     Raises:
-        CheckpointError: If no run has a part, or one is damaged.
+        CheckpointError: If no run has a part that every voice has, or one is damaged.
     """
     sizes = {}
     for part in PARTS:
         found = [run for run in map(Path, runs) if (run / f"{part}.safetensors").is_file()]
+        if not found and part in OPTIONAL:
+            continue
         if not found:
             raise CheckpointError(f"{part}: in none of {', '.join(map(str, runs))}; train it first")
         tensors, facts = load_part(found[0], part)

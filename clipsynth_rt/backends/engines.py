@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clipsynth_rt.bundle import Bundle, GraphFile
 from clipsynth_rt.errors import BundleError, InputError
-from clipsynth_rt.spec import Manifest
+from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
 
 FRAME_BUCKETS = (176, 352, 704)
 """Lengths that engines are built for, in frames; a clip runs in the smallest that holds it."""
@@ -143,12 +143,13 @@ def clip_engines(
     batch: int,
     frames: int,
     guided: bool,
+    denoiser: str = DENOISER,
 ) -> list[EngineSpec]:
     """Return the engines that one clip from text needs, in the order in which they run."""
     halves = 2 if guided else 1
     return [
         engine_spec(bundle, "text_encoder", precision, batch=batch),
-        engine_spec(bundle, "denoiser_step", precision, batch=batch, frames=frames, halves=halves),
+        engine_spec(bundle, denoiser, precision, batch=batch, frames=frames, halves=halves),
         engine_spec(bundle, "vocoder", precision, batch=batch, frames=frames),
     ]
 
@@ -176,9 +177,14 @@ def all_engines(
         # pictures are encoded one by one
         spec = engine_spec(bundle, "image_encoder", precision)
         specs[spec.label] = spec
+    kinds = [(True, DENOISER), (False, DENOISER)]
+    if DISTILLED in bundle.manifest.graphs:
+        kinds.append((False, DISTILLED))  # guidance is in its weights
     for frames in buckets or frame_buckets(bundle.manifest):
         for batch in batches:
-            for guided in (True, False):
-                found = clip_engines(bundle, precision, batch=batch, frames=frames, guided=guided)
+            for guided, denoiser in kinds:
+                found = clip_engines(
+                    bundle, precision, batch=batch, frames=frames, guided=guided, denoiser=denoiser
+                )
                 specs.update((spec.label, spec) for spec in found)
     return list(specs.values())

@@ -21,6 +21,7 @@ from clipsynth_rt.errors import (
     MissingExtraError,
     ProviderUnavailableError,
 )
+from clipsynth_rt.spec import DENOISER, DISTILLED
 
 try:
     import onnxruntime
@@ -58,7 +59,7 @@ class OrtSession:
 
     def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
         self.name = graph.name
-        self._captures = provider == "cuda" and graph.name == "denoiser_step"
+        self._captures = provider == "cuda" and graph.name in (DENOISER, DISTILLED)
         self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_interface(graph, _tensors(inputs), _tensors(outputs))
@@ -87,7 +88,7 @@ class OrtSession:
     @functools.cached_property
     def loops(self) -> StepLoops:
         """The session as denoiser steps whose x stays on the device."""
-        return StepLoops(self._session, self._provider, captures=self._captures)
+        return StepLoops(self._session, self._provider, self.name, captures=self._captures)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name.

@@ -31,6 +31,7 @@ class StepBuffers:
     Args:
         session: ONNX Runtime's.
         device: ``cuda`` or ``cpu``.
+        name: The graph's, for messages.
         inputs: Values that give every input's shape and type.
         graph_ids: One for each direction; None where nothing is captured.
     """
@@ -39,6 +40,7 @@ class StepBuffers:
         self,
         session: Any,
         device: str,
+        name: str,
         inputs: Mapping[str, Array],
         graph_ids: tuple[int, int] | None,
     ) -> None:
@@ -51,7 +53,7 @@ class StepBuffers:
         x = inputs["x"]
         self._xs = [self._inputs["x"], make(np.zeros_like(x), device, 0)]
         self._x0 = make(np.zeros_like(x), device, 0)
-        self._session = session
+        self._session, self._name = session, name
         self._bindings = [self._bind(i) for i in range(2)]
         ids = graph_ids or (NO_CAPTURE, NO_CAPTURE)
         self._options = [run_options(number) for number in ids]
@@ -89,7 +91,7 @@ class StepBuffers:
             self._session.run_with_iobinding(self._bindings[way], self._options[way])
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
-            raise _failed(error) from error
+            raise _failed(self._name, error) from error
         self._direction = 1 - way
         return self._xs[1 - way], self._x0
 
@@ -98,13 +100,15 @@ class StepLoops:
     """The buffers of one session, for the shapes used last. One loop runs at a time.
 
     Args:
-        session: ONNX Runtime's, of the graph ``denoiser_step``.
+        session: ONNX Runtime's, of a denoiser's graph.
         device: ``cuda`` or ``cpu``.
+        name: The graph's.
         captures: Whether the session captures CUDA graphs.
     """
 
-    def __init__(self, session: Any, device: str, *, captures: bool) -> None:
+    def __init__(self, session: Any, device: str, name: str, *, captures: bool) -> None:
         self._session, self._device, self._captures = session, device, captures
+        self._name = name
         self._kept: OrderedDict[tuple[Any, ...], tuple[StepBuffers, tuple[int, int] | None]]
         self._kept = OrderedDict()
         self._ids = itertools.count(1)
@@ -135,9 +139,9 @@ class StepLoops:
             inputs = {"x": x, "noise": x, "t": one, "s": one, "eta": one, **fixed}
             ids = (next(self._ids), next(self._ids)) if self._captures else None
             try:
-                buffers = StepBuffers(self._session, self._device, inputs, ids)
+                buffers = StepBuffers(self._session, self._device, self._name, inputs, ids)
             except Exception as error:
-                raise _failed(error) from error
+                raise _failed(self._name, error) from error
             self._kept[key] = (buffers, ids)
         self._kept.move_to_end(key)
         return self._kept[key][0]
@@ -150,6 +154,6 @@ def run_options(graph_id: int) -> Any:
     return options
 
 
-def _failed(error: Exception) -> BackendError:
+def _failed(name: str, error: Exception) -> BackendError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return BackendError(f"denoiser_step: {reason}")
+    return BackendError(f"{name}: {reason}")

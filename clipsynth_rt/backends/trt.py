@@ -30,6 +30,7 @@ from clipsynth_rt.backends.trt_clip import (
     Player,
 )
 from clipsynth_rt.bundle import Bundle, GraphFile
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import (
     BackendError,
     ClipSynthError,
@@ -306,13 +307,14 @@ def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | 
     """Return which engines of a bundle's default clip are not built; nothing if empty."""
     library = nvinfer.load_library(provider)
     targets = library.targets_for(cuda.open_device().compute_capability)
-    diffusion = bundle.manifest.diffusion
+    plan = make_plan(SynthConfig(), bundle.manifest)
     specs = clip_engines(
         bundle,
         precision,
         batch=1,
-        frames=frame_bucket(diffusion.default_frames, bundle.manifest),
-        guided=diffusion.guidance_scale != 1.0,
+        frames=frame_bucket(plan.num_frames, bundle.manifest),
+        guided=plan.guidance != 1.0,
+        denoiser=plan.denoiser,
     )
     cache = PlanCache()
     missing = [spec.label for spec in specs if not is_built(spec, library, targets, cache)]

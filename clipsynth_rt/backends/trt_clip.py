@@ -15,7 +15,7 @@ from clipsynth_rt.backends.trt_buffers import Arena, fill_up, num_bytes, pad_tok
 from clipsynth_rt.config import SynthPlan
 from clipsynth_rt.errors import EngineError
 from clipsynth_rt.schedule import gaussian_noise, sampling_times
-from clipsynth_rt.spec import Manifest
+from clipsynth_rt.spec import DENOISER, Manifest
 
 if TYPE_CHECKING:
     from clipsynth_rt.backends.trt import TrtBackend
@@ -32,6 +32,7 @@ class ClipKey:
         guided: Whether two conditions are mixed.
         from_text: Whether the text encoder runs; else the condition is an input.
         stochastic: Whether every step gets noise of its own (eta above 0).
+        denoiser: The graph that takes the steps.
     """
 
     frames: int
@@ -40,6 +41,7 @@ class ClipKey:
     guided: bool
     from_text: bool = True
     stochastic: bool = False
+    denoiser: str = DENOISER
 
 
 def clip_inputs(
@@ -66,7 +68,9 @@ def clip_inputs(
     size = batch_size(len(seeds))
     frames = frame_bucket(plan.num_frames, manifest)
     guided = plan.guidance != 1.0
-    key = ClipKey(frames, size, plan.steps, guided, tokens is not None, plan.eta > 0.0)
+    key = ClipKey(
+        frames, size, plan.steps, guided, tokens is not None, plan.eta > 0.0, plan.denoiser
+    )
 
     def noise(stream: int) -> Array:
         rows = [gaussian_noise(seed, frames, manifest.mel.n_mels, stream) for seed in seeds]
@@ -222,6 +226,7 @@ class CapturedClip(_Runnable):
             batch=key.batch,
             frames=key.frames,
             guided=key.guided,
+            denoiser=key.denoiser,
         )
         if not key.from_text:
             specs = specs[1:]
@@ -231,7 +236,7 @@ class CapturedClip(_Runnable):
         many = key.steps if key.stochastic else 1
         if key.stochastic and num_bytes(mel, "float32") % cuda.ALIGNMENT:
             raise EngineError(
-                f"denoiser_step: {mel[1]} bins by {mel[2]} frames do not lie on {cuda.ALIGNMENT} "
+                f"{key.denoiser}: {mel[1]} bins by {mel[2]} frames do not lie on {cuda.ALIGNMENT} "
                 "bytes, which eta above 0 needs on engines; use eta 0"
             )
         self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
@@ -299,7 +304,7 @@ class CapturedClip(_Runnable):
             }
             for name, address in addresses.items():
                 step.set_tensor_address(name, address)
-            self._enqueue_engine(step, "denoiser_step")
+            self._enqueue_engine(step, self.key.denoiser)
             source = target
         self._enqueue_engine(vocoder, "vocoder")
         self._out.download(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clipsynth_rt.cli.targets import file_stem
-from clipsynth_rt.errors import ClipSynthError, OutputError
+from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
 
 if TYPE_CHECKING:
     from clipsynth_rt.pipeline import Synthesizer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def run_batch(
     path: str,
     out_dir: str,
-    open_synthesizer: Callable[[bool], Synthesizer],
+    open_synthesizer: Callable[[], Synthesizer],
     *,
     tag: bool,
     as_json: bool,
@@ -47,7 +48,13 @@ def run_batch(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-    with open_synthesizer(all(row.image for row in rows)) as synthesizer:
+    first = next((row for row in rows if not row.error), None)
+    with open_synthesizer() as synthesizer:
+        # one that wishes for what cannot be fails as a row, not as a list
+        with contextlib.suppress(InputError):
+            if first is not None:
+                picture, sound = first.image is not None, first.init is not None
+                synthesizer.load_for(image=picture, init=sound, **first.wishes)
         run = BatchRun(synthesizer, rows, folder, tag=tag)
 
         def report(result: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ def command(
         bench_stages,
         describe_run,
         peak_memory,
+        usual_guidances,
         watch_device,
     )
     from clipsynth_rt.cli.synth import parse_precision
@@ -78,7 +79,7 @@ def command(
             rows += bench_clips(
                 synthesizer,
                 steps=steps or (None,),
-                guidances=(1.0, None),
+                guidances=usual_guidances(synthesizer.bundle.manifest),
                 batches=batches or (1,),
                 repeats=repeats,
                 warmup=warmup,
@@ -108,14 +109,18 @@ def _table(facts: dict[str, Any]) -> str:
         f"{precision}; {versions}",
         f"loading {1000 * facts['load_s']:.0f} ms, first clip {1000 * facts['first_clip_s']:.0f} "
         f"ms; {', '.join(memory)}",
-        f"{'stage':14}{'batch':>6}{'frames':>8}{'steps':>7}{'guidance':>10}"
+        f"{'stage':16}{'batch':>6}{'frames':>8}{'steps':>7}{'guidance':>10}"
         f"{'median':>13}{'10%':>12}{'90%':>12}{'RTF':>9}",
     ]
     for row in facts["rows"]:
         times = [f"{1000 * row[key]:.2f} ms" for key in ("median_s", "low_s", "high_s")]
         rtf = "" if row["rtf"] is None else f"{row['rtf']:.4f}"
         lines.append(
-            f"{row['stage']:14}{row['batch']:6}{row['frames'] or '':>8}{row['steps'] or '':>7}"
+            f"{_stage(row):16}{row['batch']:6}{row['frames'] or '':>8}{row['steps'] or '':>7}"
             f"{row['guidance']:10g}{times[0]:>13}{times[1]:>12}{times[2]:>12}{rtf:>9}"
         )
     return "\n".join(lines)
+
+
+def _stage(row: dict[str, Any]) -> str:
+    return "clip, distilled" if row["stage"] == "clip" and row["distilled"] else str(row["stage"])

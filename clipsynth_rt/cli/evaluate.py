@@ -31,7 +31,7 @@ _FOLDER = click.Path(path_type=Path)
     "parts",
     multiple=True,
     help="text, image, paraphrases, steps, vocoder (these if left out), systems, templates, gap, "
-    "curves, or all; may be repeated.",
+    "curves, teacher, or all; may be repeated.",
 )
 @click.option(
     "--system",

@@ -49,6 +49,7 @@ def _lines(facts: dict[str, Any]) -> str:
         f"mel         {mel['n_mels']} bins of {mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, hop "
         f"{mel['hop_length']}, window {mel['win_length']}",
         f"sampling    {diffusion['num_steps']} steps, guidance {diffusion['guidance_scale']:g}",
+        *(f"distilled   {steps}" for steps in _distilled(diffusion["distilled_steps"])),
         f"condition   {condition['encoder']}, {condition['dim']} dimensions, "
         f"{condition['context_length']} tokens, images {condition['image_size']} px",
         *(f"template    {template}" for template in condition["templates"]),
@@ -62,6 +63,14 @@ def _lines(facts: dict[str, Any]) -> str:
     lines += [f"metric      {name}: {value}" for name, value in _flat(facts["metrics"])]
     lines += [f"provenance  {name}: {value}" for name, value in _flat(facts["provenance"])]
     return "\n".join(lines)
+
+
+def _distilled(counts: list[int]) -> list[str]:
+    """Return what there is to say of a distilled denoiser's step counts: nothing without one."""
+    if not counts:
+        return []
+    others = f" (also {', '.join(map(str, counts[1:]))})" if counts[1:] else ""
+    return [f"{counts[0]} steps by default{others}, one network call each, guidance built in"]
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -82,7 +82,7 @@ def command(
 
     Logs are JSON lines on stderr. Ctrl+C or SIGTERM finishes what was taken.
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.pipeline import TEXT_GRAPHS, Synthesizer
+    from clipsynth_rt.pipeline import Synthesizer
     from clipsynth_rt.server import Limits, Settings, create_app
     from clipsynth_rt.server.logs import json_logs
     from clipsynth_rt.server.run import listen, run
@@ -111,7 +111,7 @@ def command(
     with (
         listen(host, port) as listener,
         Synthesizer.from_bundle(
-            bundle, provider, parse_precision(precision), threads, TEXT_GRAPHS
+            bundle, provider, parse_precision(precision), threads
         ) as synthesizer,
     ):
         app = create_app(synthesizer, settings)

@@ -35,8 +35,13 @@ _MAX_VARIATIONS = 1000
 )
 @click.option("--image", type=FILE, metavar="PATH", help="A picture in place of the words.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound, up to 60.")
-@click.option("--steps", type=int, help="Denoising steps, 1 to 1000.")
-@click.option("--guidance", type=float, metavar="W", help="Guidance scale; 1 is off, and faster.")
+@click.option("--steps", type=int, help="Denoising steps, 1 to 1000; the voice's if left out.")
+@click.option(
+    "--guidance",
+    type=float,
+    metavar="W",
+    help="Guidance scale; 1 is off. Given, the ordinary denoiser runs, not a distilled one.",
+)
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The i-th sound gets seed + i."
 )
@@ -129,15 +134,11 @@ def command(
             raise click.UsageError("--strength goes with --init")
         wishes["strength"] = strength
 
-    def opened(pictures: bool) -> Synthesizer:
-        from clipsynth_rt.pipeline import IMAGE_GRAPHS, TEXT_GRAPHS, Synthesizer
+    def opened() -> Synthesizer:
+        from clipsynth_rt.pipeline import Synthesizer
 
         return Synthesizer.from_bundle(
-            bundle,
-            provider,
-            parse_precision(precision),
-            threads,
-            IMAGE_GRAPHS if pictures else TEXT_GRAPHS,
+            bundle, provider, parse_precision(precision), threads, graphs=()
         )
 
     if batch is not None:
@@ -166,7 +167,8 @@ def command(
         file_format=file_format,
         tag=not no_tag,
     )
-    synthesizer = opened(bool(image))
+    synthesizer = opened()
+    synthesizer.load_for(image=bool(image), init=init is not None, **wishes)
     for report in work.run(synthesizer, {**wishes, "init": init}):
         report["not_taken"] = synthesizer.choice.not_taken
         # standard output is the sound's where it goes there

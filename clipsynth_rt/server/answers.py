@@ -58,6 +58,7 @@ class Take:
             "queue_s": self.waited_s,
             "batch": self.batch,
             "network_calls": clip.network_calls,
+            "distilled": clip.distilled,
             "provider": clip.provider,
         }
 
@@ -77,6 +78,7 @@ def sound_answer(take: Take) -> Response:
         "Clipsynth-Rtf": f"{clip.rtf:.6f}",
         "Clipsynth-Provider": clip.provider,
         "Clipsynth-Network-Calls": str(clip.network_calls),
+        "Clipsynth-Distilled": str(clip.distilled).lower(),
         "Clipsynth-Batch": str(take.batch),
     }
     return Response(take.data, headers=headers, media_type=MEDIA_TYPES[take.format])

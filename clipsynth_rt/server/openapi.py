@@ -45,6 +45,7 @@ _HEADERS = {
     "Clipsynth-Rtf": "Real-time factor: seconds spent for each second of sound.",
     "Clipsynth-Provider": "Where the graphs ran.",
     "Clipsynth-Network-Calls": "Evaluations of the denoiser.",
+    "Clipsynth-Distilled": "Whether the voice's distilled denoiser made it: true or false.",
     "Clipsynth-Batch": "Sounds made together; times are equal shares.",
     "Server-Timing": "Milliseconds of queue, text, denoise, vocode and write.",
     "X-Request-Id": "As sent, or a new one; it stands in the server's log.",

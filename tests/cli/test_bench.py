@@ -32,6 +32,22 @@ def test_table(tiny_bundle: Path) -> None:
     assert stages == ["text_encoder", "step", "step", "vocoder", "clip", "clip"]
 
 
+def test_both_denoisers_are_timed(distilled_bundle: Path) -> None:
+    line = ("bench", "--bundle", str(distilled_bundle), "--provider", "cpu", "--repeats", "1")
+    (run,) = json.loads(invoke(*line, "--warmup", "0", "--json").stdout)
+    steps = {(r["stage"], r["guidance"], r["distilled"]) for r in run["rows"] if r["steps"] == 1}
+    assert steps == {
+        ("step", 1.0, False),
+        ("step", 2.0, False),
+        ("step_distilled", 1.0, True),
+    }
+    clips = [r for r in run["rows"] if r["stage"] == "clip"]
+    kinds = [(r["steps"], r["guidance"], r["distilled"]) for r in clips]
+    assert kinds == [(8, 1.0, False), (2, 1.0, True), (8, 2.0, False)]
+    shown = invoke(*line, "--warmup", "0", "--steps", "2,4").stdout
+    assert shown.count("clip, distilled") == 2
+
+
 def test_json(tiny_bundle: Path) -> None:
     result = invoke(
         *("bench", "--bundle", str(tiny_bundle), "--provider", "cpu", "--json"),

@@ -60,6 +60,17 @@ def test_info_refuses_a_damaged_bundle(tiny_copy: Path) -> None:
     assert "tokenizer.json: sha256 differs" in result.stderr
 
 
+def test_info_tells_of_a_distilled_denoiser(tiny_bundle: Path, distilled_bundle: Path) -> None:
+    lines = invoke("info", "--bundle", str(distilled_bundle)).stdout.splitlines()
+    assert "sampling    8 steps, guidance 2" in lines
+    expected = "2 steps by default (also 4), one network call each, guidance built in"
+    assert f"distilled   {expected}" in lines
+    assert any(line.startswith("graph       denoiser_step_distilled: fp32*") for line in lines)
+    facts = json.loads(invoke("info", "--json", "--bundle", str(distilled_bundle)).stdout)
+    assert facts["diffusion"]["distilled_steps"] == [2, 4]
+    assert "distilled   " not in invoke("info", "--bundle", str(tiny_bundle)).stdout
+
+
 def test_doctor(tiny_bundle: Path) -> None:
     result = invoke("doctor", "--bundle", str(tiny_bundle))
     assert result.exit_code == 0

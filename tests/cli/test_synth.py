@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from clipsynth_rt import backends
+from clipsynth_rt import backends, cli
 from clipsynth_rt.backends import ort
 from clipsynth_rt.cli.synth import parse_precision
 from clipsynth_rt.cli.targets import file_stem
@@ -31,6 +31,7 @@ KEYS = {
     "steps",
     "network_calls",
     "guidance",
+    "distilled",
     "seed",
     "bundle",
 }
@@ -79,6 +80,39 @@ def test_json(synth: Synth, tiny_bundle: Path) -> None:
     assert report["provider"] in backends.PROVIDERS
     assert report["audio_s"] == soundfile.info("drum.flac").duration
     assert report["rtf"] == pytest.approx(sum(report["stages_s"].values()) / report["audio_s"])
+
+
+@pytest.mark.parametrize(
+    ("options", "distilled", "steps", "calls", "guidance"),
+    [
+        ((), True, 2, 2, 1.0),
+        (("--steps", "4"), True, 4, 4, 1.0),
+        (("--steps", "3"), False, 3, 6, 2.0),
+        (("--guidance", "3"), False, 8, 16, 3.0),
+        (("--negative", "dog"), False, 8, 16, 2.0),
+        (("--eta", "1"), False, 8, 16, 2.0),
+    ],
+)
+def test_a_plain_query_of_a_distilled_voice(
+    distilled_bundle: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    distilled: bool,
+    steps: int,
+    calls: int,
+    guidance: float,
+) -> None:
+    line = ["synth", "drum", "-o", str(tmp_path / "a.wav"), "--json", "--provider", "cpu"]
+    line += ["--bundle", str(distilled_bundle), *options]
+    result = click.testing.CliRunner().invoke(cli.main, line, prog_name="clipsynth-rt")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["distilled"] is distilled
+    assert (report["steps"], report["network_calls"], report["guidance"]) == (
+        steps,
+        calls,
+        guidance,
+    )
 
 
 def test_guidance_of_one_halves_the_calls(synth: Synth) -> None:

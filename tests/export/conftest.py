@@ -15,14 +15,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from clipsynth_rt.export.assemble import export_bundle
 from clipsynth_rt.export.source import load_source
-from clipsynth_rt.spec import encode
+from clipsynth_rt.spec import decode, encode
 from clipsynth_rt.training.checkpoint import save_part
 from clipsynth_rt.training.clip import Projection, small_clip_config
 from clipsynth_rt.training.config import load_config
 from clipsynth_rt.training.models.bert import Bert, BertConfig
 from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
-from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.models.unet import UNet, UNetConfig
 from clipsynth_rt.training.models.vocoder import build_vocoder
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a photo of drum dog rain piano the".split()
@@ -96,6 +96,19 @@ def checkpoint(tmp_path_factory, sentence_encoder):
     save_part(folder, "clip", towers.state_dict(), small_clip_config(IMAGE_TOWER, digest))
     (folder / "metrics.json").write_text('{"top1": 0.25}')
     (folder / "MODEL_CARD.md").write_text("# A tiny voice\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def distilled_checkpoint(tmp_path_factory, checkpoint):
+    """The same with a distilled denoiser. Read only."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("distilled") / "voice"))
+    facts = json.loads((folder / "denoiser.json").read_text())
+    torch.manual_seed(3)
+    unet = UNet(decode(UNetConfig, facts["unet"]))
+    randomise(unet)
+    facts = {**facts, "steps": 5, "distilled_steps": [2, 1]}
+    save_part(folder, "denoiser_distilled", unet.state_dict(), facts)
     return folder
 
 

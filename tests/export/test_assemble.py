@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
 from clipsynth_rt.export import assemble, parity, staging
 from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle
+from clipsynth_rt.export.source import load_source
 from clipsynth_rt.export.staging import check_target
-from clipsynth_rt.spec import Manifest
+from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def test_manifest_says_what_was_exported(exported, source):
     assert manifest.diffusion == source.diffusion
     assert manifest.condition.templates == ("a photo of {query}",)
     assert manifest.condition.dim == source.clip.dim
-    assert manifest.default_precision == PLANS["edge"]
+    assert manifest.default_precision == {name: PLANS["edge"][name] for name in manifest.graphs}
+    assert DISTILLED not in manifest.graphs
+    assert manifest.diffusion.distilled_steps == ()
     assert manifest.metrics == {"top1": 0.25}
     assert manifest.provenance["training"]["steps"] == 7
     assert set(manifest.provenance["checkpoint_sha256"]) == {"clip", "denoiser", "vocoder"}
@@ -84,6 +88,66 @@ def test_manifest_says_what_was_exported(exported, source):
     # nothing of the machine that exported it
     for path in exported.rglob("*.onnx"):
         assert str(Path(assemble.__file__).parent).encode() not in path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, distilled_checkpoint, sentence_encoder):
+    """A bundle with two denoisers, as it ships."""
+    return export_bundle(
+        distilled_checkpoint,
+        tmp_path_factory.mktemp("both") / "bundle",
+        ["edge", "fp16"],
+        sentence_encoder=sentence_encoder,
+        threads=1,
+    )
+
+
+def test_a_distilled_denoiser_is_exported_beside_the_other(both):
+    manifest = Bundle.open(both).manifest
+    assert manifest.diffusion.distilled_steps == (2, 1)
+    assert manifest.default_precision == PLANS["edge"]
+    assert set(manifest.graphs) == set(GRAPHS)
+    assert set(manifest.graphs[DISTILLED].files) == {"w8", "fp16"}
+    for precision in ("w8", "fp16"):
+        figures = manifest.parity[precision][DISTILLED]
+        assert figures["snr_db"] >= parity.tolerance_db(precision, DISTILLED)
+    provenance = manifest.provenance
+    assert "denoiser_distilled" in provenance["checkpoint_sha256"]
+    assert (provenance["distillation"]["steps"], provenance["training"]["steps"]) == (5, 7)
+    assert provenance["parameters"][DISTILLED] == provenance["parameters"][DENOISER]
+
+
+def test_both_denoisers_play(both):
+    with Synthesizer.from_bundle(both, "cpu", threads=1) as synthesizer:
+        few, many = synthesizer.synth("drum"), synthesizer.synth("drum", steps=2, guidance=1.0)
+    assert (few.network_calls, few.distilled, many.distilled) == (2, True, False)
+    assert not np.allclose(few.waveform, many.waveform, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda d: d.pop("distilled_steps"), "distilled_steps is missing"),
+        (lambda d: d.update(distilled_steps=[]), r"distilled_steps \[\] are not different"),
+        (lambda d: d.update(distilled_steps=[2, 2]), r"distilled_steps \[2, 2\] are not"),
+        (lambda d: d.update(distilled_steps=[0]), r"distilled_steps \[0\] are not"),
+        (lambda d: d.update(distilled_steps="2"), "distilled_steps: expected a list"),
+        (lambda d: d["mel"].update(mean=-1.0), "mel differs from the one in denoiser.json"),
+        (lambda d: d["diffusion"].update(time_shift=2.0), "diffusion.time_shift differs"),
+        (lambda d: d["unet"].update(channels=[8, 24]), "denoiser_distilled.safetensors: "),
+    ],
+)
+def test_a_distilled_denoiser_of_another_voice(
+    distilled_checkpoint, sentence_encoder, tmp_path, edit, said
+):
+    folder = shutil.copytree(distilled_checkpoint, tmp_path / "voice")
+    path = folder / "denoiser_distilled.json"
+    facts = json.loads(path.read_text())
+    edit(facts)
+    path.write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_source(folder, sentence_encoder=sentence_encoder)
+    assert "denoiser_distilled" in str(caught.value)
 
 
 def test_plans_cover_every_graph():

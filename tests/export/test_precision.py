@@ -16,7 +16,13 @@ from clipsynth_rt.errors import ExportError, ParityError
 from clipsynth_rt.export import graphs, parity
 from clipsynth_rt.export.assemble import PLANS, convert
 from clipsynth_rt.export.parity import difference, measure_parity, reference_outputs, worst
-from clipsynth_rt.export.precision import quantise_static, store_half, store_tables, to_fp16
+from clipsynth_rt.export.precision import (
+    quantise_static,
+    store_blocks,
+    store_half,
+    store_tables,
+    to_fp16,
+)
 from clipsynth_rt.export.to_onnx import export_onnx, save_model
 from clipsynth_rt.spec import GraphSpec
 from clipsynth_rt.training.models.hifigan import HifiGan, HifiGanConfig
@@ -82,6 +88,52 @@ def test_tables_are_stored_in_int8():
     assert stored(small)["table.int8"] == TensorProto.INT8
     # 127 levels to the largest value of a row, some 2.4 sigma: 45 dB
     assert 38.0 < difference(run(model), run(small)).snr_db < 60.0
+
+
+def test_matrices_are_stored_in_blocks_of_int8_that_loading_folds(tmp_path):
+    model = small_model()
+    blocks = store_blocks(model)
+    assert sorted(stored(blocks).values()).count(TensorProto.INT8) == 2
+    # a byte a weight, two a block, and some hundred of names
+    assert blocks.ByteSize() < 0.45 * model.ByteSize()
+    onnx.checker.check_model(blocks, full_check=True)
+    # 127 levels to the largest of 32 values, some 2 sigma: 46 dB
+    assert 42.0 < difference(run(model), run(blocks)).snr_db < 60.0
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(
+        blocks.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    kinds = {node.op_type for node in loaded.node}
+    assert not kinds & {"Cast", "Div", "Mul", "Reshape"}
+
+
+def test_openvino_folds_blocks_too():
+    openvino = pytest.importorskip("openvino")
+
+    def kinds(model: onnx.ModelProto) -> list[str]:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU")
+        nodes = compiled.get_runtime_model().get_ops()
+        return sorted(str(node.get_rt_info()["layerType"]) for node in nodes)
+
+    # what is not folded would be computed anew in every run
+    assert kinds(store_blocks(small_model())) == kinds(small_model())
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3, 1e12])
+def test_blocks_of_very_small_and_large_weights(factor):
+    model = small_model()
+    scaled = numpy_helper.to_array(model.graph.initializer[1]) * np.float32(factor)
+    scaled[:4] = 0.0
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(scaled, "matrix"))
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.zeros(40, np.float32), "bias"))
+    want, found = run(model), run(store_blocks(model))
+    assert np.isfinite(found).all()
+    # steps of 1 / 65504 at the finest
+    assert np.abs(found - want).max() <= max(0.03 * np.abs(want).max(), 32 * 3.0 / 65504)
 
 
 def test_scopes_that_match_nothing_are_an_error():

@@ -67,6 +67,14 @@ def test_structure(repository, tiny_bundle):
     ).read_bytes() == shipped.read_bytes()
 
 
+def test_both_denoisers_are_served(distilled_bundle, tmp_path):
+    folder = write_repository(Bundle.open(distilled_bundle), tmp_path / "models", tensorrt=True)
+    expected = [*MODELS, "clipsynth_denoiser_step_distilled"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(expected)
+    config = parse(folder / expected[-1] / "config.pbtxt")
+    assert config.optimization.execution_accelerators.gpu_execution_accelerator
+
+
 def test_tensors_are_the_graphs(repository):
     kinds = {"TYPE_FP32": "tensor(float)", "TYPE_INT64": "tensor(int64)"}
     for name in list(MODELS)[1:]:

@@ -154,6 +154,27 @@ def test_settings_reach_the_server_and_takes_are_kept(page: Any, listening: Any)
     expect(page.locator("#download")).to_have_attribute("download", "dog-41.flac")
 
 
+def test_a_distilled_voice_chooses_until_it_is_told(
+    page: Any, listening: Any, distilled_bundle: Path
+) -> None:
+    with Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1) as speaker:
+        open_page(page, listening(speaker=speaker))
+        page.get_by_label("What should it sound like?").fill("dog")
+        generate = page.get_by_role("button", name="Generate")
+        expect(page.locator("#steps")).to_have_value("2")
+        with page.expect_request("**/v1/synth") as asked:
+            generate.click()
+        assert not {"steps", "guidance"} & asked.value.post_data_json.keys()
+        expect(page.locator("#facts")).to_have_text(re.compile("2 steps"))
+        # guidance is the ordinary denoiser's, and so are the steps
+        page.get_by_label("Guidance").fill("3")
+        expect(page.locator("#steps")).to_have_value("8")
+        with page.expect_request("**/v1/synth") as asked:
+            generate.click()
+        assert asked.value.post_data_json["guidance"] == 3
+        expect(page.locator("#facts")).to_have_text(re.compile("8 steps"))
+
+
 def test_a_picture(page: Any, listening: Any, tmp_path: Path) -> None:
     PIL.Image.new("RGB", (50, 40), "green").save(tmp_path / "leaf.png")
     open_page(page, listening())

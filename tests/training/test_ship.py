@@ -29,6 +29,13 @@ def test_shipped_weights_load_and_matrices_are_halved(tmp_path):
     torch.testing.assert_close(fresh[0].weight, network()[0].weight, rtol=1e-3, atol=1e-4)
 
 
+def test_a_voice_needs_no_distilled_denoiser(tmp_path):
+    for part in set(PARTS) - {"denoiser_distilled"}:
+        save_part(tmp_path / "run", part, network().state_dict(), {})
+    assert "denoiser_distilled" not in ship([tmp_path / "run"], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("denoiser_distilled*"))
+
+
 def test_a_missing_part_is_named(tmp_path):
     save_part(tmp_path, "clip", network().state_dict(), {})
     with pytest.raises(CheckpointError, match="denoiser: in none of"):

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.cli import main
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.spec import DENOISER, DISTILLED
 from clipsynth_rt.training.evaluate import page, parts, report, tables
 from clipsynth_rt.training.evaluate.cache import Cache
 from clipsynth_rt.training.evaluate.listening import mushra_kit
@@ -44,7 +46,13 @@ def study(corpus, tiny_bundle) -> Study:
 def setup(tiny_bundle) -> Setup:
     voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
     return Setup(
-        voice, seeds=4, steps=2, step_counts=(1, 2), curve_steps=(1, 2), resynthesis_clips=12
+        voice,
+        seeds=4,
+        steps=2,
+        step_counts=(1, 2),
+        curve_steps=(1, 2),
+        resynthesis_clips=12,
+        teacher_steps=3,
     )
 
 
@@ -69,9 +77,63 @@ def test_every_part_measures_every_system(study, setup):
     assert found["curves"]["steps"].keys() == {"ddim", "ddim_eta_1", "dpmpp_2m"}
     assert found["curves"]["steps"]["ddim"]["1"]["latency_s"] > 0
     assert found["modality_gap"]["cures"].keys() == {"none", "mean_shift"}
+    # the same clips, of more steps; nothing is distilled here
+    assert found["teacher"]["teacher"]["clips"] == found["teacher"]["default"]["clips"] == 6
+    assert not found["distilled_default"]
+    assert "distilled" not in found
+    assert "distilled" not in found["curves"]
     shown = tables.markdown(found)
     for text in ("| retrieval, image |", "| steps, dpmpp_2m |", "| mean_shift |", "paraphrases |"):
         assert text in shown
+
+
+def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, distilled_bundle):
+    voice = Voice("tiny", Bundle.open(distilled_bundle), "cpu")
+    asked = []
+    answer = voice.answer
+
+    def watched(question, *rest):
+        plan = make_plan(SynthConfig(**question.wishes), voice.synthesizer.bundle.manifest)
+        asked.append((plan.denoiser, plan.steps, plan.guidance))
+        return answer(question, *rest)
+
+    voice.answer = watched
+    setup = Setup(
+        voice,
+        seeds=4,
+        step_counts=(2, 8),
+        curve_steps=(2,),
+        guidance_scales=(1.0,),
+        teacher_steps=9,
+    )
+    found = report.evaluate(study, setup, ["text", "steps", "teacher"])
+    assert (found["steps_default"], found["guidance_default"]) == (2, 1.0)
+    assert found["distilled_default"]
+    few, many = DISTILLED, DENOISER
+    assert asked == [
+        (few, 2, 1.0),
+        # 2 steps of the ordinary denoiser are not the distilled one's
+        *((many, 2, 2.0), (many, 8, 2.0), (many, 8, 1.0)),
+        *((few, 2, 1.0), (few, 4, 1.0)),
+        *((many, 9, 2.0), (few, 2, 1.0)),
+    ]
+    assert found["distilled"].keys() == {"2", "4"}
+    rows = found["teacher"]
+    assert rows["teacher"]["clips"] == rows["default"]["clips"]
+    measure = "fad_generated_vs_test"
+    assert rows["fad_ratio"] == rows["default"][measure] / rows["teacher"][measure]
+    asked.clear()
+    found |= parts.curves(study, setup)
+    assert {plan for plan in asked if plan[0] == few} == {(few, 2, 1.0), (few, 4, 1.0)}
+    assert found["curves"]["distilled"]["2"]["latency_s"] > 0
+    assert found["curves"]["steps"]["ddim"]["2"] != found["curves"]["distilled"]["2"]
+    shown = tables.markdown(found)
+    for text in ("2 distilled steps, one network call each", "| 4, distilled |", "9 steps, guid"):
+        assert text in shown
+    assert "| steps, distilled |" in shown
+    # as a series of its own
+    pytest.importorskip("matplotlib")
+    assert page._plots(found).keys() == {"steps", "guidance", "curves"}
 
 
 def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):

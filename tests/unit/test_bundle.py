@@ -49,7 +49,7 @@ def test_a_manifest_that_is_not_json(tiny_copy: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema_version 2 is newer than 1"),
+        (lambda m: m.update(schema_version=3), "schema_version 3 is newer than 2"),
         (lambda m: m.update(colour="red"), "colour: unknown key"),
         (lambda m: m["mel"].update(hop=256), r"mel\.hop: unknown key"),
         (lambda m: m["graphs"].pop("vocoder"), r"graphs\.vocoder: missing"),
@@ -69,6 +69,10 @@ def test_a_manifest_that_is_not_json(tiny_copy: Path, text: str) -> None:
         (lambda m: m["mel"].update(std=10**400), r"mel\.std: 1000\d+ is not finite"),
         (lambda m: m["mel"].update(hop_length=10**400), r"mel\.hop_length: 1000\d+ is more than"),
         (lambda m: m["diffusion"].update(num_steps=1001), "num_steps: more than num_train"),
+        (
+            lambda m: m["diffusion"].update(distilled_steps=[2]),
+            r"graphs\.denoiser_step_distilled: missing, and diffusion\.distilled_steps",
+        ),
         (lambda m: m["diffusion"].update(x0_min=5.0), "x0_min: not below x0_max"),
         (lambda m: m["default_precision"].update(vocoder="fp8"), "'fp8' is not one of"),
     ],

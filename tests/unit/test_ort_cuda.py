@@ -67,7 +67,7 @@ def test_stages_use_the_loop_on_cuda(cpu: Synthesizer, monkeypatch: pytest.Monke
     want = cpu.synth("drum", steps=3).waveform
     session = cpu.session("denoiser_step")
     assert isinstance(session, ort.OrtSession)
-    loops = ort_loop.StepLoops(session._session, "cpu", captures=False)
+    loops = ort_loop.StepLoops(session._session, "cpu", "step", captures=False)
     monkeypatch.setattr(session, "_provider", "cuda")
     monkeypatch.setattr(session, "loops", loops, raising=False)
     monkeypatch.setattr(session, "run", None)  # nothing comes back to the host on the way
@@ -86,6 +86,7 @@ def test_buffers_are_kept_for_the_shapes_used_last(step: ort.OrtSession) -> None
             release_captured_graph=released.append,
         ),
         "cpu",
+        "step",
         captures=True,
     )
     for frames in (8, 16, 24, 32, 8, 40):

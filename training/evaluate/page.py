@@ -114,12 +114,19 @@ def blocks(text: str) -> list[dict[str, Any]]:
 def _plots(report: Mapping[str, Any]) -> dict[str, bytes]:
     found = {}
     if "steps" in report:
-        found["steps"] = plots.curves({"ddim": report["steps"]})
+        found["steps"] = plots.curves({"ddim": report["steps"], **_distilled(report)})
         found["guidance"] = plots.curves({"ddim": report["guidance"]}, "guidance")
     if "curves" in report:
-        found["curves"] = plots.curves(report["curves"]["steps"])
+        found["curves"] = plots.curves(
+            {**report["curves"]["steps"], **_distilled(report["curves"])}
+        )
         found["guidance"] = plots.curves({"ddim": report["curves"]["guidance"]}, "guidance")
     return found
+
+
+def _distilled(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a distilled denoiser's step counts as a series of their own, if there are any."""
+    return {"distilled": figures["distilled"]} if "distilled" in figures else {}
 
 
 def _mel_grid(

@@ -53,6 +53,7 @@ class Setup:
         curve_steps: Of the part ``curves``.
         guidance_scales: Of the guidance curve.
         resynthesis_clips: Real clips sent through the vocoder and Griffin-Lim.
+        teacher_steps: Of the part ``teacher``.
     """
 
     voice: Voice
@@ -67,6 +68,7 @@ class Setup:
     curve_steps: Sequence[int] = CURVE_STEPS
     guidance_scales: Sequence[float] = (1.0, 2.0, 3.0, 4.0)
     resynthesis_clips: int = 200
+    teacher_steps: int = 50
     _cures: dict[str, gap.Cure] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Setup:
         # what cannot be done is said now, not after an hour of what can
         manifest = self.voice.synthesizer.bundle.manifest
         make_plan(SynthConfig(**self.wishes), manifest)
-        for count in (*self.step_counts, *self.curve_steps):
+        for count in (*self.step_counts, *self.curve_steps, self.teacher_steps):
             make_plan(SynthConfig(steps=count), manifest)
 
     @property
@@ -87,6 +89,17 @@ class Setup:
         """What every query asks of a voice."""
         wishes = {"steps": self.steps, "guidance": self.guidance, "template": self.template}
         return {key: value for key, value in wishes.items() if value is not None}
+
+    @property
+    def scale(self) -> float:
+        """Guidance of the ordinary denoiser: said, it keeps a distilled one out of its curves."""
+        usual = self.voice.synthesizer.bundle.manifest.diffusion.guidance_scale
+        return usual if self.guidance is None else self.guidance
+
+    @property
+    def distilled_steps(self) -> tuple[int, ...]:
+        """Step counts of the voice's distilled denoiser; none where it has none."""
+        return self.voice.synthesizer.bundle.manifest.diffusion.distilled_steps
 
     def question(self, study: Study, kind: str, seeds: int | None = None) -> Question:
         """Return the question after every concept, in this setup's way."""
@@ -147,15 +160,47 @@ def paraphrases(study: Study, setup: Setup) -> Report:
 
 
 def steps(study: Study, setup: Setup) -> Report:
-    """Quality at a few step counts and guidance scales."""
+    """Quality of the ordinary denoiser at a few step counts and guidance scales.
+
+    A distilled one has rows of its own.
+    """
     question = setup.question(study, "text", setup.few)
 
     def ask(**wishes: Any) -> Report:
         return brief(_of_voice(study, setup.voice, question.with_wishes(**wishes)))
 
+    scales, own = setup.guidance_scales, setup.distilled_steps
+    report = {
+        "steps": {
+            str(count): ask(steps=count, guidance=setup.scale) for count in setup.step_counts
+        },
+        "guidance": {str(scale): ask(guidance=scale) for scale in scales},
+    }
+    if own:
+        report["distilled"] = {str(count): ask(steps=count, guidance=None) for count in own}
+    return report
+
+
+def teacher(study: Study, setup: Setup) -> Report:
+    """The ordinary denoiser at many steps, and as many clips of the voice as it is asked.
+
+    Distances depend on the number of clips: the two of this part can be compared.
+    """
+    question = setup.question(study, "text", setup.few)
+
+    def ask(**wishes: Any) -> Report:
+        return brief(_of_voice(study, setup.voice, question.with_wishes(**wishes)))
+
+    many, usual = ask(steps=setup.teacher_steps, guidance=setup.scale), ask()
+    measure = "fad_generated_vs_test"
     return {
-        "steps": {str(count): ask(steps=count) for count in setup.step_counts},
-        "guidance": {str(scale): ask(guidance=scale) for scale in setup.guidance_scales},
+        "teacher": {
+            "steps": setup.teacher_steps,
+            "guidance": setup.scale,
+            "teacher": many,
+            "default": usual,
+            "fad_ratio": usual[measure] / many[measure],
+        }
     }
 
 
@@ -251,20 +296,27 @@ def modality_gap(study: Study, setup: Setup) -> Report:
 
 
 def curves(study: Study, setup: Setup) -> Report:
-    """Quality against steps for every sampler, with the time of one clip; and against guidance."""
+    """Quality against steps for every sampler, with the time of one clip; and against guidance.
+
+    All of it is the ordinary denoiser's; a distilled one's step counts stand beside it.
+    """
     question = setup.question(study, "text", setup.few)
     report: Report = {}
     for name, wishes in SAMPLERS.items():
         report[name] = {}
         for count in setup.curve_steps:
-            asked = question.with_wishes(steps=count, **wishes)
-            row = brief(_of_voice(study, setup.voice, asked))
-            report[name][str(count)] = {**row, **_latency(study, setup.voice, asked)}
+            asked = question.with_wishes(steps=count, guidance=setup.scale, **wishes)
+            report[name][str(count)] = _timed(study, setup.voice, asked)
+    distilled = {
+        str(count): _timed(study, setup.voice, question.with_wishes(steps=count, guidance=None))
+        for count in setup.distilled_steps
+    }
     scales = {
         str(scale): brief(_of_voice(study, setup.voice, question.with_wishes(guidance=scale)))
         for scale in (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     }
-    return {"curves": {"steps": report, "guidance": scales}}
+    more = {"distilled": distilled} if distilled else {}
+    return {"curves": {"steps": report, "guidance": scales, **more}}
 
 
 PARTS: dict[str, Callable[[Study, Setup], Report]] = {
@@ -272,6 +324,7 @@ PARTS: dict[str, Callable[[Study, Setup], Report]] = {
     "image": image,
     "paraphrases": paraphrases,
     "steps": steps,
+    "teacher": teacher,
     "vocoder": vocoder,
     "systems": systems,
     "templates": templates,
@@ -295,6 +348,11 @@ def _of_voice(study: Study, voice: Voice, question: Question, *, full: bool = Fa
     rtf = sounds.seconds / (sounds.audio.size / rate)
     figures = study.figures(sounds, full=full)
     return {**figures, "provider": voice.provider, "rtf_in_batches": rtf}
+
+
+def _timed(study: Study, voice: Voice, question: Question) -> Report:
+    """Return a voice's figures, with the time of one clip."""
+    return {**brief(_of_voice(study, voice, question)), **_latency(study, voice, question)}
 
 
 def _latency(study: Study, voice: Voice, question: Question, repeats: int = 3) -> Report:

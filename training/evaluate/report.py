@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.training.evaluate.parts import CHEAP, PARTS, Setup
@@ -46,14 +47,15 @@ def evaluate(study: Study, setup: Setup, parts: Sequence[str] = ()) -> dict[str,
     names = check_parts(parts)
     bundle = setup.voice.synthesizer.bundle
     real = study.real.scores(study.labels)
-    diffusion = bundle.manifest.diffusion
+    plan = make_plan(SynthConfig(**setup.wishes), bundle.manifest)
     shares = ("clips", "top1", "top1_interval", "top5", "top5_interval")
     report: dict[str, Any] = {
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),
         **describe_voice(bundle),
-        "steps_default": diffusion.num_steps if setup.steps is None else setup.steps,
-        "guidance_default": diffusion.guidance_scale if setup.guidance is None else setup.guidance,
+        "steps_default": plan.steps,
+        "guidance_default": plan.guidance,
+        "distilled_default": plan.distilled,
         "fad_embedding": "penultimate layer of the corpus classifier",
         "concepts": len(study.concepts) or len(study.labels),
         "seeds": setup.seeds,
@@ -88,7 +90,7 @@ def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         InputError: If the two were not measured on one bundle under the same defaults.
     """
     keys = ["bundle_sha256", "steps_default", "guidance_default", "machine", "real"]
-    keys += [key for key in ("concepts", "cure") if key in earlier]
+    keys += [key for key in ("concepts", "cure", "distilled_default") if key in earlier]
     if "image" in earlier and "image" not in report:
         keys.append("image_encoder_sha256")
     for key in keys:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsynth_rt import audio, pipeline, sampler, schedule, stages
+from clipsynth_rt import audio, config, pipeline, sampler, schedule, stages
 from clipsynth_rt.audio import to_int16
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import SynthPlan
@@ -27,7 +27,7 @@ from clipsynth_rt.training.evaluate.cache import Cache, code_version, digest
 from clipsynth_rt.training.evaluate.gap import Cure
 from clipsynth_rt.training.evaluate.protocol import LabelledClips, Progress
 
-RUNTIME_CODE = code_version(audio, pipeline, sampler, schedule, stages)
+RUNTIME_CODE = code_version(audio, config, pipeline, sampler, schedule, stages)
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ class Question:
         }
 
     def with_wishes(self, **wishes: Any) -> Question:
-        """Return the question with other or further wishes."""
-        return dataclasses.replace(self, wishes=self.wishes | wishes)
+        """Return the question with other or further wishes; one that is None is left out."""
+        merged = self.wishes | wishes
+        kept = {key: value for key, value in merged.items() if value is not None}
+        return dataclasses.replace(self, wishes=kept)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Voice:
     @property
     def provider(self) -> str:
         """Where the denoiser really runs."""
-        return self.synthesizer.session("denoiser_step").provider
+        return self.synthesizer.session(self.synthesizer.bundle.manifest.usual_denoiser).provider
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -32,14 +32,18 @@ def markdown(report: Figures) -> str:
     """Return the README's tables of a report, and those of every other part that it has."""
     lines = [
         f"Measured {report['measured']} on {report['machine']}; bundle `{report['bundle']}`, "
-        f"{report['steps_default']} steps, guidance {report['guidance_default']:g}; "
+        f"{_defaults(report)}; "
         f"{report['concepts']} concepts; FAD under the {report['fad_embedding']}.",
         "",
         *_headline(report),
     ]
-    for title in ("steps", "guidance"):
-        if title in report:
-            lines += ["", *_curve(title, report[title])]
+    if "steps" in report:
+        own = {f"{count}, distilled": row for count, row in report.get("distilled", {}).items()}
+        lines += ["", *_curve("steps", {**report["steps"], **own})]
+    if "guidance" in report:
+        lines += ["", *_curve("guidance", report["guidance"])]
+    if "teacher" in report:
+        lines += ["", *_teacher(report["teacher"])]
     if "vocoder" in report:
         lines += ["", *_vocoder(report["vocoder"])]
     for title in ("systems", "templates"):
@@ -50,8 +54,24 @@ def markdown(report: Figures) -> str:
     if "curves" in report:
         for sampler, rows in report["curves"]["steps"].items():
             lines += ["", *_curve(f"steps, {sampler}", rows)]
+        if "distilled" in report["curves"]:
+            lines += ["", *_curve("steps, distilled", report["curves"]["distilled"])]
         lines += ["", *_curve("guidance", report["curves"]["guidance"])]
     return "\n".join(lines) + "\n"
+
+
+def _defaults(report: Figures) -> str:
+    """Return how clips are sampled where nothing is wished."""
+    if report.get("distilled_default"):
+        return f"{report['steps_default']} distilled steps, one network call each"
+    return f"{report['steps_default']} steps, guidance {report['guidance_default']:g}"
+
+
+def _teacher(found: Figures) -> list[str]:
+    many = f"ordinary denoiser, {found['steps']} steps, guidance {found['guidance']:g}"
+    rows = {many: found["teacher"], "as by default": found["default"]}
+    lines = _figures("denoiser", rows)
+    return [*lines, "", f"FAD by default is {found['fad_ratio']:.2f} times the first one's."]
 
 
 def _headline(report: Figures) -> list[str]:

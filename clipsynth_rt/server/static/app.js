@@ -15,6 +15,7 @@ let voice = null;
 let picture = null;
 let current = null;
 let making = null;
+const wished = new Set(); // of steps and guidance: what is not left to a distilled denoiser
 
 /* ---- the voice and what it allows ---- */
 
@@ -23,8 +24,11 @@ function options(id, names) {
 }
 
 function ownSettings() {
-  $("steps").value = voice.diffusion.num_steps;
-  $("guidance").value = voice.diffusion.guidance_scale;
+  const { num_steps: many, distilled_steps: few, guidance_scale: scale } = voice.diffusion;
+  $("steps").value = few.length ? few[0] : many;
+  $("guidance").value = scale;
+  wished.clear();
+  if (!few.length) wished.add("steps").add("guidance");
   const seconds = (voice.diffusion.default_frames * voice.mel.hop_length) / voice.mel.sample_rate;
   $("duration").value = Math.min(seconds, voice.server.limits.duration_s);
   $("template").value = "";
@@ -54,6 +58,14 @@ async function loadVoice() {
   $("voice").textContent = `${voice.name} on ${provider}, ${voice.mel.sample_rate / 1000} kHz`;
   $("version").textContent = `version ${version}`;
   ownSettings();
+}
+
+function wish(event) {
+  const { id } = event.target;
+  if (id !== "duration") wished.add(id);
+  // guidance is the ordinary denoiser's, and so are the steps then
+  if (voice && id === "guidance" && !wished.has("steps")) $("steps").value = voice.diffusion.num_steps;
+  showSliders();
 }
 
 function showSliders() {
@@ -101,6 +113,7 @@ function wishes() {
     loop: $("seamless").checked,
     format: $("format").value,
   };
+  for (const name of ["steps", "guidance"]) if (!wished.has(name)) delete wanted[name];
   for (const name of ["template", "negative"]) if ($(name).value.trim()) wanted[name] = $(name).value.trim();
   return wanted;
 }
@@ -276,7 +289,7 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   generate();
 });
-for (const id of Object.keys(UNITS)) $(id).addEventListener("input", showSliders);
+for (const id of Object.keys(UNITS)) $(id).addEventListener("input", wish);
 $("seed").addEventListener("input", () => { $("fresh").checked = false; });
 $("reset").addEventListener("click", () => voice && ownSettings());
 $("file").addEventListener("change", (event) => event.target.files[0] && setPicture(event.target.files[0]));
