@@ -48,7 +48,7 @@ from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_rt.training.models.unet import UNet
-from clipsynth_rt.training.rollout import Rollout, clip_through
+from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.run_log import Pace, RunLog
 from clipsynth_rt.training.run_state import pack, unpack
 from clipsynth_rt.training.teacher_pairs import TeacherPairs, make_pairs
@@ -189,7 +189,7 @@ class DistilTrainer:
         """
         made = made.requires_grad_()
         self.critic.requires_grad_(False)
-        real, fake = self._augmented(batch.real, made)
+        real, fake = self._shifted(batch.real, made)
         with torch.no_grad():
             real_scores = self.critic(real, batch.label)
         loss = F.softplus(real_scores - self.critic(fake, batch.label)).mean()
@@ -202,7 +202,7 @@ class DistilTrainer:
         return gradient * scale, float(loss.detach())
 
     def _train_critic(self, batch: DistilBatch, made: Tensor, rate: float) -> dict[str, float]:
-        real, fake = self._augmented(batch.real, made)
+        real, fake = self._shifted(batch.real, made)
         self.critic_optimiser.zero_grad(set_to_none=True)
         smooth = self.step % self.config.penalty_every == 0
         clips, times = torch.cat([real, fake]), 2
@@ -220,24 +220,19 @@ class DistilTrainer:
         self._apply(self.critic, self.critic_optimiser, self.config.discriminator_rate * rate)
         return values
 
-    def _augmented(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift both in time and level alike, so that few clips a label are not learnt by heart.
+    def _shifted(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Delay both alike, so that few clips a label are not learnt by heart.
+
+        Levels stay as they are: they are a part of what is to be learnt.
 
         Source:
             Zhao et al. 2020, arXiv:2006.10738 (differentiable augmentation).
         """
-        floor = self.model_config.mel.floor_normalised
+        frames, floor = real.shape[2], self.model_config.mel.floor_normalised
         generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
-        longest = min(16, real.shape[2] // 8)
-        delay = int(torch.randint(0, longest + 1, (), generator=generator))
-        gain = torch.randn(len(real), 1, 1, generator=generator) * 0.15
-
-        def change(mel: Tensor) -> Tensor:
-            louder = torch.where(mel > floor + 1e-3, mel + gain, mel)
-            louder = clip_through(louder, floor, math.inf)
-            return F.pad(louder, (delay, 0), value=floor)[:, :, : mel.shape[2]]
-
-        return change(real), change(fake)
+        delay = int(torch.randint(min(16, frames // 8) + 1, (), generator=generator))
+        both = (F.pad(mel, (delay, 0), value=floor)[:, :, :frames] for mel in (real, fake))
+        return next(both), next(both)
 
     def _apply(self, module: nn.Module, optimiser: torch.optim.Optimizer, rate: float) -> None:
         average_gradients(module)
