@@ -150,8 +150,8 @@ def store_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store large matrices and kernels as int8 with a scale a block, other weights as fp16.
 
     Loading folds the scaling away, as it does the casts of ``store_half``: arithmetic is fp32. The
-    shipped denoiser is 51 dB from PyTorch at worst; four guided steps are 47 to 52 dB from those with
-    fp16 weights, and 40 to 45 with one scale an output channel.
+    shipped denoiser is 51 dB from PyTorch at worst; four guided steps are 47 to 52 dB from those
+    with fp16 weights, and 40 to 45 with one scale an output channel.
 
     Source:
         Dettmers & Zettlemoyer 2023, arXiv:2212.09720, section 3 (block-wise quantisation).
