@@ -32,7 +32,7 @@ def test_bundle_is_whole_and_small():
 
 
 def test_different_queries_are_different_sounds(voice):
-    drum, flute = voice.synth_batch(["drum", "flute"], seed=[0, 0], steps=4)
+    drum, flute = voice.synth_batch(["drum", "flute"], seed=[0, 0])
     for clip in (drum, flute):
         assert np.isfinite(clip.waveform).all()
         assert np.abs(clip.waveform).max() > 0.02
@@ -52,10 +52,18 @@ def test_the_readme_command_writes_a_drum(tmp_path):
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert {"rtf", "audio_s", "stages_s", "provider", "steps", "network_calls"} <= set(report)
+    assert (report["steps"], report["network_calls"], report["distilled"]) == (2, 2, True)
     sound, rate = soundfile.read(out)
     assert rate == 22050
     assert len(sound) / rate == pytest.approx(report["audio_s"], abs=1e-3)
     assert np.abs(sound).max() > 0.02
+
+
+def test_guidance_is_the_ordinary_denoisers(voice):
+    clip = voice.synth("drum", steps=2, guidance=3.0)
+    assert (clip.distilled, clip.network_calls) == (False, 4)
+    assert np.isfinite(clip.waveform).all()
+    assert np.abs(clip.waveform).max() > 0.02
 
 
 def test_a_picture_speaks_too(voice):
