@@ -116,5 +116,5 @@ class VocoderGraph(nn.Module):
         self.network = network
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Return the waveform, float32 [B, F * hop] in [-1, 1], of ``mel`` [B, M, F]."""
+        """Return the waveform, float32 [B, F * hop], of ``mel`` [B, M, F]."""
         return self.network(mel)

@@ -54,6 +54,13 @@ _FOLDER = click.Path(path_type=Path)
     help="Weights for a further distance: vggish, panns, clap or inception; may be repeated.",
 )
 @click.option("--curve-steps", callback=whole, metavar="N,N", help="Step counts of curves.")
+@click.option(
+    "--teacher-steps",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Of the ordinary denoiser in the part teacher.",
+)
 @click.option("--concepts", type=click.IntRange(min=1), help="Ask for this many concepts only.")
 @click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
@@ -79,6 +86,7 @@ def command(
     prior: Path | None,
     embeddings: tuple[str, ...],
     curve_steps: tuple[int, ...],
+    teacher_steps: int,
     concepts: int | None,
     resynthesis_clips: int,
     provider: str,
@@ -128,6 +136,7 @@ def command(
             cure=cure,
             prior=prior,
             curve_steps=curve_steps or CURVE_STEPS,
+            teacher_steps=teacher_steps,
             resynthesis_clips=resynthesis_clips,
         )
         report = reports.evaluate(study, setup, parts)

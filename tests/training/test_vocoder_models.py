@@ -119,7 +119,7 @@ def test_the_light_vocoder_turns_frames_into_hops(phase: str) -> None:
     mel = noise(2, 80, 11)
     wave = vocoder.eval()(mel)
     assert wave.shape == (2, 11 * 256)
-    assert wave.abs().max() <= 1.0
+    assert vocoder(mel + 4.0).abs().max() > 1.0  # clipping is left to who keeps the sound
     # a clip does not depend on its batch; 1e-4 is rounding through the Griffin-Lim rounds
     torch.testing.assert_close(vocoder(mel[1:]), wave[1:], atol=1e-4, rtol=0)
     torch.testing.assert_close(vocoder.train()(mel), wave, atol=1e-3, rtol=0)

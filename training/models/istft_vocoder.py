@@ -145,7 +145,7 @@ class MelConstraint(nn.Module):
 
 
 class IstftVocoder(nn.Module):
-    """Normalised log-mel [B, M, F] -> waveform [B, F * hop_length] in [-1, 1].
+    """Normalised log-mel [B, M, F] -> waveform [B, F * hop_length], of peak about 1.
 
     Args:
         config: Size of the network.
@@ -311,8 +311,8 @@ class IstftVocoder(nn.Module):
         return self.stft.synthesise(real, imag)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Return the waveform, clipped to [-1, 1]."""
-        return self.render(self.predict(mel), mel).clamp(-1.0, 1.0)
+        """Return the waveform, which may exceed [-1, 1]: the runtime scales it down whole."""
+        return self.render(self.predict(mel), mel)
 
     def fold_(self) -> IstftVocoder:
         """Do nothing: this generator has no weight norm to fold. Returns itself."""
