@@ -76,8 +76,8 @@ class Bundle:
     """An opened bundle.
 
     >>> bundle = Bundle.open()
-    >>> bundle.manifest.mel.sample_rate, sorted(bundle.manifest.graphs)
-    (22050, ['denoiser_step', 'image_encoder', 'text_encoder', 'vocoder'])
+    >>> bundle.manifest.mel.sample_rate, bundle.manifest.diffusion.distilled_steps
+    (22050, (2,))
 
     Attributes:
         path: Its folder, symbolic links resolved.

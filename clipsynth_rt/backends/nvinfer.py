@@ -339,7 +339,8 @@ def _widen_tables(trt: Any, network: Any) -> list[Any]:
     """Put fp16 constants in the place of int8 ones, and return what has to live until the build.
 
     TensorRT takes int8 constants as quantised values alone, and wants them dequantised at once; an
-    int8 embedding table is looked up first and scaled afterwards. fp16 holds every int8 exactly.
+    int8 embedding table is looked up first and scaled afterwards, and weights in blocks are cast
+    and scaled. fp16 holds every int8 exactly.
     """
     kept: list[Any] = []
     layers = [network.get_layer(i) for i in range(network.num_layers)]
@@ -352,7 +353,9 @@ def _widen_tables(trt: Any, network: Any) -> list[Any]:
         return kept
     for layer in layers:
         # a constant that is dequantised, as a quantised convolution's is, stays as it is
-        if layer.type != trt.LayerType.GATHER or layer.get_input(0).name not in tables:
+        if layer.type not in (trt.LayerType.GATHER, trt.LayerType.CAST):
+            continue
+        if layer.get_input(0).name not in tables:
             continue
         table = tables[layer.get_input(0).name]
         # the bindings give layers as their base class, which has no weights

@@ -252,7 +252,8 @@ def test_command_exports(checkpoint, sentence_encoder, tmp_path, monkeypatch):
     arguments = ["--checkpoint", str(checkpoint), "--sentence-encoder", str(sentence_encoder)]
     result = CliRunner().invoke(main, ["export", *arguments, "--precision", "fp16", "--no-engines"])
     assert result.exit_code == 0, result.output
-    assert Bundle.open("clipsynth-bundle-fp16").manifest.default_precision == PLANS["fp16"]
+    manifest = Bundle.open("clipsynth-bundle-fp16").manifest
+    assert manifest.default_precision == {name: PLANS["fp16"][name] for name in manifest.graphs}
     assert "clipsynth-bundle-fp16: " in result.stdout
 
 
