@@ -26,6 +26,7 @@ DENOISER = "denoiser_step"
 """The graph of the ordinary denoiser, which takes any number of steps and any guidance."""
 DISTILLED = "denoiser_step_distilled"
 """The graph of a denoiser distilled to few steps with guidance in them; not every bundle has it."""
+DENOISERS = (DENOISER, DISTILLED)
 
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""

@@ -25,6 +25,7 @@ from clipsynth_rt.export.staging import check_target, put_in_place, staging
 from clipsynth_rt.export.to_onnx import OPSET, check_model, export_onnx, save_model
 from clipsynth_rt.spec import (
     DENOISER,
+    DENOISERS,
     DISTILLED,
     SCHEMA_VERSION,
     ConditionSpec,
@@ -35,7 +36,6 @@ from clipsynth_rt.spec import (
 
 logger = logging.getLogger(__name__)
 
-DENOISERS = (DENOISER, DISTILLED)
 GRAPHS = ("text_encoder", "image_encoder", *DENOISERS, "vocoder")
 _W8 = dict.fromkeys(("text_encoder", *DENOISERS), "w8")
 _INT8 = dict.fromkeys(DENOISERS, "int8")

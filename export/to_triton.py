@@ -16,7 +16,7 @@ from clipsynth_rt.backends.triton import MODEL, WISHES
 from clipsynth_rt.bundle import MANIFEST_NAME, Bundle
 from clipsynth_rt.export.staging import check_target, put_in_place, staging
 from clipsynth_rt.pipeline import MAX_BATCH
-from clipsynth_rt.spec import DENOISER, DISTILLED, GraphSpec, TensorSpec
+from clipsynth_rt.spec import DENOISERS, GraphSpec, TensorSpec
 
 VERSION = "1"
 _MARKER = f"{MODEL}/{VERSION}/bundle/{MANIFEST_NAME}"
@@ -73,7 +73,7 @@ def write_repository(
     check_target(out, _MARKER, "Triton model repository of clipsynth-rt")
     with staging(out) as folder:
         # a request may wish for what the distilled denoiser cannot do: both are served
-        denoisers = [name for name in (DENOISER, DISTILLED) if name in bundle.manifest.graphs]
+        denoisers = [name for name in DENOISERS if name in bundle.manifest.graphs]
         for graph in ("text_encoder", *denoisers, "vocoder"):
             file = bundle.graph(graph, precision)
             name = f"{MODEL}_{graph}"

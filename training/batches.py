@@ -141,12 +141,7 @@ class Batches:
         return self._ahead.pop(step).result()
 
     def _indices(self, step: int) -> Tensor:
-        """Return the clips of a step: a fresh permutation each epoch, without replacement."""
-        count = len(self.indices)
-        epoch, position = divmod(step, count // self.size)
-        generator = torch.Generator().manual_seed(self.config.optimiser.seed * 7919 + epoch)
-        order = torch.randperm(count, generator=generator)
-        return self.indices[order[position * self.size : (position + 1) * self.size]]
+        return clips_of_step(self.indices, self.size, self.config.optimiser.seed, step)
 
     def _crop_starts(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Return where to cut each clip, half of them from its start; None for whole clips."""
@@ -156,6 +151,17 @@ class Batches:
         starts = torch.randint(frames - width + 1, (count,), generator=generator)
         starts *= torch.rand(count, generator=generator) < 0.5
         return starts
+
+
+def clips_of_step(indices: Tensor, size: int, seed: int, step: int) -> Tensor:
+    """Return which ``size`` of the clips ``indices`` a step trains on.
+
+    A fresh permutation each epoch, without replacement.
+    """
+    count = len(indices)
+    epoch, position = divmod(step, count // size)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
+    return indices[order[position * size : (position + 1) * size]]
 
 
 def crop(mel: Tensor, starts: Tensor, width: int) -> Tensor:

@@ -7,7 +7,7 @@ import functools
 import logging
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -220,16 +220,8 @@ def load_texts(
     Raises:
         DataError: If shards or labels cannot be used, or no clip is of one of ``kinds``.
     """
-    shards = ShardSet.open(shards_dir, mel_spec)
-    rows = rows_of_kinds(shards, labels_csv, kinds)
-    labels = read_labels(labels_csv)
-    names = sorted(set(labels.values()))
-    ids = shards.ids if rows is None else [shards.ids[row] for row in rows]
-    label = torch.tensor(label_indices(ids, labels, names))
-    none = torch.zeros(len(ids), dtype=torch.bool)
-    image = torch.zeros(len(ids), 0, 1)
-    mels = _mels(shards, rows, stream=False)
-    return ConditionedMels(mels, image, none, embed_labels(names, clip), label), names
+    data, names = load_labelled(shards_dir, mel_spec, labels_csv, kinds=kinds)
+    return replace(data, text=embed_labels(names, clip)), list(names)
 
 
 def _mels(shards: ShardSet, rows: list[int] | None, stream: bool | None) -> Tensor | StreamedMels:
@@ -268,6 +260,7 @@ def load_labelled(
     mel_spec: MelSpec,
     labels_csv: str | Path,
     names: Sequence[str] = (),
+    kinds: Sequence[str] = (),
 ) -> tuple[ConditionedMels, tuple[str, ...]]:
     """Read mels and labels alone, for the classifier.
 
@@ -276,15 +269,18 @@ def load_labelled(
         mel_spec: The analysis that the shards must have.
         labels_csv: Labels of the clips.
         names: Labels in the order of their numbers; those of ``labels_csv``, sorted, if empty.
+        kinds: Keep clips of these kinds alone; empty for all.
 
     Raises:
-        DataError: If shards or labels cannot be used.
+        DataError: If shards or labels cannot be used, or no clip is of one of ``kinds``.
     """
     shards = ShardSet.open(shards_dir, mel_spec)
     labels = read_labels(labels_csv)
     names = tuple(names) or tuple(sorted(set(labels.values())))
-    label = torch.tensor(label_indices(shards.ids, labels, names))
-    mels = torch.from_numpy(np.ascontiguousarray(shards.mels()))
+    rows = rows_of_kinds(shards, labels_csv, kinds)
+    ids = shards.ids if rows is None else [shards.ids[row] for row in rows]
+    label = torch.tensor(label_indices(ids, labels, names))
+    mels = torch.from_numpy(np.ascontiguousarray(shards.mels(rows)))
     none = torch.zeros(len(mels), dtype=torch.bool)
     empty = torch.zeros(len(mels), 0, 1), torch.zeros(0, 1, 1)
     return ConditionedMels(mels, empty[0], none, empty[1], label), names

@@ -51,12 +51,16 @@ def perturb_condition(
         Nukrai et al. 2022, arXiv:2211.00575 (noise against the modality gap); Ho & Salimans 2022,
         arXiv:2207.12598 (dropout for classifier-free guidance).
     """
-    count, width = condition.shape
-    noise = torch.randn(count, width, generator=generator)
-    noisy = condition + noise * (config.condition_noise / math.sqrt(width))
-    noisy = torch.nn.functional.normalize(noisy, dim=1)
-    keep = torch.rand(count, 1, generator=generator) >= config.condition_dropout
+    noisy = add_noise(condition, config.condition_noise, generator)
+    keep = torch.rand(len(condition), 1, generator=generator) >= config.condition_dropout
     return noisy * keep
+
+
+def add_noise(condition: Tensor, length: float, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise of about ``length`` to unit conditions [B, D]; they stay unit vectors."""
+    noise = torch.randn(condition.shape, generator=generator)
+    noisy = condition + noise * (length / math.sqrt(condition.shape[1]))
+    return torch.nn.functional.normalize(noisy, dim=1)
 
 
 def velocity_loss(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clipsynth_rt.errors import InputError, ManifestError
 from clipsynth_rt.spec import decode
+from clipsynth_rt.training.batches import clips_of_step
 from clipsynth_rt.training.conditions import ConditionedMels
+from clipsynth_rt.training.diffusion import add_noise
 from clipsynth_rt.training.teacher_pairs import TeacherPairs
 
 
@@ -122,14 +122,8 @@ class DistilBatches:
     def draw(self, step: int) -> DistilBatch:
         """Make this process's share of step ``step``, a function of the seed and ``step`` alone."""
         config = self.config
-        count = len(self.indices)
-        per_epoch = max(1, count // config.batch_size)
-        epoch, position = divmod(step, per_epoch)
-        order = torch.randperm(
-            count, generator=torch.Generator().manual_seed(config.seed * 7919 + epoch)
-        )
-        chosen = order[position * config.batch_size : (position + 1) * config.batch_size]
-        chosen = self.indices[chosen][self.rank :: self.processes]
+        size = min(config.batch_size, len(self.indices))
+        chosen = clips_of_step(self.indices, size, config.seed, step)[self.rank :: self.processes]
         generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + self.rank)
         label = self.data.label[chosen]
         real = self.data.mels[chosen].float()
@@ -146,7 +140,6 @@ class DistilBatches:
         count, texts = len(label), self.data.text.shape[1]
         text = torch.randint(texts, (count,), generator=generator)
         condition = self.data.text[label, text]
-        noise = torch.randn(condition.shape, generator=generator)
-        noise *= self.config.condition_noise / math.sqrt(condition.shape[1])
+        noised = add_noise(condition, self.config.condition_noise, generator)
         noisy = torch.rand(count, 1, generator=generator) < 0.5
-        return F.normalize(condition + noisy * noise, dim=1)
+        return torch.where(noisy, noised, condition)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipsynth_rt.schedule import alpha_sigma, sampling_times
 from clipsynth_rt.spec import DiffusionSpec
 from clipsynth_rt.training.autocast import mixed_precision
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def clip_through(x: Tensor, low: float, high: float) -> Tensor:
@@ -34,12 +36,12 @@ class Rollout:
         self.times = [float(t) for t in sampling_times(steps, spec)]
 
     def __call__(
-        self, model: nn.Module, noise: Tensor, condition: Tensor, end_to_end: bool, first: int = 0
+        self, model: Network, noise: Tensor, condition: Tensor, end_to_end: bool, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the state that each call was given, and its clipped estimate of x0, [B, M, F].
 
         Args:
-            model: The student.
+            model: The network, of what ``UNet.forward`` takes; or one that asks it several times.
             noise: [B, M, F].
             condition: [B, D].
             end_to_end: Let gradients reach through the states, not only through each call.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError, DataError
-from clipsynth_rt.schedule import alpha_sigma, sampling_times
 from clipsynth_rt.spec import DiffusionSpec
-from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.data.report import replacing
 from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -161,20 +159,17 @@ def _trajectory(
     Source:
         Song et al. 2021, arXiv:2010.02502; Ho & Salimans 2022, arXiv:2207.12598.
     """
-    times = [float(t) for t in sampling_times(how.steps, spec)]
-    both = torch.cat([condition, torch.zeros_like(condition)])
-    x, states = noise, []
-    for number, (t, s) in enumerate(itertools.pairwise(times)):
-        (alpha, sigma), (alpha_s, sigma_s) = alpha_sigma(t), alpha_sigma(s)
-        with mixed_precision(noise.device.type):
-            if number < how.guided:
-                v = teacher(x.repeat(2, 1, 1), torch.full((2 * len(x),), t), both)
-                wanted, free = v.chunk(2)
-                v = free + how.guidance * (wanted - free)
-            else:
-                v = teacher(x, torch.full((len(x),), t), condition)
-        x0 = (alpha * x - sigma * v).clamp(spec.x0_min, spec.x0_max)
-        x = alpha_s * x0 + sigma_s * (x - alpha * x0) / sigma
-        if (number + 1) % (how.steps // student_steps) == 0:
-            states.append(x)
-    return torch.stack(states, dim=1)
+    made: list[tuple[Tensor, Tensor]] = []
+
+    def ask(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        if len(made) >= how.guided:
+            return teacher(x, t, condition)
+        both = torch.cat([condition, torch.zeros_like(condition)])
+        wanted, free = teacher(x.repeat(2, 1, 1), t.repeat(2), both).chunk(2)
+        return free + how.guidance * (wanted - free)
+
+    for call in Rollout(spec, how.steps)(ask, noise, condition, end_to_end=False):
+        made.append(call)
+    after = [*(x for x, _ in made[1:]), made[-1][1]]
+    stride = how.steps // student_steps
+    return torch.stack(after[stride - 1 :: stride], dim=1)

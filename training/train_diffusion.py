@@ -61,6 +61,28 @@ class RunLimits:
     evaluate_every: int = 500
     log_every: int = 100
 
+    def reached(self, step: int, pace: Pace, received: int | None) -> bool:
+        """Return whether a run ends before its next step, in all processes alike.
+
+        Args:
+            step: Steps taken.
+            pace: Of this process.
+            received: The signal that came, or None.
+        """
+        return any_process(
+            received is not None
+            or (self.max_steps is not None and step >= self.max_steps)
+            or (self.max_minutes is not None and pace.seconds >= 60.0 * self.max_minutes)
+            or (self.max_cpu_seconds is not None and pace.cpu_seconds >= self.max_cpu_seconds)
+        )
+
+    def rate_share(self, step: int, warmup_steps: int) -> float:
+        """Return the share of the learning rate that a step has, after ``step`` steps."""
+        share = min(1.0, (step + 1) / max(1, warmup_steps))
+        if self.cooldown_steps and self.max_steps is not None:
+            share *= min(1.0, (self.max_steps - step) / self.cooldown_steps)
+        return share
+
 
 class DenoiserTrainer:
     """Everything that a denoiser run consists of; ``run`` walks it.
@@ -144,7 +166,7 @@ class DenoiserTrainer:
         pace = Pace(self.batches.size)
         try:
             with StopSignals() as signals:
-                while not self._finished(limits, pace, signals):
+                while not limits.reached(self.step, pace, signals.received):
                     rate = self._learning_rate(limits)
                     loss = self.train_step(rate)
                     if not math.isfinite(loss):
@@ -266,19 +288,7 @@ class DenoiserTrainer:
 
     def _learning_rate(self, limits: RunLimits) -> float:
         settings = self.config.optimiser
-        rate = settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warmup_steps))
-        if limits.cooldown_steps and limits.max_steps is not None:
-            left = limits.max_steps - self.step
-            rate *= min(1.0, left / limits.cooldown_steps)
-        return rate
-
-    def _finished(self, limits: RunLimits, pace: Pace, signals: StopSignals) -> bool:
-        return any_process(
-            signals.received is not None
-            or (limits.max_steps is not None and self.step >= limits.max_steps)
-            or (limits.max_minutes is not None and pace.seconds >= 60.0 * limits.max_minutes)
-            or (limits.max_cpu_seconds is not None and pace.cpu_seconds >= limits.max_cpu_seconds)
-        )
+        return settings.learning_rate * limits.rate_share(self.step, settings.warmup_steps)
 
     def _report(self, log: RunLog, limits: RunLimits, pace: Pace, rate: float) -> None:
         """Log, sample and save where this step is one for it."""

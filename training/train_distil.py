@@ -38,7 +38,6 @@ from clipsynth_rt.training.conditions import ConditionedMels, load_texts
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
 from clipsynth_rt.training.distributed import (
-    any_process,
     average_gradients,
     mean_over_processes,
     rank_and_count,
@@ -121,8 +120,8 @@ class DistilTrainer:
         log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
         pace, sums = Pace(self.config.batch_size), dict[str, float]()
         with StopSignals() as signals:
-            while not self._finished(limits, pace, signals):
-                values = self.train_step(self._rate(limits))
+            while not limits.reached(self.step, pace, signals.received):
+                values = self.train_step(limits.rate_share(self.step, WARMUP_STEPS))
                 pace.add(values["loss"])
                 sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
                 if log is None:
@@ -138,20 +137,6 @@ class DistilTrainer:
             if log is not None:
                 self.save()
             return signals.received
-
-    def _finished(self, limits: RunLimits, pace: Pace, signals: StopSignals) -> bool:
-        return any_process(
-            signals.received is not None
-            or (limits.max_steps is not None and self.step >= limits.max_steps)
-            or (limits.max_minutes is not None and pace.seconds >= 60.0 * limits.max_minutes)
-        )
-
-    def _rate(self, limits: RunLimits) -> float:
-        """Return the share of the learning rates that this step has."""
-        rate = min(1.0, (self.step + 1) / WARMUP_STEPS)
-        if limits.cooldown_steps and limits.max_steps is not None:
-            rate *= min(1.0, (limits.max_steps - self.step) / limits.cooldown_steps)
-        return rate
 
     def train_step(self, rate: float = 1.0) -> dict[str, float]:
         """Take one step of the student and one of the discriminator; returns their losses."""

@@ -22,7 +22,7 @@ from clipsynth_rt.backends.interface import Tensors, check_interface
 from clipsynth_rt.backends.openvino_cache import CompiledCache, Shapes
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import BackendError, BundleError, MissingExtraError
-from clipsynth_rt.spec import DENOISER, DISTILLED, TensorSpec
+from clipsynth_rt.spec import DENOISERS, TensorSpec
 from clipsynth_rt.tokenizer import LENGTH_MULTIPLE
 
 try:
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_SHAPES = 4
 """Compiled forms of one graph that are kept in memory, one for each set of input shapes."""
 
-BFLOAT16_GRAPHS = frozenset({DENOISER, DISTILLED})
+BFLOAT16_GRAPHS = frozenset(DENOISERS)
 """Graphs that bfloat16 leaves as they are: the denoisers learnt in it.
 
 The vocoder sums phases over a clip, of which bfloat16 would keep the first digits; the encoders run

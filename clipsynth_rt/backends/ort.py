@@ -21,7 +21,7 @@ from clipsynth_rt.errors import (
     MissingExtraError,
     ProviderUnavailableError,
 )
-from clipsynth_rt.spec import DENOISER, DISTILLED
+from clipsynth_rt.spec import DENOISERS
 
 try:
     import onnxruntime
@@ -59,7 +59,7 @@ class OrtSession:
 
     def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
         self.name = graph.name
-        self._captures = provider == "cuda" and graph.name in (DENOISER, DISTILLED)
+        self._captures = provider == "cuda" and graph.name in DENOISERS
         self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_interface(graph, _tensors(inputs), _tensors(outputs))
