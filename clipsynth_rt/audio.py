@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError, NumericalError, OutputError
@@ -25,6 +26,9 @@ PEAK = 0.98
 FADE_S = 0.01
 """Fade at the end of a clip, so that a sound cut while it rings does not click."""
 _BLOCK = 65536
+_LIMIT_BLOCK, _LIMITED = 64, 20
+"""Samples whose gain is found at once, and blocks over which it changes: 58 ms at 22.05 kHz, more
+than a period of the lowest sounds, which a faster gain would bend."""
 
 
 @dataclass
@@ -146,10 +150,9 @@ class AudioClip:
 def finish(
     waveform: NDArray[np.float32], num_samples: int, sample_rate: int
 ) -> NDArray[np.float32]:
-    """Cut a vocoded waveform to length, fade its end, and limit its peak.
+    """Cut a vocoded waveform to length, fade its end, and limit its peaks.
 
-    The level that the model chose is kept, unless it exceeds ``PEAK``: then the whole clip is
-    scaled down, never clipped.
+    The level that the model chose is kept; see ``limit_peaks``.
 
     Args:
         waveform: float32 [T], T >= ``num_samples``.
@@ -163,19 +166,45 @@ def finish(
     fade = min(len(clip), round(FADE_S * sample_rate))
     if fade:
         clip[-fade:] *= np.cos(np.linspace(0.0, 0.5 * np.pi, fade, dtype=np.float32)) ** 2
-    return limit_peak(clip)
+    return limit_peaks(clip)
 
 
-def limit_peak(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a waveform whose peak is at most ``PEAK``: all of it scaled, nothing clipped.
+def limit_peaks(waveform: NDArray[np.float32], *, loop: bool = False) -> NDArray[np.float32]:
+    """Return a waveform [T] whose peak is at most ``PEAK``, turned down around its peaks alone.
+
+    A look-ahead limiter: the gain falls and rises again smoothly within half of ``_LIMITED``
+    blocks of a peak, so a loud stroke does not make all of its clip quiet, and nothing is clipped.
+
+    Args:
+        waveform: In any range.
+        loop: The end goes on with the beginning.
 
     Raises:
         NumericalError: If a sample is not finite.
+
+    Source:
+        Giannoulis et al. 2012, "Digital dynamic range compressor design", JAES 60 (6).
     """
     peak = float(np.abs(waveform).max(initial=0.0))
     if not np.isfinite(peak):
         raise NumericalError("vocoder gave samples that are not finite")
-    return waveform * np.float32(PEAK / peak) if peak > PEAK else waveform
+    if peak <= PEAK:
+        return waveform
+    blocks = -(-len(waveform) // _LIMIT_BLOCK)
+    padded = np.pad(np.abs(waveform), (0, blocks * _LIMIT_BLOCK - len(waveform)))
+    gain = PEAK / np.maximum(padded.reshape(blocks, _LIMIT_BLOCK).max(axis=1), PEAK)
+    half = _LIMITED // 2
+    # a block more than is smoothed over: samples lie between two blocks, and take from both
+    around = np.pad(gain, 2 * half + 1, mode="wrap" if loop else "edge")
+    lowest = sliding_window_view(around, 2 * half + 3).min(axis=1)
+    smooth = np.hanning(2 * half + 3)[1:-1]
+    gain = np.convolve(lowest, smooth / smooth.sum(), mode="valid")
+    ends = (gain[-1:], gain[:1]) if loop else (gain[:1], gain[-1:])
+    centres = (np.arange(-1, blocks + 1) + 0.5) * _LIMIT_BLOCK - 0.5
+    curve = np.interp(np.arange(len(waveform)), centres, np.concatenate([ends[0], gain, ends[1]]))
+    # 1e-6: the result is rounded to float32
+    limited: NDArray[np.float32] = (waveform * (curve * (1.0 - 1e-6))).astype(np.float32)
+    return limited
 
 
 def to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:

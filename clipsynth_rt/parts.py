@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsynth_rt.audio import PEAK, AudioClip, finish, limit_peak
+from clipsynth_rt.audio import PEAK, AudioClip, finish, limit_peaks
 from clipsynth_rt.backends.engines import BATCH_SIZES, frame_bucket, frame_buckets
 from clipsynth_rt.backends.trt_clip import clip_inputs
 from clipsynth_rt.config import SynthPlan
@@ -166,7 +166,7 @@ class Parts(Stages):
         sample_rate = manifest.mel.sample_rate
         with timer.stage("clip" if "clip" in timer.stages_s else "vocode"):
             if plan.loop_frames:
-                finished = [limit_peak(waveform) for waveform in waveforms]
+                finished = [limit_peaks(waveform, loop=True) for waveform in waveforms]
             else:
                 finished = [finish(wave, plan.num_samples, sample_rate) for wave in waveforms]
             if plan.lufs is not None:

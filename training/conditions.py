@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clipsynth_rt.errors import DataError, InputError
@@ -296,6 +297,28 @@ def label_indices(ids: Sequence[str], labels: Mapping[str, str], names: Sequence
     """
     index = {name: number for number, name in enumerate(names)}
     return [index.get(labels.get(clip.split("#")[0], ""), -1) for clip in ids]
+
+
+def check_all_heard(
+    label: Tensor | NDArray[np.int64], names: Sequence[str], numbers: Sequence[int] | None = None
+) -> None:
+    """Check that every one of ``names`` has a clip among ``label`` [N].
+
+    Args:
+        label: Of each clip.
+        names: Labels.
+        numbers: What each of them is in ``label``; from 0 on if None.
+
+    Raises:
+        DataError: If not: what learns from such clips would forget, or never know, the others.
+    """
+    heard = set(label.tolist())
+    numbers = range(len(names)) if numbers is None else numbers
+    if unheard := [n for n, number in zip(names, numbers, strict=True) if number not in heard]:
+        raise DataError(
+            f"the shards hold no clip of {len(unheard)} of {len(names)} labels ({unheard[0]}, ...):"
+            " clips without a picture are taken by clipsynth-rt data prepare --keep-pictureless"
+        )
 
 
 def embed_labels(names: Sequence[str], clip: object) -> Tensor:

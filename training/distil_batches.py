@@ -30,6 +30,8 @@ class DistilConfig:
         regression_steps: First steps, of regression alone; the discriminator learns meanwhile.
         pair_share: Share of a batch that follows the teacher afterwards, one clip at least.
         adversarial: Size of the discriminator's gradient against the regression's, at the output.
+        tutor: Size of the tutor's gradient against the regression's, at the output; where there is
+            a tutor.
         penalty: Weight of the discriminator's smoothness, at ``penalty_noise``.
         penalty_noise: Standard deviation of the noise that must not change its scores.
         penalty_every: Steps between penalties, which are that much larger (Karras et al. 2020,
@@ -49,6 +51,7 @@ class DistilConfig:
     regression_steps: int = 300
     pair_share: float = 0.25
     adversarial: float = 1.0
+    tutor: float = 1.0
     penalty: float = 1.0
     penalty_noise: float = 0.1
     penalty_every: int = 4

@@ -17,6 +17,7 @@ from clipsynth_rt.spec import DiffusionSpec
 from clipsynth_rt.training.data.report import replacing
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
+from clipsynth_rt.training.tutor import Tutor
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,23 @@ class TeacherPairs:
             raise DataError(
                 f"{len(missing)} labels have no trajectory of the teacher: choose another --out"
             )
+
+    def taught(self, tutor: Tutor) -> TeacherPairs:
+        """Return the half of each label's trajectories that a tutor hears best, at its level.
+
+        A teacher is wrong at times, and louder than full scale under guidance; neither should be
+        learnt from it.
+        """
+        heard = tutor.posterior(self.path[:, -1].float(), self.label)
+        rows = []
+        for label in self.label.unique():
+            own = (self.label == label).nonzero().flatten()
+            best = heard[own].argsort(descending=True)
+            rows.append(own[best[: max(1, len(own) // 2)]])
+        kept = torch.cat(rows)
+        path = self.path[kept]
+        path[:, -1] = tutor.levelled(path[:, -1].float()).half()
+        return TeacherPairs(self.noise[kept], path, self.label[kept])
 
     def draw(self, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one trajectory of each label: noise [B, M, F] and path [B, steps, M, F], float32."""

@@ -15,14 +15,20 @@ from clipsynth_rt.errors import CheckpointError, DataError, ManifestError
 from clipsynth_rt.spec import MelSpec, decode, encode
 from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
-from clipsynth_rt.training.conditions import ConditionedMels
-from clipsynth_rt.training.models.classifier import ClassifierConfig, SoundClassifier
+from clipsynth_rt.training.conditions import ConditionedMels, check_all_heard
+from clipsynth_rt.training.models.classifier import (
+    TUTOR_SHAPE,
+    ClassifierConfig,
+    SoundClassifier,
+)
 
 logger = logging.getLogger(__name__)
 
 GAIN_NATS = 0.8
 """Standard deviation of the level: what is judged is scaled to one peak, and a generated clip's
 crest factor is not a recording's."""
+GRAIN = 0.12
+"""Largest standard deviation of the noise that a tutor learns to hear through."""
 
 
 def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
@@ -54,6 +60,12 @@ def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
     return mel
 
 
+def grained(mel: Tensor, generator: torch.Generator) -> Tensor:
+    """Add noise of another strength, up to ``GRAIN``, to each of mels [B, M, F]."""
+    strength = GRAIN * torch.rand(len(mel), 1, 1, generator=generator)
+    return mel + strength * torch.randn(mel.shape, generator=generator)
+
+
 def train_classifier(
     train: ConditionedMels,
     labels: tuple[str, ...],
@@ -66,6 +78,7 @@ def train_classifier(
     learning_rate: float = 3e-3,
     seed: int = 0,
     start: SoundClassifier | None = None,
+    tutor: bool = False,
 ) -> dict[str, float]:
     """Train on the labelled clips of ``train`` and write the part ``classifier``.
 
@@ -80,20 +93,24 @@ def train_classifier(
         learning_rate: Peak rate of AdamW.
         seed: Of weights, order and augmentation.
         start: A classifier of the same ``labels`` to begin with; a random one if None.
+        tutor: Make one for ``train_distil``, of ``TUTOR_SHAPE``, that grain does not sway: a
+            student would learn to make it.
 
     Returns:
         ``validation_top1`` where validation clips were given.
 
     Raises:
-        DataError: If no clip has a label.
-        CheckpointError: If ``start`` knows other labels.
+        DataError: If no clip has a label, or a label has no clip.
+        CheckpointError: If ``start`` knows other labels, or is of another shape.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     indices = (train.label >= 0).nonzero().flatten()
     if len(indices) == 0:
         raise DataError("no labelled clips: give --labels labels.csv")
-    config = ClassifierConfig(labels=labels, n_mels=mel_spec.n_mels)
+    check_all_heard(train.label[indices], labels)
+    shape = TUTOR_SHAPE if tutor else {}
+    config = ClassifierConfig(labels=labels, n_mels=mel_spec.n_mels, **shape)
     model = SoundClassifier(config).to(memory_format=torch.channels_last)
     if start is not None:
         if start.config != config:
@@ -110,6 +127,8 @@ def train_classifier(
         order = indices[torch.randperm(len(indices), generator=generator)]
         for batch in order.split(batch_size):
             mel = augment(train.mels[batch].float(), mel_spec, generator)
+            if tutor:
+                mel = grained(mel, generator)
             with mixed_precision("cpu"):
                 logits, _ = model(mel)
             loss = F.cross_entropy(logits.float(), train.label[batch], label_smoothing=0.05)

@@ -3,7 +3,7 @@
 The student plays the sampler of the runtime, DDIM from noise over a few fixed times, one call a
 step. Two things teach it: where the guided teacher's long trajectory from the same noise leads
 (a regression, which alone would be blurred), and a discriminator that compares what comes out with
-real clips of the same label.
+real clips of the same label. A third may: a tutor, which hears whether it is told apart.
 
 Sources:
     Salimans & Ho 2022, arXiv:2202.00512 (targets that make one step of several); Meng et al. 2023,
@@ -34,7 +34,7 @@ from clipsynth_rt.training.checkpoint import (
     save_state,
 )
 from clipsynth_rt.training.clip import load_clip
-from clipsynth_rt.training.conditions import ConditionedMels, load_texts
+from clipsynth_rt.training.conditions import ConditionedMels, check_all_heard, load_texts
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
 from clipsynth_rt.training.distributed import (
@@ -52,6 +52,7 @@ from clipsynth_rt.training.run_log import Pace, RunLog
 from clipsynth_rt.training.run_state import pack, unpack
 from clipsynth_rt.training.teacher_pairs import TeacherPairs, make_pairs
 from clipsynth_rt.training.train_diffusion import RunLimits
+from clipsynth_rt.training.tutor import Tutor
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class DistilTrainer:
         pairs: The teacher's trajectories.
         out_dir: Checkpoint folder; an earlier run in it is resumed.
         facts: Stored with the student.
+        start: A student's weights to begin with, in place of the teacher's.
+        tutor: Hears what the student makes.
 
     Raises:
         CheckpointError: If ``out_dir`` holds a damaged run, or one of another shape.
@@ -88,14 +91,18 @@ class DistilTrainer:
         pairs: TeacherPairs,
         out_dir: str | Path,
         facts: dict[str, Any] | None = None,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+        tutor: Tutor | None = None,
     ) -> None:
         self.config, self.model_config = config, model_config
         self.out_dir, self.facts = Path(out_dir), facts or {}
         self.rank, processes = rank_and_count()
+        self.tutor = tutor
         self.batches = DistilBatches(config, data, pairs, self.rank, processes)
         torch.manual_seed(config.seed)
         self.student = UNet(model_config.unet).to(memory_format=torch.channels_last)
-        load_weights(self.student, teacher, "the teacher")
+        load_weights(self.student, start or teacher, "what the student begins with")
         self.average = WeightAverage(self.student, config.ema_decay)
         self.critic = MelDiscriminator(
             MelDiscriminatorConfig(len(data.text), model_config.mel.n_mels)
@@ -103,7 +110,7 @@ class DistilTrainer:
         self.optimiser = _adam(self.student, config.learning_rate)
         self.critic_optimiser = _adam(self.critic, config.discriminator_rate)
         self.rollout = Rollout(model_config.diffusion, config.steps)
-        self.regression_size = self.critic_size = 0.0
+        self.sizes: dict[str, float] = {}
         self.step = 0
         self._resume()
 
@@ -159,8 +166,12 @@ class DistilTrainer:
         made = x0
         values = {"loss": float(regression.detach()) * len(x0) / batch.pairs}
         push = torch.zeros_like(made)
+        self._measure_regression(error.detach(), len(made))
         if adversarial:
-            push, values["generator"] = self._critique(batch, made.detach(), error.detach())
+            push, values["generator"] = self._critique(batch, made.detach())
+        if self.tutor is not None:
+            advice, values["tutor"] = self._advise(self.tutor, batch, made.detach())
+            push = push + advice
         torch.autograd.backward([regression, made], [None, push])
         self._apply(self.student, self.optimiser, self.config.learning_rate * rate)
         self.average.update(self.student)
@@ -170,12 +181,8 @@ class DistilTrainer:
             raise CheckpointError(f"a loss is not finite at step {self.step}: {values}")
         return {k: mean_over_processes(v) for k, v in values.items()}
 
-    def _critique(self, batch: DistilBatch, made: Tensor, error: Tensor) -> tuple[Tensor, float]:
-        """Return the discriminator's gradient at ``made``, brought to size, and its loss.
-
-        Its size is set against that of the regression's gradient, both averaged over steps, as in
-        Esser et al. 2021, arXiv:2012.09841, equation 7.
-        """
+    def _critique(self, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
+        """Return the discriminator's gradient at ``made``, brought to size, and its loss."""
         made = made.requires_grad_()
         self.critic.requires_grad_(False)
         real, fake = self._shifted(batch.real, made)
@@ -184,12 +191,30 @@ class DistilTrainer:
         loss = F.softplus(real_scores - self.critic(fake, batch.label)).mean()
         (gradient,) = torch.autograd.grad(loss, made)
         self.critic.requires_grad_(True)
+        return self._brought_to(self.config.adversarial, "critic", gradient), float(loss.detach())
+
+    def _advise(self, tutor: Tutor, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
+        """Return the tutor's gradient at ``made``, brought to size, and its loss."""
+        made = made.requires_grad_()
+        generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
+        loss = tutor.loss(made, batch.label, generator)
+        (gradient,) = torch.autograd.grad(loss, made)
+        return self._brought_to(self.config.tutor, "tutor", gradient), float(loss.detach())
+
+    def _measure_regression(self, error: Tensor, count: int) -> None:
         slope = error / (error.square() + HUBER**2).sqrt()
-        size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * len(made))
-        self.regression_size = _smooth(self.regression_size, float(size))
-        self.critic_size = _smooth(self.critic_size, float(gradient.flatten(1).norm(dim=1).mean()))
-        scale = self.config.adversarial * self.regression_size / max(self.critic_size, 1e-12)
-        return gradient * scale, float(loss.detach())
+        size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * count)
+        self.sizes["regression"] = _smooth(self.sizes.get("regression"), float(size))
+
+    def _brought_to(self, share: float, name: str, gradient: Tensor) -> Tensor:
+        """Scale a gradient [B, M, F]: ``share`` of the regression's, both averaged over steps.
+
+        Source:
+            Esser et al. 2021, arXiv:2012.09841, equation 7.
+        """
+        size = float(gradient.flatten(1).norm(dim=1).mean())
+        self.sizes[name] = _smooth(self.sizes.get(name), size)
+        return gradient * (share * self.sizes["regression"] / max(self.sizes[name], 1e-12))
 
     def _train_critic(self, batch: DistilBatch, made: Tensor, rate: float) -> dict[str, float]:
         real, fake = self._shifted(batch.real, made)
@@ -240,7 +265,7 @@ class DistilTrainer:
         state = {
             "step": self.step,
             "ema_updates": self.average.num_updates,
-            "sizes": [self.regression_size, self.critic_size],
+            "sizes": self.sizes,
             "config": self._description(),
         }
         student = pack(self.student, self.average, self.optimiser)
@@ -271,7 +296,7 @@ class DistilTrainer:
             part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             unpack(part, *triple, state["ema_updates"], str(self.out_dir))
         self.step = state["step"]
-        self.regression_size, self.critic_size = state["sizes"]
+        self.sizes = state["sizes"]
         logger.info("resumed %s at step %d", self.out_dir, self.step)
 
 
@@ -291,6 +316,8 @@ def open_run(
     *,
     kinds: Sequence[str] = (),
     rounds: int = 8,
+    start: str | Path | None = None,
+    tutor: str | Path | None = None,
 ) -> DistilTrainer:
     """Read a teacher and clips, make the teacher's trajectories, and return the trainer.
 
@@ -302,15 +329,19 @@ def open_run(
         out_dir: Checkpoint folder; trajectories are kept in its folder ``pairs``.
         kinds: Keep clips of these kinds alone; empty for all.
         rounds: Trajectories a label.
+        start: Checkpoint folder with a student to begin with; the teacher if None.
+        tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
+            teacher's part ``vocoder``.
 
     Raises:
         CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
-        DataError: If shards or labels cannot be used.
+        DataError: If shards or labels cannot be used, or a label has no clip.
     """
     weights, facts = load_part(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
     settings = TrainConfig.from_dict({key: facts[key] for key in sections}, str(teacher))
     data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
+    check_all_heard(data.label, names)
     network = UNet(settings.unet).to(memory_format=torch.channels_last).eval()
     load_weights(network, weights, f"{teacher}/denoiser.safetensors")
     rank, processes = rank_and_count()
@@ -329,8 +360,19 @@ def open_run(
     )
     wait_for_all()
     pairs = TeacherPairs.open(folder)
-    return DistilTrainer(config, settings, weights, data, pairs, out_dir, {"labels": names})
+    ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    return DistilTrainer(
+        config,
+        settings,
+        weights,
+        data,
+        pairs if ear is None else pairs.taught(ear),
+        out_dir,
+        {"labels": names},
+        start=None if start is None else load_part(start, PART)[0],
+        tutor=ear,
+    )
 
 
-def _smooth(average: float, value: float) -> float:
-    return value if average == 0.0 else 0.98 * average + 0.02 * value
+def _smooth(average: float | None, value: float) -> float:
+    return value if average is None else 0.98 * average + 0.02 * value

@@ -218,6 +218,17 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     type=click.IntRange(min=1),
     help="Sounds of the teacher to follow, for each label; made first, and kept in --out.",
 )
+@click.option(
+    "--from-checkpoint",
+    "start",
+    type=FOLDER,
+    help="Checkpoint folder whose distilled denoiser the student begins with; the teacher.",
+)
+@click.option(
+    "--tutor",
+    type=FOLDER,
+    help="Checkpoint folder of train classifier --tutor: it tells the student what it hears.",
+)
 @click.option("--max-steps", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--cooldown-steps", default=0, show_default=True, type=click.IntRange(min=0))
 @MINUTES
@@ -230,6 +241,8 @@ def distil(
     teacher: Path | None,
     config: Path | None,
     rounds: int,
+    start: Path | None,
+    tutor: Path | None,
     max_steps: int,
     cooldown_steps: int,
     max_minutes: float | None,
@@ -251,7 +264,15 @@ def distil(
     settings = load_config(config)
     join()
     trainer = open_run(
-        settings, teacher or default_checkpoint(), shards, labels, out, kinds=kinds, rounds=rounds
+        settings,
+        teacher or default_checkpoint(),
+        shards,
+        labels,
+        out,
+        kinds=kinds,
+        rounds=rounds,
+        start=start,
+        tutor=tutor,
     )
     limits = RunLimits(max_steps, max_minutes, cooldown_steps=cooldown_steps, log_every=20)
     stopped_by = trainer.run(limits)
@@ -293,6 +314,9 @@ def vocoder(
     type=FOLDER,
     help="Checkpoint folder whose classifier, of the same labels, this one begins with.",
 )
+@click.option(
+    "--tutor", is_flag=True, help="One for train distil, of another shape than the one that judges."
+)
 @OUT
 @THREADS
 def classifier(
@@ -302,6 +326,7 @@ def classifier(
     epochs: int,
     learning_rate: float,
     start: Path | None,
+    tutor: bool,
     out: Path,
     threads: int | None,
 ) -> None:
@@ -325,6 +350,7 @@ def classifier(
         epochs=epochs,
         learning_rate=learning_rate,
         start=before,
+        tutor=tutor,
     )
     click.echo(metrics)
 

@@ -12,8 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from clipsynth_rt.audio import PEAK, AudioClip, finish, format_for, to_int16, write_atomically
+from clipsynth_rt.audio import (
+    PEAK,
+    AudioClip,
+    finish,
+    format_for,
+    limit_peaks,
+    to_int16,
+    write_atomically,
+)
 from clipsynth_rt.errors import InputError, NumericalError, OutputError
 
 RATE = 22050
@@ -63,11 +73,44 @@ def test_finish_cuts_fades_and_keeps_the_level() -> None:
     assert (waveform == 0.25).all()
 
 
-def test_finish_scales_a_loud_clip_without_changing_its_shape() -> None:
-    waveform = np.linspace(-3.0, 1.0, 10_000, dtype=np.float32)
-    result = finish(waveform, 9000, RATE)
-    assert np.abs(result).max() == pytest.approx(PEAK, rel=1e-6)
-    np.testing.assert_allclose(result[:8000], waveform[:8000] * (PEAK / 3.0), rtol=1e-5)
+def _beats(peaks: list[float]) -> np.ndarray:
+    """One stroke of 100 Hz every half second, dying away."""
+    time = np.arange(RATE // 2) / RATE
+    stroke = np.sin(2 * np.pi * 100.0 * time) * np.exp(-12.0 * time)
+    return np.concatenate([peak * stroke for peak in peaks]).astype(np.float32)
+
+
+def test_a_loud_stroke_leaves_the_others_as_they_are() -> None:
+    waveform = _beats([0.5, 3.0, 0.5])
+    result = limit_peaks(waveform)
+    assert np.abs(result).max() <= PEAK
+    assert np.abs(result).max() > 0.8 * PEAK
+    stroke = RATE // 2
+    # the limiter is at rest a window away from what is too loud
+    np.testing.assert_allclose(result[: stroke - 3000], waveform[: stroke - 3000], rtol=2e-6)
+    np.testing.assert_allclose(result[2 * stroke + 100 :], waveform[2 * stroke + 100 :], rtol=2e-6)
+
+
+def test_a_limited_tone_stays_a_tone() -> None:
+    time = np.arange(RATE) / RATE
+    waveform = (3.0 * np.sin(2 * np.pi * 50.0 * time)).astype(np.float32)
+    result = limit_peaks(waveform)
+    spectrum = np.abs(np.fft.rfft(result * np.hanning(RATE)))
+    # second and later harmonics, against the tone's own
+    assert spectrum[90:].max() < 0.003 * spectrum[45:56].max()
+
+
+def test_a_limited_loop_goes_on_without_a_step() -> None:
+    waveform = np.concatenate([_beats([3.0, 0.5])[1000:], _beats([3.0])[:1000]])
+    waveform = waveform[: len(waveform) // 64 * 64]
+    twice = limit_peaks(np.tile(waveform, 3))[len(waveform) : 2 * len(waveform)]
+    np.testing.assert_allclose(limit_peaks(waveform, loop=True), twice, rtol=1e-5, atol=1e-7)
+
+
+@given(st.integers(1, 3000), st.floats(0.1, 50.0), st.integers(0, 2**32 - 1), st.booleans())
+def test_nothing_exceeds_the_peak(count: int, level: float, seed: int, loop: bool) -> None:
+    waveform = level * np.random.default_rng(seed).standard_normal(count).astype(np.float32)
+    assert np.abs(limit_peaks(waveform, loop=loop)).max() <= PEAK
 
 
 def test_finish_keeps_silence_silent() -> None:

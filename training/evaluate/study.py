@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.training.clip import Clip, load_clip
+from clipsynth_rt.training.conditions import check_all_heard
 from clipsynth_rt.training.evaluate import intervals, metrics, protocol
 from clipsynth_rt.training.evaluate.cache import Cache, code_version, digest
 from clipsynth_rt.training.evaluate.embedders import Clap, Embedder
@@ -276,4 +277,7 @@ def open_study(
         count = min(concept_count, len(judge.labels))
         chosen = np.linspace(0, len(judge.labels) - 1, count).round().astype(int).tolist()
     # real and generated sounds are of the same concepts, or their distance would say little
+    asked = chosen or range(len(judge.labels))
+    for clips in (test, train):
+        check_all_heard(clips.target, [judge.labels[n] for n in asked], asked)
     return Study(judge, test.of(chosen), train, encoder or str(checkpoint), concepts=chosen, **rest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,27 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of the classifier; ``labels`` names its outputs in order."""
+    """Shape of the classifier; ``labels`` names its outputs in order.
+
+    Attributes:
+        labels: Names.
+        n_mels: Mel bins M, a multiple of ``stem`` times a power of two for each of ``channels``
+            but the first.
+        channels: Of each level; the next one has half the rows and frames.
+        embedding: Size E.
+        stem: Rows and frames of a patch.
+    """
 
     labels: tuple[str, ...]
     n_mels: int = 80
     channels: tuple[int, ...] = (48, 96, 192)
     embedding: int = 256
+    stem: int = 4
+
+
+TUTOR_SHAPE: dict[str, Any] = {"channels": (16, 32, 64, 128), "stem": 2}
+"""Of a classifier that a student learns from: another network than the judge, which must not be
+one that the student was made to please."""
 
 
 class _Block(nn.Module):
@@ -40,7 +56,7 @@ class _Block(nn.Module):
 class SoundClassifier(nn.Module):
     """Normalised mel [B, M, F] -> logits [B, C] and embedding [B, E].
 
-    A residual network (He et al. 2016, arXiv:1512.03385) over 4x4 patches, pooled over time by
+    A residual network (He et al. 2016, arXiv:1512.03385) over patches, pooled over time by
     mean and maximum, so that both texture and single events count.
     """
 
@@ -48,12 +64,12 @@ class SoundClassifier(nn.Module):
         super().__init__()
         self.config = config
         widths = config.channels
-        self.stem = nn.Conv2d(1, widths[0], (4, 4), (4, 4))
+        self.stem = nn.Conv2d(1, widths[0], config.stem, config.stem)
         blocks = [_Block(widths[0], widths[0], 1)]
         for before, after in itertools.pairwise(widths):
             blocks += [_Block(before, after, 2), _Block(after, after, 1)]
         self.blocks = nn.Sequential(*blocks)
-        rows = config.n_mels // 4 // 2 ** (len(widths) - 1)
+        rows = config.n_mels // config.stem // 2 ** (len(widths) - 1)
         # rows are kept apart up to here: a piccolo and a tuba differ in which ones sound
         self.embed = nn.Linear(2 * widths[-1] * rows, config.embedding)
         self.head = nn.Linear(config.embedding, len(config.labels))

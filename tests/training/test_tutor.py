@@ -1,0 +1,171 @@
+"""What a tutor hears of a student's sounds, and what the student makes of it."""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+sys.path.append(str(Path(__file__).parent))
+from denoiser_for_tests import clips, tiny
+
+from clipsynth_rt.errors import CheckpointError, DataError
+from clipsynth_rt.training.conditions import check_all_heard
+from clipsynth_rt.training.distil_batches import DistilConfig
+from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_rt.training.train_classifier import load_classifier, train_classifier
+from clipsynth_rt.training.train_distil import DistilTrainer
+from clipsynth_rt.training.tutor import TRAINING_PEAK, Tutor
+
+SPEC = tiny().mel
+NAMES = ("a", "b")
+
+
+class Loudspeaker(nn.Module):
+    """A vocoder of one tone: its level in each frame is that of the mel's loudest bin."""
+
+    def forward(self, mel):
+        level = (mel.amax(dim=1) * SPEC.std + SPEC.mean).exp().repeat_interleave(SPEC.hop_length, 1)
+        return level * torch.sin(torch.arange(level.shape[1]) * 0.5)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Tells low sounds ("a") from high ones ("b")."""
+    torch.manual_seed(0)
+    network = SoundClassifier(ClassifierConfig(NAMES, n_mels=SPEC.n_mels, **TUTOR_SHAPE))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(30):
+        label = torch.randint(2, (16,))
+        loss = nn.functional.cross_entropy(network(sounds(label))[0], label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
+
+
+def sounds(label, level=1.0):
+    mel = torch.full((len(label), SPEC.n_mels, 64), SPEC.floor_normalised)
+    half = SPEC.n_mels // 2
+    for row, high in enumerate(label.tolist()):
+        mel[row, half * high : half * (high + 1)] = level + 0.2 * torch.randn(half, 64)
+    return mel
+
+
+@pytest.fixture
+def tutor(classifier):
+    return Tutor(classifier, Loudspeaker(), SPEC, NAMES)
+
+
+def test_it_is_another_network_than_the_judge():
+    judge, tutor = ClassifierConfig(NAMES), ClassifierConfig(NAMES, **TUTOR_SHAPE)
+    assert judge.stem != tutor.stem
+    assert judge.channels != tutor.channels
+    logits, embedding = SoundClassifier(tutor)(torch.zeros(2, 80, 64))
+    assert logits.shape == (2, 2)
+    assert embedding.shape == (2, tutor.embedding)
+
+
+def test_a_wrong_sound_costs_more_than_a_right_one_and_its_gradient_mends_it(tutor):
+    label = torch.tensor([0, 1, 0, 1])
+    right, wrong = sounds(label, 0.5), sounds(1 - label, 0.5).requires_grad_()
+
+    def loss(made):
+        return tutor.loss(made, label, torch.Generator().manual_seed(0))
+
+    before = loss(wrong)
+    assert loss(right) < before
+    (gradient,) = torch.autograd.grad(before, wrong)
+    assert loss((wrong - 0.3 * gradient / gradient.abs().max()).detach()) < before
+
+
+def test_sound_beyond_full_scale_costs(tutor):
+    label = torch.tensor([0, 1])
+    quiet, loud = sounds(label, 0.5), sounds(label, 4.0)
+    peak = Loudspeaker()(loud[:1]).abs().max()
+    assert peak > 2.0
+    generator = [torch.Generator().manual_seed(0) for _ in range(2)]
+    more = tutor.loss(loud, label, generator[0]) - tutor.loss(quiet, label, generator[1])
+    # the first of the two is heard as sound
+    assert more > 0.4 * math.log(float(peak))
+
+
+def test_levelled_mels_are_within_full_scale_and_silence_stays(tutor):
+    made = torch.cat([sounds(torch.tensor([0]), 4.0), sounds(torch.tensor([1]), 0.2)])
+    out = tutor.levelled(made)
+    assert Loudspeaker()(made).abs().max() > 1.0
+    assert Loudspeaker()(out).abs().amax() == pytest.approx(TRAINING_PEAK, rel=1e-3)
+    assert torch.equal(out[1], made[1])
+    assert torch.equal(out == SPEC.floor_normalised, made == SPEC.floor_normalised)
+
+
+def test_the_half_that_it_hears_best_is_taught(tutor):
+    label = torch.tensor([0, 0, 1, 1])
+    heard = sounds(torch.tensor([0, 1, 0, 1]), 0.2)
+    path = torch.stack([torch.zeros_like(heard), heard], dim=1).half()
+    noise = torch.arange(4.0).view(4, 1, 1).expand(heard.shape)
+    kept = TeacherPairs(noise, path, label).taught(tutor)
+    assert kept.noise[:, 0, 0].tolist() == [0.0, 3.0]
+    assert kept.label.tolist() == [0, 1]
+    assert torch.equal(kept.path, path[[0, 3]])
+
+
+def test_labels_are_told_apart_by_name(classifier):
+    swapped = Tutor(classifier, Loudspeaker(), SPEC, NAMES[::-1])
+    made = sounds(torch.tensor([0, 1]))
+    assert (swapped.posterior(made, torch.tensor([1, 0])) > 0.5).all()
+    with pytest.raises(CheckpointError, match="does not know 'c'"):
+        Tutor(classifier, Loudspeaker(), SPEC, ("a", "c"))
+
+
+def test_a_student_learns_from_it(classifier, tmp_path):
+    torch.manual_seed(3)
+    teacher, data = UNet(tiny().unet).eval(), clips(frames=64)
+    how = TeacherSpec(steps=2, guided=0)
+    make_pairs(
+        teacher, tiny().diffusion, data.text[:, 0], tmp_path / "p", frames=64, rounds=1, how=how
+    )
+    pairs = TeacherPairs.open(tmp_path / "p")
+    start = {k: v + 0.1 * torch.randn(v.shape) for k, v in teacher.state_dict().items()}
+    noise, label = torch.randn(16, 16, 64), torch.arange(16) % 2
+    ear = Tutor(classifier, Loudspeaker(), SPEC, NAMES)
+    wrong = []
+    for share in (0.0, 10.0):
+        run = DistilTrainer(
+            DistilConfig(batch_size=4, learning_rate=2e-3, tutor=share),
+            tiny(),
+            teacher.state_dict(),
+            data,
+            pairs,
+            tmp_path / str(share),
+            start=start,
+            tutor=ear,
+        )
+        assert torch.equal(run.student.state_dict()["stem.weight"], start["stem.weight"])
+        told = [run.train_step()["tutor"] for _ in range(20)]
+        assert all(math.isfinite(value) and value > 0.0 for value in told)
+        with torch.no_grad():
+            *_, (_, made) = run.rollout(run.student, noise, data.text[label, 0], False)
+        wrong.append(float(ear.loss(made, label, torch.Generator().manual_seed(0))))
+    assert wrong[1] < wrong[0] - 0.2
+
+
+def test_a_tutor_is_trained_like_a_judge(tmp_path):
+    label = torch.arange(8) % 2
+    data = dataclasses.replace(clips(), mels=sounds(label).half(), label=label)
+    train_classifier(data, NAMES, SPEC, tmp_path, epochs=1, batch_size=4, tutor=True)
+    assert load_classifier(tmp_path)[0].config.stem == TUTOR_SHAPE["stem"]
+    with pytest.raises(DataError, match=r"no clip of 1 of 3 labels \(c, "):
+        train_classifier(data, (*NAMES, "c"), SPEC, tmp_path)
+
+
+def test_labels_without_a_clip_are_named():
+    check_all_heard(torch.tensor([1, 0]), NAMES)
+    with pytest.raises(DataError, match=r"1 of 2 labels \(a, \.\.\.\): .*--keep-pictureless"):
+        check_all_heard(torch.tensor([1, -1]), NAMES)
+    check_all_heard(torch.tensor([1, -1]), ["b"], [1])
