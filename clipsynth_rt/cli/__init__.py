@@ -126,10 +126,11 @@ def _usage(error: click.UsageError, command: str) -> _UsageFailure:
 
 
 class _StderrHandler(logging.Handler):
-    """Shows the library's warnings as lines on stderr, whatever stderr is by then."""
+    """Shows the library's messages as lines on stderr, whatever stderr is by then."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        click.echo(f"{kind}{record.getMessage()}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,12 +144,16 @@ def main(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
     # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-    handler = _StderrHandler(logging.WARNING)
+    handler = _StderrHandler()
     logger = logging.getLogger("clipsynth_rt")
     logger.addHandler(handler)
-    logger.propagate = False
+    level, logger.propagate = logger.level, False
+    # a training that says nothing for hours would be taken for one that hangs
+    told = logging.INFO if ctx.invoked_subcommand == "train" else logging.WARNING
+    logger.setLevel(told)
 
     @ctx.call_on_close
     def close() -> None:
         logger.removeHandler(handler)
+        logger.setLevel(level)
         logger.propagate = True

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import sys
 from pathlib import Path
 
 import click
@@ -17,7 +15,6 @@ from clipsynth_rt.errors import InputError
 @click.group("train")
 def command() -> None:
     """Train a voice: clip, then denoiser and vocoder; classifier to judge it."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 
 command.add_command(finetune.command)

@@ -87,6 +87,7 @@ def test_a_run_goes_on_and_says_where_it_is(train: Train, tmp_path: Path) -> Non
     assert "denoiser at step 2" in train("--variant", "image", "--max-steps", "2").output
     done = train("--variant", "image", "--max-steps", "3", "--stream", "--accumulate", "2")
     assert "denoiser at step 3" in done.output
+    assert "resumed" in done.stderr  # what goes on is told as it goes on
     assert load_part(tmp_path / "run", "denoiser")[1]["optimiser"]["accumulate"] == 2
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [2, 3]
 

@@ -191,6 +191,15 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
     assert not np.array_equal(sounds["none"], sounds["prior"])
 
 
+def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(setup, monkeypatch):
+    synthesizer = setup.voice.synthesizer
+    plan = make_plan(SynthConfig(steps=1), synthesizer.bundle.manifest)
+    monkeypatch.setattr(synthesizer, "engines", object())
+    assert synthesizer.captures(plan)
+    monkeypatch.setattr(synthesizer, "cure", object())
+    assert not synthesizer.captures(plan)
+
+
 def test_the_page_shows_and_plays_everything(study, setup, tmp_path):
     pytest.importorskip("matplotlib")
     found = report.evaluate(study, setup, ["text", "paraphrases", "steps"])

@@ -121,8 +121,9 @@ class CuredSynthesizer(Synthesizer):
             return super().encode_images(images)
         return self.cure.image(np.stack([np.asarray(image) for image in images]))
 
-    def _captures_text(self, plan: SynthPlan) -> bool:
-        return self.cure is None and super()._captures_text(plan)
+    def captures(self, plan: SynthPlan, *, init: bool = False) -> bool:
+        """Return whether clips are one CUDA graph; it embeds texts itself, past any cure."""
+        return self.cure is None and super().captures(plan, init=init)
 
 
 class Voice:
