@@ -69,6 +69,17 @@ def average_gradients(module: nn.Module) -> None:
         gradient.permute(order).copy_(part.view([gradient.shape[i] for i in order]))
 
 
+def take_step(
+    module: nn.Module, optimiser: torch.optim.Optimizer, rate: float, gradient_clip: float
+) -> None:
+    """Step at learning rate ``rate`` by the gradients of all processes, clipped by their norm."""
+    average_gradients(module)
+    torch.nn.utils.clip_grad_norm_(module.parameters(), gradient_clip)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+
+
 def any_process(value: bool) -> bool:
     """Return whether ``value`` holds in at least one process, so that all stop together."""
     return bool(_reduced(float(value), dist.ReduceOp.MAX) > 0)

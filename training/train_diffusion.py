@@ -31,10 +31,10 @@ from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.diffusion import velocity_loss
 from clipsynth_rt.training.distributed import (
     any_process,
-    average_gradients,
     mean_over_processes,
     rank_and_count,
     same_in_all,
+    take_step,
 )
 from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.held_out import held_out_losses
@@ -193,11 +193,8 @@ class DenoiserTrainer:
         """Take one optimiser step and return its loss, the mean over all processes."""
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._accumulate(self.batches.take(self.step).to(self.device))
-        average_gradients(self.model)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.gradient_clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
-        self.optimiser.step()
+        clip = self.config.optimiser.gradient_clip
+        take_step(self.model, self.optimiser, learning_rate, clip)
         self.average.update(self.model)
         self.step += 1
         return mean_over_processes(loss)

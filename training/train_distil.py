@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.spec import encode
+from clipsynth_rt.training.adversary import Adversary, adversarial_adam
 from clipsynth_rt.training.checkpoint import (
     load_part,
     load_state,
@@ -38,14 +38,13 @@ from clipsynth_rt.training.conditions import ConditionedMels, check_all_heard, l
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
 from clipsynth_rt.training.distributed import (
-    average_gradients,
     mean_over_processes,
     rank_and_count,
+    take_step,
     wait_for_all,
 )
 from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.interruption import StopSignals
-from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.run_log import Pace, RunLog
@@ -104,11 +103,8 @@ class DistilTrainer:
         self.student = UNet(model_config.unet).to(memory_format=torch.channels_last)
         load_weights(self.student, start or teacher, "what the student begins with")
         self.average = WeightAverage(self.student, config.ema_decay)
-        self.critic = MelDiscriminator(
-            MelDiscriminatorConfig(len(data.text), model_config.mel.n_mels)
-        ).to(memory_format=torch.channels_last)
-        self.optimiser = _adam(self.student, config.learning_rate)
-        self.critic_optimiser = _adam(self.critic, config.discriminator_rate)
+        self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank)
+        self.optimiser = adversarial_adam(self.student, config.learning_rate)
         self.rollout = Rollout(model_config.diffusion, config.steps)
         self.sizes: dict[str, float] = {}
         self.step = 0
@@ -168,30 +164,24 @@ class DistilTrainer:
         push = torch.zeros_like(made)
         self._measure_regression(error.detach(), len(made))
         if adversarial:
-            push, values["generator"] = self._critique(batch, made.detach())
+            gradient, values["generator"] = self.adversary.gradient(self.step, batch, made.detach())
+            push = self._brought_to(self.config.adversarial, "critic", gradient)
         if self.tutor is not None:
             advice, values["tutor"] = self._advise(self.tutor, batch, made.detach())
             push = push + advice
         torch.autograd.backward([regression, made], [None, push])
-        self._apply(self.student, self.optimiser, self.config.learning_rate * rate)
+        take_step(
+            self.student,
+            self.optimiser,
+            self.config.learning_rate * rate,
+            self.config.gradient_clip,
+        )
         self.average.update(self.student)
-        values |= self._train_critic(batch, made.detach(), rate)
+        values |= self.adversary.train(self.step, batch, made.detach(), rate)
         self.step += 1
         if not all(math.isfinite(v) for v in values.values()):
             raise CheckpointError(f"a loss is not finite at step {self.step}: {values}")
         return {k: mean_over_processes(v) for k, v in values.items()}
-
-    def _critique(self, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
-        """Return the discriminator's gradient at ``made``, brought to size, and its loss."""
-        made = made.requires_grad_()
-        self.critic.requires_grad_(False)
-        real, fake = self._shifted(batch.real, made)
-        with torch.no_grad():
-            real_scores = self.critic(real, batch.label)
-        loss = F.softplus(real_scores - self.critic(fake, batch.label)).mean()
-        (gradient,) = torch.autograd.grad(loss, made)
-        self.critic.requires_grad_(True)
-        return self._brought_to(self.config.adversarial, "critic", gradient), float(loss.detach())
 
     def _advise(self, tutor: Tutor, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
         """Return the tutor's gradient at ``made``, brought to size, and its loss."""
@@ -216,46 +206,6 @@ class DistilTrainer:
         self.sizes[name] = _smooth(self.sizes.get(name), size)
         return gradient * (share * self.sizes["regression"] / max(self.sizes[name], 1e-12))
 
-    def _train_critic(self, batch: DistilBatch, made: Tensor, rate: float) -> dict[str, float]:
-        real, fake = self._shifted(batch.real, made)
-        self.critic_optimiser.zero_grad(set_to_none=True)
-        smooth = self.step % self.config.penalty_every == 0
-        clips, times = torch.cat([real, fake]), 2
-        if smooth:
-            generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
-            noise = torch.randn(clips.shape, generator=generator)
-            clips, times = torch.cat([clips, clips + self.config.penalty_noise * noise]), 4
-        scores = self.critic(clips, batch.label.repeat(times)).chunk(times)
-        loss = F.softplus(scores[1] - scores[0]).mean()
-        values = {"critic": float(loss.detach())}
-        if smooth:
-            moved = [(scores[2 + i] - scores[i]).square().mean() for i in (0, 1)]
-            loss = loss + self.config.penalty * self.config.penalty_every * sum(moved)
-        loss.backward()
-        self._apply(self.critic, self.critic_optimiser, self.config.discriminator_rate * rate)
-        return values
-
-    def _shifted(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Delay both alike, so that few clips a label are not learnt by heart.
-
-        Levels stay as they are: they are a part of what is to be learnt.
-
-        Source:
-            Zhao et al. 2020, arXiv:2006.10738 (differentiable augmentation).
-        """
-        frames, floor = real.shape[2], self.model_config.mel.floor_normalised
-        generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
-        delay = int(torch.randint(min(16, frames // 8) + 1, (), generator=generator))
-        both = (F.pad(mel, (delay, 0), value=floor)[:, :, :frames] for mel in (real, fake))
-        return next(both), next(both)
-
-    def _apply(self, module: nn.Module, optimiser: torch.optim.Optimizer, rate: float) -> None:
-        average_gradients(module)
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.gradient_clip)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-
     def save(self) -> None:
         """Write all that resuming needs, and the averaged student.
 
@@ -269,7 +219,7 @@ class DistilTrainer:
             "config": self._description(),
         }
         student = pack(self.student, self.average, self.optimiser)
-        critic = pack(self.critic, None, self.critic_optimiser)
+        critic = pack(self.adversary.network, None, self.adversary.optimiser)
         tensors = {f"student.{k}": v for k, v in student.items()}
         tensors |= {f"critic.{k}": v for k, v in critic.items()}
         save_state(self.out_dir, STATE, self.step, tensors, state)
@@ -291,20 +241,13 @@ class DistilTrainer:
         tensors, state = loaded
         for prefix, triple in (
             ("student.", (self.student, self.average, self.optimiser)),
-            ("critic.", (self.critic, None, self.critic_optimiser)),
+            ("critic.", (self.adversary.network, None, self.adversary.optimiser)),
         ):
             part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             unpack(part, *triple, state["ema_updates"], str(self.out_dir))
         self.step = state["step"]
         self.sizes = state["sizes"]
         logger.info("resumed %s at step %d", self.out_dir, self.step)
-
-
-def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    # little momentum: what is to be learnt changes with the other network
-    return torch.optim.AdamW(
-        module.parameters(), lr=rate, betas=(0.5, 0.99), weight_decay=0.0, fused=True
-    )
 
 
 def open_run(

@@ -158,8 +158,8 @@ def test_the_discriminators_push_makes_scores_rise(network, data, pairs, tmp_pat
         run.train_step()
     batch = run.batches.draw(run.step)
     made = torch.rand_like(batch.real)
-    push, before = run._critique(batch, made)
-    _, after = run._critique(batch, made - 0.1 * push / push.abs().max())
+    push, before = run.adversary.gradient(run.step, batch, made)
+    _, after = run.adversary.gradient(run.step, batch, made - 0.1 * push / push.abs().max())
     assert after < before
 
 
