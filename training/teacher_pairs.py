@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError, DataError
-from clipsynth_rt.spec import DiffusionSpec
+from clipsynth_rt.spec import DiffusionSpec, encode
 from clipsynth_rt.training.data.report import replacing
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
@@ -37,6 +38,11 @@ class TeacherSpec:
     steps: int = 8
     guidance: float = 2.5
     guided: int = 5
+
+    @classmethod
+    def of(cls, steps: int, guidance: float) -> TeacherSpec:
+        """Return a teacher that is guided for the first five eighths of its steps."""
+        return cls(steps, guidance, round(steps * 5 / 8))
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,22 @@ def make_pairs(
         on_round: Called with each round's number.
 
     Raises:
+        DataError: If the teacher's steps are no multiple of ``student_steps``, or a file that
+            exists is of a teacher that sampled otherwise.
         OutputError: If a file cannot be written.
     """
     how = how or TeacherSpec()
+    if how.steps % student_steps:
+        raise DataError(
+            f"{how.steps} steps of the teacher are no multiple of the student's {student_steps}"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     label = torch.arange(len(text))[rank::processes]
     for number in range(rounds):
         path = folder / f"{number:03d}-{rank}.safetensors"
         if path.is_file():
+            _check_teacher(path, how)
             continue
         generator = torch.Generator().manual_seed(number * 1000 + rank + 17)
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
@@ -159,9 +172,20 @@ def make_pairs(
         )
         tensors = {"noise": noise.half(), "path": states.half(), "label": label.contiguous()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary)
+            save_file(tensors, temporary, {"teacher": json.dumps(encode(how))})
         if on_round is not None:
             on_round(number)
+
+
+def _check_teacher(path: Path, how: TeacherSpec) -> None:
+    try:
+        with safe_open(path, "pt") as file:
+            written = json.loads((file.metadata() or {}).get("teacher", "null"))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
+    # files of before say nothing, and are of the defaults
+    if (encode(TeacherSpec()) if written is None else written) != encode(how):
+        raise DataError(f"{path}: of a teacher with other steps or guidance: choose another --out")
 
 
 def _trajectory(

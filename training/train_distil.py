@@ -49,7 +49,7 @@ from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.run_log import Pace, RunLog
 from clipsynth_rt.training.run_state import pack, unpack
-from clipsynth_rt.training.teacher_pairs import TeacherPairs, make_pairs
+from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
 from clipsynth_rt.training.train_diffusion import RunLimits
 from clipsynth_rt.training.tutor import Tutor
 
@@ -259,6 +259,7 @@ def open_run(
     *,
     kinds: Sequence[str] = (),
     rounds: int = 8,
+    how: TeacherSpec | None = None,
     start: str | Path | None = None,
     tutor: str | Path | None = None,
 ) -> DistilTrainer:
@@ -272,13 +273,15 @@ def open_run(
         out_dir: Checkpoint folder; trajectories are kept in its folder ``pairs``.
         kinds: Keep clips of these kinds alone; empty for all.
         rounds: Trajectories a label.
+        how: How the teacher samples them.
         start: Checkpoint folder with a student to begin with; the teacher if None.
         tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
             teacher's part ``vocoder``.
 
     Raises:
         CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
-        DataError: If shards or labels cannot be used, or a label has no clip.
+        DataError: If shards or labels cannot be used, a label has no clip, or the teacher cannot
+            sample so.
     """
     weights, facts = load_part(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
@@ -297,6 +300,7 @@ def open_run(
         frames=data.mels.shape[2],
         rounds=rounds,
         student_steps=config.steps,
+        how=how,
         rank=rank,
         processes=processes,
         on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, rounds),

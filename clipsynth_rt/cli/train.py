@@ -216,6 +216,16 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     help="Sounds of the teacher to follow, for each label; made first, and kept in --out.",
 )
 @click.option(
+    "--teacher-steps",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Steps of such a sound: more are better, and as much slower to make.",
+)
+@click.option(
+    "--teacher-guidance", default=2.5, show_default=True, type=click.FloatRange(1.0, 20.0)
+)
+@click.option(
     "--from-checkpoint",
     "start",
     type=FOLDER,
@@ -238,6 +248,8 @@ def distil(
     teacher: Path | None,
     config: Path | None,
     rounds: int,
+    teacher_steps: int,
+    teacher_guidance: float,
     start: Path | None,
     tutor: Path | None,
     max_steps: int,
@@ -254,6 +266,7 @@ def distil(
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.distil_batches import load_config
     from clipsynth_rt.training.distributed import join
+    from clipsynth_rt.training.teacher_pairs import TeacherSpec
     from clipsynth_rt.training.train_diffusion import RunLimits
     from clipsynth_rt.training.train_distil import open_run
 
@@ -268,6 +281,7 @@ def distil(
         out,
         kinds=kinds,
         rounds=rounds,
+        how=TeacherSpec.of(teacher_steps, teacher_guidance),
         start=start,
         tutor=tutor,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips, tiny
@@ -127,6 +128,26 @@ def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
 
     assert make(1) == [0]
     assert make(2) == [1]
+
+
+def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_path):
+    def make(how, folder="p"):
+        text = data.text[:, 0]
+        make_pairs(network, tiny().diffusion, text, tmp_path / folder, frames=16, rounds=1, how=how)
+
+    make(TeacherSpec.of(4, 2.0))
+    with pytest.raises(DataError, match=r"000-0\.safetensors: of a teacher with other steps"):
+        make(TeacherSpec.of(4, 3.0))
+    with pytest.raises(DataError, match="3 steps of the teacher are no multiple of"):
+        make(TeacherSpec.of(3, 2.0), "other")
+    # what versions before wrote says nothing, and is of the defaults
+    assert TeacherSpec.of(8, 2.5) == TeacherSpec()
+    tensors = load_file(tmp_path / "p" / "000-0.safetensors")
+    save_file(tensors, tmp_path / "p" / "000-0.safetensors")
+    make(None)
+    (tmp_path / "p" / "000-0.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="damaged"):
+        make(None)
 
 
 def test_a_draw_is_of_the_wanted_label(pairs):
