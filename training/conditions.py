@@ -281,7 +281,7 @@ def load_labelled(
     rows = rows_of_kinds(shards, labels_csv, kinds)
     ids = shards.ids if rows is None else [shards.ids[row] for row in rows]
     label = torch.tensor(label_indices(ids, labels, names))
-    mels = torch.from_numpy(np.ascontiguousarray(shards.mels(rows)))
+    mels = _mels(shards, rows, stream=False)
     none = torch.zeros(len(mels), dtype=torch.bool)
     empty = torch.zeros(len(mels), 0, 1), torch.zeros(0, 1, 1)
     return ConditionedMels(mels, empty[0], none, empty[1], label), names

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 GAIN_NATS = 0.8
 """Standard deviation of the level: what is judged is scaled to one peak, and a generated clip's
 crest factor is not a recording's."""
+HEARD_PEAK = 0.9
+"""Peak to which waveforms are brought before a classifier hears them."""
 GRAIN = 0.12
 """Largest standard deviation of the noise that a tutor learns to hear through."""
 

@@ -21,10 +21,7 @@ from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.classifier import SoundClassifier
 from clipsynth_rt.training.models.vocoder import load_vocoder
-from clipsynth_rt.training.train_classifier import augment, grained, load_classifier
-
-TRAINING_PEAK = 0.9
-"""Of the clips that networks learn from."""
+from clipsynth_rt.training.train_classifier import HEARD_PEAK, augment, grained, load_classifier
 
 
 class Tutor:
@@ -76,7 +73,7 @@ class Tutor:
         peak = waveform.abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
         over = (peak / PEAK).log().clamp_min(0.0)
         # an estimate of x0 at the floor is silence: nothing to bring to a level
-        heard = self.analysis(waveform * (TRAINING_PEAK / peak.detach()).clamp_max(1.0))
+        heard = self.analysis(waveform * (HEARD_PEAK / peak.detach()).clamp_max(1.0))
         order = torch.cat([torch.arange(0, len(made), 2), torch.arange(1, len(made), 2)])
         mel = torch.cat([heard, made[1::2]])
         mel = grained(augment(mel, self.spec, generator), generator)
@@ -98,6 +95,6 @@ class Tutor:
         """Return mels [B, M, F] as quiet as lets their sound stay within full scale."""
         floor = self.spec.floor_normalised
         peak = torch.cat([self.vocoder(mel).abs().amax(dim=1) for mel in made.split(8)])
-        change = (TRAINING_PEAK / peak.clamp_min(TRAINING_PEAK)).log() / self.spec.std
+        change = (HEARD_PEAK / peak.clamp_min(HEARD_PEAK)).log() / self.spec.std
         quieter = (made + change[:, None, None]).clamp_min(floor)
         return torch.where(made > floor + 1e-3, quieter, made)

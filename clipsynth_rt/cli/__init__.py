@@ -148,9 +148,7 @@ def main(ctx: click.Context) -> None:
     logger = logging.getLogger("clipsynth_rt")
     logger.addHandler(handler)
     level, logger.propagate = logger.level, False
-    # a training that says nothing for hours would be taken for one that hangs
-    told = logging.INFO if ctx.invoked_subcommand == "train" else logging.WARNING
-    logger.setLevel(told)
+    logger.setLevel(logging.WARNING)
 
     @ctx.call_on_close
     def close() -> None:

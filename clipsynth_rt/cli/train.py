@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ from clipsynth_rt.errors import InputError
 @click.group("train")
 def command() -> None:
     """Train a voice: clip, then denoiser and vocoder; classifier to judge it."""
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_rt").setLevel(logging.INFO)
 
 
 command.add_command(finetune.command)

@@ -23,7 +23,7 @@ from clipsynth_rt.training.evaluate.cache import digest, file_hash
 from clipsynth_rt.training.evaluate.metrics import accuracy
 from clipsynth_rt.training.mel import MelSpectrogram
 from clipsynth_rt.training.models.classifier import SoundClassifier
-from clipsynth_rt.training.train_classifier import classify, load_classifier
+from clipsynth_rt.training.train_classifier import HEARD_PEAK, classify, load_classifier
 
 Audio = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -60,12 +60,12 @@ class Judge:
         self._mel = MelSpectrogram(self.mel_spec)
 
     def hear(self, clips: Sequence[Audio], target: Sequence[int]) -> Heard:
-        """Classify waveforms [T], each at its peak level of 0.9 as training clips are."""
+        """Classify waveforms [T], each at the peak ``HEARD_PEAK``."""
         posteriors, embeddings = [], []
         for start in range(0, len(clips), 64):
             batch = torch.from_numpy(np.stack(clips[start : start + 64]))
             peak = batch.abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
-            posterior, embedding = classify(self.model, self._mel(batch * (0.9 / peak)))
+            posterior, embedding = classify(self.model, self._mel(batch * (HEARD_PEAK / peak)))
             posteriors.append(posterior.numpy())
             embeddings.append(embedding.numpy())
         return Heard(np.concatenate(posteriors), np.concatenate(embeddings), np.asarray(target))

@@ -311,7 +311,7 @@ class IstftVocoder(nn.Module):
         return self.stft.synthesise(real, imag)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Return the waveform, which may exceed [-1, 1]: the runtime scales it down whole."""
+        """Return the waveform, which may exceed [-1, 1]: the runtime limits its peaks."""
         return self.render(self.predict(mel), mel)
 
     def fold_(self) -> IstftVocoder:
