@@ -38,6 +38,10 @@ class DistilConfig:
             arXiv:1912.04958, section 3.1).
         end_to_end: Share of steps whose gradient reaches back through all calls, not the last
             alone.
+        emphasis: How much more often than others a label is drawn that the tutor never hears
+            right in what the student begins with; labels weigh alike otherwise. Where there is a
+            tutor; without one, or at 0, clips weigh alike.
+        plain_share: Share of clips whose text is what the teacher was asked; the others draw any.
         condition_noise: As in ``OptimiserConfig``, for half of the clips.
         gradient_clip: Largest gradient norm.
         seed: Of order and noise.
@@ -56,6 +60,8 @@ class DistilConfig:
     penalty_noise: float = 0.1
     penalty_every: int = 4
     end_to_end: float = 0.5
+    emphasis: float = 2.0
+    plain_share: float = 0.3
     condition_noise: float = 0.2
     gradient_clip: float = 1.0
     seed: int = 0
@@ -142,6 +148,7 @@ class DistilBatches:
         """Draw a text of each label, half of them with a little noise."""
         count, texts = len(label), self.data.text.shape[1]
         text = torch.randint(texts, (count,), generator=generator)
+        text[torch.rand(count, generator=generator) < self.config.plain_share] = 0
         condition = self.data.text[label, text]
         noised = add_noise(condition, self.config.condition_noise, generator)
         noisy = torch.rand(count, 1, generator=generator) < 0.5

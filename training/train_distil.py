@@ -44,6 +44,7 @@ from clipsynth_rt.training.distributed import (
     wait_for_all,
 )
 from clipsynth_rt.training.ema import WeightAverage
+from clipsynth_rt.training.emphasis import difficulty, passes
 from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
@@ -308,6 +309,18 @@ def open_run(
     wait_for_all()
     pairs = TeacherPairs.open(folder)
     ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    begin = weights if start is None else load_part(start, PART)[0]
+    if ear is not None and config.emphasis > 0:
+        load_weights(network, begin, "what the student begins with")
+        hard = difficulty(
+            network,
+            Rollout(settings.diffusion, config.steps),
+            data.text[:, 0],
+            ear,
+            frames=data.mels.shape[2],
+        )
+        times = passes(data.label, 1.0 + config.emphasis * hard)
+        data.emphasise(dict(zip(names, times, strict=True)), names)
     return DistilTrainer(
         config,
         settings,
@@ -316,7 +329,7 @@ def open_run(
         pairs if ear is None else pairs.taught(ear),
         out_dir,
         {"labels": names},
-        start=None if start is None else load_part(start, PART)[0],
+        start=begin,
         tutor=ear,
     )
 

@@ -13,10 +13,13 @@ sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips, tiny
 
 from clipsynth_rt.errors import CheckpointError, DataError
+from clipsynth_rt.schedule import alpha_sigma
 from clipsynth_rt.training.conditions import check_all_heard
 from clipsynth_rt.training.distil_batches import DistilConfig
+from clipsynth_rt.training.emphasis import difficulty, passes
 from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
 from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
 from clipsynth_rt.training.train_classifier import HEARD_PEAK, load_classifier, train_classifier
 from clipsynth_rt.training.train_distil import DistilTrainer
@@ -153,6 +156,31 @@ def test_a_student_learns_from_it(classifier, tmp_path):
             *_, (_, made) = run.rollout(run.student, noise, data.text[label, 0], False)
         wrong.append(float(ear.loss(made, label, torch.Generator().manual_seed(0))))
     assert wrong[1] < wrong[0] - 0.2
+
+
+class LowSounds(nn.Module):
+    """A student that makes low sounds whatever it is asked."""
+
+    config = tiny().unet
+
+    def forward(self, x, t, condition):
+        clean = sounds(torch.zeros(len(x), dtype=torch.int64))
+        alpha, sigma = alpha_sigma(float(t[0]))
+        return (alpha * x - clean) / sigma
+
+
+def test_a_label_that_the_student_misses_is_hard(tutor):
+    text = torch.randn(2, 32)
+    hard = difficulty(LowSounds(), Rollout(tiny().diffusion, 2), text, tutor, frames=64, sounds=3)
+    assert hard[0] < 0.2
+    assert hard[1] > 0.8
+
+
+def test_labels_weigh_as_they_should_however_many_clips_they_have():
+    label = torch.tensor([0] * 30 + [1] * 10 + [-1] * 7)
+    assert passes(label, torch.tensor([1.0, 1.0])) == [1, 3]
+    assert passes(label, torch.tensor([1.0, 3.0])) == [1, 9]
+    assert passes(label, torch.tensor([1.0, 1.0, 2.0])) == [1, 3, 60]
 
 
 def test_a_tutor_is_trained_like_a_judge(tmp_path):
