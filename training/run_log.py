@@ -19,7 +19,7 @@ from clipsynth_rt.training.data.report import write_text
 METRICS = "metrics.csv"
 COLUMNS = (
     "step", "seconds", "cpu_seconds", "clips_per_second", "wait_share", "learning_rate", "loss",
-    "held_out_text", "held_out_image",
+    "held_out_text", "held_out_image", "generator", "critic", "tutor",
 )  # fmt: skip
 _BEFORE_CSV = "denoiser_log.jsonl"
 

@@ -1,6 +1,7 @@
 """Distillation: the sampler, the teacher's trajectories, the run, and what it refuses."""
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from clipsynth_rt.training.distil_batches import DistilConfig, load_config
 from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout, clip_through
+from clipsynth_rt.training.run_log import read_metrics
 from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
 from clipsynth_rt.training.train_diffusion import RunLimits
 from clipsynth_rt.training.train_distil import PART, DistilTrainer
@@ -203,7 +205,9 @@ def test_a_run_that_is_cut_off_goes_on_as_an_unbroken_one(network, data, pairs, 
 def test_losses_are_logged(network, data, pairs, tmp_path):
     run = trainer(network, data, pairs, tmp_path)
     run.run(RunLimits(max_steps=4, log_every=2))
-    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "critic"))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(network, data, pairs, tmp_path):
