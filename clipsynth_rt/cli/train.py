@@ -268,10 +268,10 @@ def distil(
     """
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.distil_batches import load_config
+    from clipsynth_rt.training.distil_run import open_run
     from clipsynth_rt.training.distributed import join
     from clipsynth_rt.training.teacher_pairs import TeacherSpec
     from clipsynth_rt.training.train_diffusion import RunLimits
-    from clipsynth_rt.training.train_distil import open_run
 
     set_threads(threads)
     settings = load_config(config)

@@ -9,56 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+sys.path.append(str(Path(__file__).parent))
+from training_for_tests import Encoder, one_line, write_shards
+
 from clipsynth_rt.cli import main
-from clipsynth_rt.spec import MelSpec
 from clipsynth_rt.training import clip as clip_module
 from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.data.shards import ShardWriter
 from clipsynth_rt.training.run_log import read_metrics
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer
 
 Train = Callable[..., Result]
 
 
-class Encoder:
-    """A CLIP of eight numbers."""
-
-    dim, image_size = 8, 4
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.image_tower = torch.nn.Linear(3, 8)
-
-    def encode_images(self, images: np.ndarray) -> torch.Tensor:
-        colour = torch.tensor(images).float().mean(dim=(1, 2)) / 255.0
-        return torch.nn.functional.normalize(self.image_tower(colour).detach(), dim=1)
-
-    def encode_text(self, texts: list[str]) -> torch.Tensor:
-        seeds = torch.tensor([[hash(c) % 7 for c in f"{t:>8.8}"] for t in texts])
-        return torch.nn.functional.normalize(seeds.float() + 1.0, dim=1)
-
-    encode_queries = encode_text
-
-
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    writer = ShardWriter(tmp_path / "shards", MelSpec(n_mels=16), shard_size=4)
-    for number in range(10):
-        writer.add(
-            [f"id{number}"],
-            rng.standard_normal((1, 16, 16)).astype(np.float16),
-            rng.integers(1, 256, (1, 2, 4, 4, 3), dtype=np.uint8),
-            np.zeros((1, 4096), np.int16),
-        )
-    writer.flush()
-    rows = [f"id{i},{'drum' if i % 2 else 'flute'},note" for i in range(10)]
-    (tmp_path / "labels.csv").write_text("\n".join(["id,concept,kind", *rows]) + "\n")
-    return tmp_path / "shards"
+    return write_shards(tmp_path)
 
 
 @pytest.fixture
@@ -70,12 +38,6 @@ def train(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trai
         return CliRunner().invoke(main, ["train", "denoiser", *arguments])
 
     return run
-
-
-def one_line(result: Result, code: int) -> str:
-    assert result.exit_code == code, result.output
-    assert result.stderr.strip().count("\n") == 0
-    return result.stderr
 
 
 def pixels(path: Path) -> np.ndarray:

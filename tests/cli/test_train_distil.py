@@ -1,0 +1,99 @@
+"""``clipsynth-rt train distil``, with a teacher of one step of training and a tutor of none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+sys.path.append(str(Path(__file__).parent))
+from training_for_tests import Encoder, one_line, write_shards
+
+from clipsynth_rt.cli import main
+from clipsynth_rt.spec import MelSpec, encode
+from clipsynth_rt.training import clip as clip_module
+from clipsynth_rt.training import distil_run
+from clipsynth_rt.training.checkpoint import load_part, save_part
+from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
+from clipsynth_rt.training.models.vocoder import build_vocoder
+from clipsynth_rt.training.run_log import read_metrics
+
+
+@pytest.fixture
+def voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A teacher's checkpoint, and in ``tutor`` beside it a tutor's."""
+    shards = write_shards(tmp_path)
+    for module in (clip_module, distil_run):
+        monkeypatch.setattr(module, "load_clip", lambda *_: Encoder())
+    labels = ("--labels", str(tmp_path / "labels.csv"))
+    folder = tmp_path / "voice"
+    options = ("--config", "tiny", "--variant", "text", "--max-steps", "1", "--samples-every", "0")
+    run("denoiser", str(shards), *labels, *options, "--out", str(folder))
+    torch.manual_seed(0)
+    spec, shape = MelSpec(n_mels=16), ClassifierConfig(("drum", "flute"), n_mels=16, **TUTOR_SHAPE)
+    heard = {"classifier": encode(shape), "mel": encode(spec)}
+    save_part(tmp_path / "tutor", "classifier", SoundClassifier(shape).state_dict(), heard)
+    config = IstftVocoderConfig(channels=32, hidden=32, blocks=1)
+    vocoder = build_vocoder(config, spec)
+    facts = {"vocoder": encode(config), "mel": encode(spec)}
+    save_part(folder, "vocoder", vocoder.state_dict(), facts)
+    return folder
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["train", *arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def distil(voice: Path, *options: str, code: int = 0) -> Result:
+    root = voice.parent
+    arguments = ("--labels", str(root / "labels.csv"), "--teacher", str(voice))
+    common = ("--out", str(root / "student"), "--pairs", "2", "--teacher-steps", "2")
+    return run("distil", str(root / "shards"), *arguments, *common, *options, code=code)
+
+
+def test_a_student_learns_from_teacher_and_tutor_and_goes_on(voice: Path) -> None:
+    tutor = ("--tutor", str(voice.parent / "tutor"))
+    assert "distilled denoiser at step 20" in distil(voice, *tutor, "--max-steps", "20").output
+    student, facts = load_part(voice.parent / "student", "denoiser_distilled")
+    assert facts["distilled_steps"] == [2]
+    assert facts["labels"] == ["drum", "flute"]
+    (row,) = read_metrics(voice.parent / "student")
+    assert row["tutor"] > 0.0
+    teacher = load_part(voice, "denoiser")[0]
+    assert any(not torch.equal(student[name], teacher[name]) for name in teacher)
+    assert "at step 21" in distil(voice, *tutor, "--max-steps", "21").output
+
+
+def test_the_tutor_is_asked_what_is_hard(voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    hard = torch.tensor([0.0, 1.0])
+    monkeypatch.setattr(distil_run, "difficulty", lambda *_, **__: hard)
+    made = distil_run.DistilTrainer
+
+    def spy(config, settings, weights, data, *rest, **more):  # type: ignore[no-untyped-def]
+        drawn.append(data.usable("text"))
+        return made(config, settings, weights, data, *rest, **more)
+
+    monkeypatch.setattr(distil_run, "DistilTrainer", spy)
+    tutor = ("--tutor", str(voice.parent / "tutor"), "--max-steps", "1")
+    distil(voice, *tutor)
+    # five clips each; flutes come three times as often
+    assert len(drawn[0]) == 5 + 15
+    settings = voice.parent / "alike.toml"
+    settings.write_text("emphasis = 0.0\n")
+    distil(voice, *tutor, "--config", str(settings), "--out", str(voice.parent / "alike"))
+    assert len(drawn[1]) == 10
+
+
+def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
+    distil(voice, "--max-steps", "1")
+    other = distil(voice, "--max-steps", "2", "--teacher-guidance", "4", code=1)
+    assert "choose another --out" in one_line(other, 1)
+    odd = distil(voice, "--teacher-steps", "3", "--out", str(voice.parent / "odd"), code=1)
+    assert "no multiple" in one_line(odd, 1)

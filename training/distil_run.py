@@ -1,0 +1,116 @@
+"""Open a distillation: read teacher, clips and tutor, make what the student follows, and begin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from clipsynth_rt.training.checkpoint import load_part, load_weights
+from clipsynth_rt.training.clip import load_clip
+from clipsynth_rt.training.conditions import ConditionedMels, check_all_heard, load_texts
+from clipsynth_rt.training.config import TrainConfig
+from clipsynth_rt.training.distil_batches import DistilConfig
+from clipsynth_rt.training.distributed import rank_and_count, wait_for_all
+from clipsynth_rt.training.emphasis import difficulty, passes
+from clipsynth_rt.training.models.unet import UNet
+from clipsynth_rt.training.rollout import Rollout
+from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_rt.training.train_distil import PART, DistilTrainer
+from clipsynth_rt.training.tutor import Tutor
+
+logger = logging.getLogger(__name__)
+
+
+def open_run(
+    config: DistilConfig,
+    teacher: str | Path,
+    shards: str | Path,
+    labels_csv: str | Path,
+    out_dir: str | Path,
+    *,
+    kinds: Sequence[str] = (),
+    rounds: int = 8,
+    how: TeacherSpec | None = None,
+    start: str | Path | None = None,
+    tutor: str | Path | None = None,
+) -> DistilTrainer:
+    """Read a teacher and clips, make the teacher's trajectories, and return the trainer.
+
+    Args:
+        config: How to train.
+        teacher: Checkpoint folder with the parts ``clip`` and ``denoiser``.
+        shards: What ``clipsynth-rt data prepare`` wrote.
+        labels_csv: Labels of its clips.
+        out_dir: Checkpoint folder; trajectories are kept in its folder ``pairs``.
+        kinds: Keep clips of these kinds alone; empty for all.
+        rounds: Trajectories a label.
+        how: How the teacher samples them.
+        start: Checkpoint folder with a student to begin with; the teacher if None.
+        tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
+            teacher's part ``vocoder``.
+
+    Raises:
+        CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
+        DataError: If shards or labels cannot be used, a label has no clip, or the teacher cannot
+            sample so.
+    """
+    weights, facts = load_part(teacher, "denoiser")
+    sections = ("unet", "optimiser", "mel", "diffusion")
+    settings = TrainConfig.from_dict({key: facts[key] for key in sections}, str(teacher))
+    data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
+    check_all_heard(data.label, names)
+    network = UNet(settings.unet).to(memory_format=torch.channels_last).eval()
+    load_weights(network, weights, f"{teacher}/denoiser.safetensors")
+    rank, processes = rank_and_count()
+    folder = Path(out_dir) / "pairs"
+    make_pairs(
+        network,
+        settings.diffusion,
+        data.text[:, 0],
+        folder,
+        frames=data.mels.shape[2],
+        rounds=rounds,
+        student_steps=config.steps,
+        how=how,
+        rank=rank,
+        processes=processes,
+        on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, rounds),
+    )
+    wait_for_all()
+    pairs = TeacherPairs.open(folder)
+    begin = weights if start is None else load_part(start, PART)[0]
+    ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    if ear is not None:
+        pairs = pairs.taught(ear)
+        load_weights(network, begin, "what the student begins with")
+        _emphasise(data, names, network, Rollout(settings.diffusion, config.steps), ear, config)
+    return DistilTrainer(
+        config,
+        settings,
+        weights,
+        data,
+        pairs,
+        out_dir,
+        {"labels": names},
+        start=begin,
+        tutor=ear,
+    )
+
+
+def _emphasise(
+    data: ConditionedMels,
+    names: Sequence[str],
+    student: UNet,
+    rollout: Rollout,
+    tutor: Tutor,
+    config: DistilConfig,
+) -> None:
+    """Let labels weigh alike, but more where the tutor hears the student fail."""
+    if config.emphasis <= 0:
+        return
+    hard = difficulty(student, rollout, data.text[:, 0], tutor, frames=data.mels.shape[2])
+    times = passes(data.label, 1.0 + config.emphasis * hard)
+    data.emphasise(dict(zip(names, times, strict=True)), names)
