@@ -10,7 +10,7 @@ import torch
 
 from clipsynth_rt.training.checkpoint import load_part, load_weights
 from clipsynth_rt.training.clip import load_clip
-from clipsynth_rt.training.conditions import ConditionedMels, check_all_heard, load_texts
+from clipsynth_rt.training.conditions import check_all_heard, load_texts
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilConfig
 from clipsynth_rt.training.distributed import rank_and_count, wait_for_all
@@ -85,8 +85,12 @@ def open_run(
     ear = None if tutor is None else Tutor.open(tutor, teacher, names)
     if ear is not None:
         pairs = pairs.taught(ear)
+    if ear is not None and config.emphasis > 0:
         load_weights(network, begin, "what the student begins with")
-        _emphasise(data, names, network, Rollout(settings.diffusion, config.steps), ear, config)
+        rollout = Rollout(settings.diffusion, config.steps)
+        hard = difficulty(network, rollout, data.text[:, 0], ear, frames=data.mels.shape[2])
+        times = passes(data.label, 1.0 + config.emphasis * hard)
+        data.emphasise(dict(zip(names, times, strict=True)), names)
     return DistilTrainer(
         config,
         settings,
@@ -98,19 +102,3 @@ def open_run(
         start=begin,
         tutor=ear,
     )
-
-
-def _emphasise(
-    data: ConditionedMels,
-    names: Sequence[str],
-    student: UNet,
-    rollout: Rollout,
-    tutor: Tutor,
-    config: DistilConfig,
-) -> None:
-    """Let labels weigh alike, but more where the tutor hears the student fail."""
-    if config.emphasis <= 0:
-        return
-    hard = difficulty(student, rollout, data.text[:, 0], tutor, frames=data.mels.shape[2])
-    times = passes(data.label, 1.0 + config.emphasis * hard)
-    data.emphasise(dict(zip(names, times, strict=True)), names)

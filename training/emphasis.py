@@ -24,7 +24,7 @@ def difficulty(
     """Return how unlikely a tutor thinks each label for the student's sounds of it, 0 to 1.
 
     Args:
-        student: Asked once per call of ``rollout``.
+        student: In evaluation mode; asked once per call of ``rollout``.
         rollout: Its sampler.
         text: What it is asked, by label, [C, D].
         tutor: Hears the mels.
@@ -34,8 +34,6 @@ def difficulty(
     Returns:
         float32 [C].
     """
-    training = student.training
-    student.eval()
     label = torch.arange(len(text)).repeat(sounds)
     generator = torch.Generator().manual_seed(29)
     noise = torch.randn(len(label), student.config.n_mels, frames, generator=generator)
@@ -43,7 +41,6 @@ def difficulty(
     for part, own in zip(noise.split(AT_ONCE), label.split(AT_ONCE), strict=True):
         *_, (_, x0) = rollout(student, part, text[own], end_to_end=False)
         made.append(x0)
-    student.train(training)
     heard = tutor.posterior(torch.cat(made), label)
     return 1.0 - heard.view(sounds, len(text)).mean(dim=0)
 
