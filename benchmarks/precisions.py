@@ -36,13 +36,13 @@ REFERENCE = "fp32"
 LARGEST_LOSS = 0.01
 """Of top-1, for a variant to become the default."""
 
-_EDGE = {"text_encoder": "w8", DENOISER: "w8", "vocoder": "w16"}
+_STORED = {"text_encoder": "w8", DENOISER: "w8", "vocoder": "w16"}
 VARIANTS: dict[str, dict[str, str]] = {
-    REFERENCE: dict.fromkeys(_EDGE, "fp32"),
-    "edge": _EDGE,
-    "int8 denoiser": _EDGE | {DENOISER: "int8"},
-    "int8 vocoder": _EDGE | {"vocoder": "int8"},
-    "int8 both": _EDGE | {DENOISER: "int8", "vocoder": "int8"},
+    REFERENCE: dict.fromkeys(_STORED, "fp32"),
+    "small": _STORED,
+    "int8 denoiser": _STORED | {DENOISER: "int8"},
+    "int8 vocoder": _STORED | {"vocoder": "int8"},
+    "int8 both": _STORED | {DENOISER: "int8", "vocoder": "int8"},
 }
 """What runs in what; a distilled denoiser in the same as the ordinary one.
 
@@ -55,7 +55,7 @@ def export(checkpoint: Path, folder: Path) -> Path:
     """Export a voice with every precision that the variants need."""
     from clipsynth_rt.export.assemble import export_bundle
 
-    plans = ["edge", "fp32", "int8", "int8-vocoder"]
+    plans = ["small", "fp32", "int8", "int8-vocoder"]
     return export_bundle(checkpoint, folder, plans, progress=print)
 
 

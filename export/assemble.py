@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ GRAPHS = ("text_encoder", "image_encoder", *DENOISERS, "vocoder")
 _W8 = dict.fromkeys(("text_encoder", *DENOISERS), "w8")
 _INT8 = dict.fromkeys(DENOISERS, "int8")
 PLANS: dict[str, dict[str, str]] = {
-    # the smallest that sounds the same: what ships
-    "edge": dict.fromkeys(GRAPHS, "w16") | _W8,
+    # what ships: small, and in integers what a plain query needs, where the corpus classifier hears
+    # no difference (benchmarks/precisions.py)
+    "edge": dict.fromkeys(GRAPHS, "w16") | _W8 | {DISTILLED: "int8", "vocoder": "int8"},
+    # as small, but for weights that are stored alone: arithmetic is fp32
+    "small": dict.fromkeys(GRAPHS, "w16") | _W8,
     "fp32": dict.fromkeys(GRAPHS, "fp32"),
     "fp16": dict.fromkeys(GRAPHS, "fp16"),
     "fp16-products": dict.fromkeys(GRAPHS, "fp16-products"),
@@ -103,8 +106,10 @@ def export_bundle(
     with staging(out) as folder:
         specs: dict[str, GraphSpec] = {}
         parity: dict[str, dict[str, dict[str, float]]] = {}
-        for graph in describe_graphs(source).values():
-            wanted = list(dict.fromkeys(PLANS[plan][graph.name] for plan in plans))
+        graphs = describe_graphs(source)
+        chosen = {plan: planned_files(plan, graphs.values()) for plan in plans}
+        for graph in graphs.values():
+            wanted = list(dict.fromkeys(files[graph.name] for files in chosen.values()))
             specs[graph.name], measured = _export_graph(
                 graph, wanted, source, folder, threads, report
             )
@@ -118,10 +123,10 @@ def export_bundle(
             diffusion=source.diffusion,
             condition=_condition(source, folder),
             graphs=specs,
-            default_precision=_of_graphs(PLANS[plans[0]], specs),
+            default_precision=chosen[plans[0]],
             parity=parity,
             metrics=_metrics(source.folder),
-            provenance=_provenance(source, plans),
+            provenance=_provenance(source, chosen),
         )
         _write_json(folder / MANIFEST_NAME, manifest.to_dict())
         for extra in _EXTRAS:
@@ -145,6 +150,18 @@ def check_plans(names: Sequence[str]) -> list[str]:
     if not names:
         raise InputError(f"no precision given; use {', '.join(PLANS)}")
     return list(dict.fromkeys(names))
+
+
+def planned_files(plan: str, graphs: Collection[GraphDescription]) -> dict[str, str]:
+    """Return the precision of each graph's file under one of ``PLANS``.
+
+    HiFi-GAN has no matrix products that could be quantised as they come: ``edge`` keeps it at w16.
+    """
+    files = {graph.name: PLANS[plan][graph.name] for graph in graphs}
+    whole = [graph.name for graph in graphs if not graph.quantised_scopes]
+    if plan == "edge":
+        files |= {name: "w16" for name in whole if files[name] == "int8"}
+    return files
 
 
 def _export_graph(
@@ -225,7 +242,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def _provenance(source: ExportSource, plans: Sequence[str]) -> dict[str, Any]:
+def _provenance(source: ExportSource, chosen: Mapping[str, dict[str, str]]) -> dict[str, Any]:
     modules = {
         "text_encoder": source.clip.text_tower,
         "image_encoder": source.clip.image_tower,
@@ -239,7 +256,7 @@ def _provenance(source: ExportSource, plans: Sequence[str]) -> dict[str, Any]:
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
         "opset": OPSET,
-        "precision": {plan: _of_graphs(PLANS[plan], modules) for plan in plans},
+        "precision": dict(chosen),
         "checkpoint_sha256": checkpoint_hashes(source.folder),
         "sentence_encoder": source.clip.facts.get("sentence_encoder"),
         "parameters": {
@@ -248,10 +265,6 @@ def _provenance(source: ExportSource, plans: Sequence[str]) -> dict[str, Any]:
         "training": _training(source.facts),
         **({"distillation": _training(source.distilled_facts)} if source.distilled else {}),
     }
-
-
-def _of_graphs(plan: Mapping[str, str], graphs: Mapping[str, Any]) -> dict[str, str]:
-    return {name: precision for name, precision in plan.items() if name in graphs}
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:

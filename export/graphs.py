@@ -244,7 +244,7 @@ def vocoder(source: ExportSource, mels: Sequence[Tensor]) -> GraphDescription:
         smallest={"F": 8},  # reflection wants more samples than it adds
         cases=tuple({"mel": mel} for mel in seen.values()),
         half_scopes=tuple(f"network.{scope}" for scope in scopes),
-        quantised_scopes=("network.blocks",) if light else ("network",),
+        quantised_scopes=("network.blocks",) if light else (),
     )
 
 

@@ -13,7 +13,8 @@
   The denoisers' matrices and kernels are int8 in blocks, which is half of them: see
   ``store_blocks``.
 - ``int8``: for CPUs, the denoiser's convolutions by ranges learnt beforehand, or the light
-  vocoder's matrix products with their inputs, by the range of each.
+  vocoder's matrix products with their inputs, by the range of each. GPUs get the same weights in
+  floating point: see clipsynth_rt/backends/widen.py.
 """
 
 from __future__ import annotations
@@ -242,7 +243,8 @@ def quantise_products(
         and in_scope(node_scope(node) or "", scopes)
     ]
     if not chosen:
-        raise ExportError(f"{name}: no matrix product in {', '.join(scopes)}; nothing to quantise")
+        where = ", ".join(scopes) or "it"
+        raise ExportError(f"{name}: no matrix product in {where} to quantise; choose small or fp32")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantization.quantize_dynamic(

@@ -1,4 +1,4 @@
-"""A bundle as a model repository of Triton Inference Server. Never imports torch or onnx.
+"""A bundle as a model repository of Triton Inference Server. Never imports torch.
 
 The graphs become models of ONNX Runtime; ``clipsynth``, of the Python backend, holds tokenizer,
 schedule and sampler and calls them (``clipsynth_rt.backends.triton``). The layout and the fields of
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipsynth_rt.backends.triton import MODEL, WISHES
+from clipsynth_rt.backends.widen import read_for_gpu
 from clipsynth_rt.bundle import MANIFEST_NAME, Bundle
 from clipsynth_rt.export.staging import check_target, put_in_place, staging
 from clipsynth_rt.pipeline import MAX_BATCH
@@ -67,6 +68,7 @@ def write_repository(
     Raises:
         InputError: If the bundle has no such precision.
         BundleError: If a file cannot be used.
+        MissingExtraError: If ``tensorrt`` needs onnx, for a graph in int8, and it is not installed.
         OutputError: If ``out`` cannot be written, or holds something else.
     """
     out = Path(out)
@@ -79,8 +81,10 @@ def write_repository(
             name = f"{MODEL}_{graph}"
             version = folder / name / VERSION
             version.mkdir(parents=True)
-            (version / "model.onnx").write_bytes(file.read())
-            config = graph_config(name, file.spec, tensorrt=tensorrt and graph != "text_encoder")
+            accelerated = tensorrt and graph != "text_encoder"
+            model = read_for_gpu(file, "export") if accelerated else file.read()
+            (version / "model.onnx").write_bytes(model)
+            config = graph_config(name, file.spec, tensorrt=accelerated)
             (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
         _write_loop(bundle, folder / MODEL)
         put_in_place(folder, out)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from clipsynth_rt.training.checkpoint import load_part, load_weights
 from clipsynth_rt.training.clip import load_clip
@@ -32,7 +33,9 @@ def open_run(
     out_dir: str | Path,
     *,
     kinds: Sequence[str] = (),
+    repeat: Mapping[str, int] | None = None,
     rounds: int = 8,
+    more: int = 0,
     how: TeacherSpec | None = None,
     start: str | Path | None = None,
     tutor: str | Path | None = None,
@@ -46,7 +49,10 @@ def open_run(
         labels_csv: Labels of its clips.
         out_dir: Checkpoint folder; trajectories are kept in its folder ``pairs``.
         kinds: Keep clips of these kinds alone; empty for all.
+        repeat: Label -> how many times as often as otherwise it is drawn.
         rounds: Trajectories a label.
+        more: Further ones of labels that the tutor hears right in fewer than half of those, so
+            that there is something right to follow; where there is a tutor.
         how: How the teacher samples them.
         start: Checkpoint folder with a student to begin with; the teacher if None.
         tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
@@ -56,41 +62,57 @@ def open_run(
         CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
         DataError: If shards or labels cannot be used, a label has no clip, or the teacher cannot
             sample so.
+        InputError: If ``repeat`` names a label that no clip has.
     """
     weights, facts = load_part(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
     settings = TrainConfig.from_dict({key: facts[key] for key in sections}, str(teacher))
     data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
     check_all_heard(data.label, names)
+    repeat = repeat or {}
+    # unknown names are refused before the teacher's hour
+    data.emphasise(repeat, names)
     network = UNet(settings.unet).to(memory_format=torch.channels_last).eval()
     load_weights(network, weights, f"{teacher}/denoiser.safetensors")
     rank, processes = rank_and_count()
     folder = Path(out_dir) / "pairs"
-    make_pairs(
-        network,
-        settings.diffusion,
-        data.text[:, 0],
-        folder,
-        frames=data.mels.shape[2],
-        rounds=rounds,
-        student_steps=config.steps,
-        how=how,
-        rank=rank,
-        processes=processes,
-        on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, rounds),
-    )
-    wait_for_all()
+    text, frames = data.text[:, 0], data.mels.shape[2]
+
+    def sample(count: int, only: Tensor | None = None) -> None:
+        make_pairs(
+            network,
+            settings.diffusion,
+            text,
+            folder,
+            frames=frames,
+            rounds=count,
+            student_steps=config.steps,
+            how=how,
+            only=only,
+            rank=rank,
+            processes=processes,
+            on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, count),
+        )
+        wait_for_all()
+
+    sample(rounds)
+    ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    if ear is not None and more:
+        only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
+        logger.info("teacher: %d more sounds of %d labels that it seldom makes", more, len(only))
+        sample(more, only)
     pairs = TeacherPairs.open(folder)
     begin = weights if start is None else load_part(start, PART)[0]
-    ear = None if tutor is None else Tutor.open(tutor, teacher, names)
     if ear is not None:
         pairs = pairs.taught(ear)
+    times = [1] * len(names)
     if ear is not None and config.emphasis > 0:
         load_weights(network, begin, "what the student begins with")
         rollout = Rollout(settings.diffusion, config.steps)
-        hard = difficulty(network, rollout, data.text[:, 0], ear, frames=data.mels.shape[2])
+        hard = difficulty(network, rollout, text, ear, frames=frames)
         times = passes(data.label, 1.0 + config.emphasis * hard)
-        data.emphasise(dict(zip(names, times, strict=True)), names)
+    wanted = {name: n * repeat.get(name, 1) for name, n in zip(names, times, strict=True)}
+    data.emphasise(wanted, names)
     return DistilTrainer(
         config,
         settings,

@@ -22,6 +22,11 @@ from clipsynth_rt.training.tutor import Tutor
 
 logger = logging.getLogger(__name__)
 
+RIGHT = 0.5
+"""Posterior of its label above which a tutor hears a sound right."""
+_MORE = "more-"
+"""Begins the names of trajectories of some labels alone."""
+
 
 @dataclass(frozen=True)
 class TeacherSpec:
@@ -54,14 +59,16 @@ class TeacherPairs:
     label: Tensor
 
     @classmethod
-    def open(cls, folder: str | Path) -> TeacherPairs:
-        """Read what ``make_pairs`` wrote.
+    def open(cls, folder: str | Path, *, every_label: bool = False) -> TeacherPairs:
+        """Read what ``make_pairs`` wrote; with ``every_label``, without those of ``only`` some.
 
         Raises:
             DataError: If there is none.
             CheckpointError: If a file is damaged.
         """
         files = sorted(Path(folder).glob("*.safetensors"))
+        if every_label:
+            files = [path for path in files if not path.name.startswith(_MORE)]
         if not files:
             raise DataError(f"{folder}: holds no teacher's trajectories")
         parts = []
@@ -90,21 +97,30 @@ class TeacherPairs:
             )
 
     def taught(self, tutor: Tutor) -> TeacherPairs:
-        """Return the half of each label's trajectories that a tutor hears best, at its level.
+        """Return, of each label's trajectories, those that a tutor hears best, at its level.
 
-        A teacher is wrong at times, and louder than full scale under guidance; neither should be
-        learnt from it.
+        They are half of them at most, and two at least where there are four; between these, those
+        that are heard right. A teacher is wrong at times, and louder than full scale under
+        guidance; neither should be learnt from it.
         """
         heard = tutor.posterior(self.path[:, -1].float(), self.label)
         rows = []
         for label in self.label.unique():
             own = (self.label == label).nonzero().flatten()
             best = heard[own].argsort(descending=True)
-            rows.append(own[best[: max(1, len(own) // 2)]])
+            half, right = len(own) // 2, int((heard[own] > RIGHT).sum())
+            rows.append(own[best[: max(1, min(2, half), min(half, right))]])
         kept = torch.cat(rows)
         path = self.path[kept]
         path[:, -1] = tutor.levelled(path[:, -1].float()).half()
         return TeacherPairs(self.noise[kept], path, self.label[kept])
+
+    def seldom_right(self, tutor: Tutor) -> Tensor:
+        """Return the labels that a tutor hears right in fewer than half of their trajectories."""
+        right = tutor.posterior(self.path[:, -1].float(), self.label) > RIGHT
+        labels = self.label.unique()
+        share = torch.stack([right[self.label == label].float().mean() for label in labels])
+        return labels[share < 0.5]
 
     def draw(self, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one trajectory of each label: noise [B, M, F] and path [B, steps, M, F], float32."""
@@ -125,6 +141,7 @@ def make_pairs(
     rounds: int,
     student_steps: int = 2,
     how: TeacherSpec | None = None,
+    only: Tensor | None = None,
     rank: int = 0,
     processes: int = 1,
     on_round: Callable[[int], None] | None = None,
@@ -140,7 +157,8 @@ def make_pairs(
         rounds: Clips a label.
         student_steps: How many states of the trajectory are kept, the sound one of them.
         how: Its steps and guidance.
-        rank: This process's number; label c is that of process c modulo their number.
+        only: Labels int64 [K] to sample, by themselves; all of them if None.
+        rank: This process's number; every ``processes``-th label is its.
         processes: How many there are.
         on_round: Called with each round's number.
 
@@ -156,13 +174,14 @@ def make_pairs(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    label = torch.arange(len(text))[rank::processes]
-    for number in range(rounds):
-        path = folder / f"{number:03d}-{rank}.safetensors"
+    label = (torch.arange(len(text)) if only is None else only)[rank::processes]
+    kind, seed = ("", 17) if only is None else (_MORE, 500_017)
+    for number in range(rounds if len(label) else 0):
+        path = folder / f"{kind}{number:03d}-{rank}.safetensors"
         if path.is_file():
             _check_teacher(path, how)
             continue
-        generator = torch.Generator().manual_seed(number * 1000 + rank + 17)
+        generator = torch.Generator().manual_seed(number * 1000 + rank + seed)
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
         states = torch.cat(
             [

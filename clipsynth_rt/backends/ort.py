@@ -14,6 +14,7 @@ import numpy as np
 
 from clipsynth_rt.backends import Array
 from clipsynth_rt.backends.interface import Tensors, check_interface
+from clipsynth_rt.backends.widen import read_for_gpu
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import (
     BackendError,
@@ -69,7 +70,8 @@ class OrtSession:
         self._provider = provider
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
-        options, model = session_options(threads), graph.read()
+        options = session_options(threads)
+        model = read_for_gpu(graph, "gpu") if provider == "cuda" else graph.read()
         if not self._captures:
             return _load(model, provider, options, graph.path)
         try:

@@ -17,6 +17,7 @@ from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.backends.engines import EngineSpec
 from clipsynth_rt.backends.entries import facts_key, read_entry, read_header, write_entry
 from clipsynth_rt.backends.nvinfer import BuildProgress, Library
+from clipsynth_rt.backends.widen import read_for_gpu
 from clipsynth_rt.cache import CACHE_VARIABLE, default_cache, locked
 from clipsynth_rt.errors import EngineError, OutputError
 
@@ -142,7 +143,7 @@ class PlanCache:
         timing = self.folder / f"timing-{library.name}-{library.version}-{target}.cache"
         known = timing.read_bytes() if timing.is_file() else b""
         began = time.perf_counter()
-        model = spec.graph.read()
+        model = read_for_gpu(spec.graph, library.name)
         plan, learnt = library.build(spec.graph.name, model, spec.shapes, target, known, progress)
         header = {
             "engine": spec.label,

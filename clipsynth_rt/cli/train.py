@@ -207,6 +207,13 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
 )
 @click.option(
+    "--repeat",
+    "repeats",
+    multiple=True,
+    metavar="NAME=N",
+    help="This label is drawn N times as often as otherwise; may be repeated.",
+)
+@click.option(
     "--teacher", type=FOLDER, help="Checkpoint folder with clip and denoiser; the shipped one."
 )
 @click.option("--config", type=FOLDER, help="TOML file of DistilConfig; its defaults if left out.")
@@ -217,6 +224,13 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     show_default=True,
     type=click.IntRange(min=1),
     help="Sounds of the teacher to follow, for each label; made first, and kept in --out.",
+)
+@click.option(
+    "--more-pairs",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Further ones of labels that --tutor hears right in fewer than half of those.",
 )
 @click.option(
     "--teacher-steps",
@@ -248,9 +262,11 @@ def distil(
     shards: Path,
     labels: Path,
     kinds: tuple[str, ...],
+    repeats: tuple[str, ...],
     teacher: Path | None,
     config: Path | None,
     rounds: int,
+    more_pairs: int,
     teacher_steps: int,
     teacher_guidance: float,
     start: Path | None,
@@ -273,6 +289,8 @@ def distil(
     from clipsynth_rt.training.teacher_pairs import TeacherSpec
     from clipsynth_rt.training.train_diffusion import RunLimits
 
+    if more_pairs and tutor is None:
+        raise click.UsageError("--more-pairs needs a --tutor, who hears what is wrong")
     set_threads(threads)
     settings = load_config(config)
     join()
@@ -283,7 +301,9 @@ def distil(
         labels,
         out,
         kinds=kinds,
+        repeat=_parse_repeats(repeats),
         rounds=rounds,
+        more=more_pairs,
         how=TeacherSpec.of(teacher_steps, teacher_guidance),
         start=start,
         tutor=tutor,

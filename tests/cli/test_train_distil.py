@@ -85,13 +85,33 @@ def test_the_tutor_is_asked_what_is_hard(voice: Path, monkeypatch: pytest.Monkey
     distil(voice, *tutor)
     # five clips each; flutes come three times as often
     assert len(drawn[0]) == 5 + 15
+    distil(voice, *tutor, "--repeat", "drum=2", "--out", str(voice.parent / "repeated"))
+    assert len(drawn[1]) == 10 + 15
     settings = voice.parent / "alike.toml"
     settings.write_text("emphasis = 0.0\n")
     distil(voice, *tutor, "--config", str(settings), "--out", str(voice.parent / "alike"))
-    assert len(drawn[1]) == 10
+    assert len(drawn[2]) == 10
+
+
+def test_more_is_made_of_what_the_tutor_seldom_hears(
+    voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heard(self: object, made: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return (label == 0).float()
+
+    monkeypatch.setattr(distil_run.Tutor, "posterior", heard)
+    tutor = ("--tutor", str(voice.parent / "tutor"))
+    distil(voice, *tutor, "--more-pairs", "3", "--repeat", "flute=4", "--max-steps", "1")
+    pairs = distil_run.TeacherPairs.open(voice.parent / "student" / "pairs")
+    assert torch.bincount(pairs.label).tolist() == [2, 5]
 
 
 def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
+    result = distil(voice, "--more-pairs", "1", code=2)
+    assert "--more-pairs needs a --tutor" in result.output
+    unknown = distil(voice, "--repeat", "tuba=2", "--max-steps", "1", code=1)
+    assert "no clip is labelled 'tuba'" in one_line(unknown, 1)
+    assert not (voice.parent / "student").exists()
     distil(voice, "--max-steps", "1")
     other = distil(voice, "--max-steps", "2", "--teacher-guidance", "4", code=1)
     assert "choose another --out" in one_line(other, 1)

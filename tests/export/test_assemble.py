@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.cli import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
 from clipsynth_rt.export import assemble, parity, staging
-from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle
+from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle, planned_files
 from clipsynth_rt.export.graphs import (
     CALIBRATION_QUERIES,
     CALIBRATION_STEPS,
@@ -95,6 +96,19 @@ def test_manifest_says_what_was_exported(exported, source):
         assert str(Path(assemble.__file__).parent).encode() not in path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("plan", "scopes", "precision"),
+    [
+        ("edge", ("network.blocks",), "int8"),
+        ("edge", (), "w16"),  # HiFi-GAN
+        ("int8-vocoder", (), "int8"),  # asked for by name: refused when it is converted
+    ],
+)
+def test_edge_quantises_what_it_can(plan, scopes, precision):
+    graph = SimpleNamespace(name="vocoder", quantised_scopes=scopes)
+    assert planned_files(plan, [graph]) == {"vocoder": precision}
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, distilled_checkpoint, sentence_encoder):
     """A bundle with two denoisers, as it ships."""
@@ -112,8 +126,9 @@ def test_a_distilled_denoiser_is_exported_beside_the_other(both):
     assert manifest.diffusion.distilled_steps == (2, 1)
     assert manifest.default_precision == PLANS["edge"]
     assert set(manifest.graphs) == set(GRAPHS)
-    assert set(manifest.graphs[DISTILLED].files) == {"w8", "fp16"}
-    for precision in ("w8", "fp16"):
+    assert set(manifest.graphs[DISTILLED].files) == {"int8", "fp16"}
+    assert set(manifest.graphs[DENOISER].files) == {"w8", "fp16"}
+    for precision in ("int8", "fp16"):
         figures = manifest.parity[precision][DISTILLED]
         assert figures["snr_db"] >= parity.tolerance_db(precision, DISTILLED)
     provenance = manifest.provenance
@@ -235,7 +250,7 @@ def test_folder_that_is_not_writable(monkeypatch, tmp_path):
 
 
 def test_unknown_precision():
-    with pytest.raises(InputError, match="unknown precision 'fp8'; use edge, fp32, fp16, "):
+    with pytest.raises(InputError, match="unknown precision 'fp8'; use edge, small, fp32, "):
         export_bundle("checkpoint", "out", ["fp32", "fp8"])
 
 

@@ -268,3 +268,26 @@ def test_the_command_names_a_missing_teacher(tmp_path):
     result = CliRunner().invoke(main, [*arguments, str(tmp_path / "out"), "--teacher", "nowhere"])
     assert result.exit_code == 1
     assert "nowhere/denoiser.safetensors: no such file" in result.output
+
+
+def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
+    torch.manual_seed(5)
+    network, text = UNet(tiny().unet).eval(), torch.randn(3, tiny().unet.condition_dim)
+    how = TeacherSpec(steps=2, guided=0)
+
+    def sample(rounds, **more):
+        make_pairs(
+            network, tiny().diffusion, text, tmp_path, frames=16, rounds=rounds, how=how, **more
+        )
+
+    sample(2)
+    sample(3, only=torch.tensor([2]))
+    sample(3, only=torch.tensor([], dtype=torch.int64), rank=1, processes=2)
+    pairs = TeacherPairs.open(tmp_path)
+    assert torch.bincount(pairs.label).tolist() == [2, 2, 5]
+    assert len(torch.unique(pairs.noise[pairs.label == 2], dim=0)) == 5
+    assert torch.bincount(TeacherPairs.open(tmp_path, every_label=True).label).tolist() == [2, 2, 2]
+    # a run that goes on keeps what was made
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    sample(3, only=torch.tensor([2]))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before

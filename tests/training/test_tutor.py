@@ -118,6 +118,20 @@ def test_the_half_that_it_hears_best_is_taught(tutor):
     assert torch.equal(kept.path, path[[0, 3]])
 
 
+def test_of_what_is_seldom_right_only_that_is_taught(tutor):
+    # the first label is heard right in two of eight, the second in six
+    truth = torch.tensor([0] * 2 + [1] * 6 + [1] * 6 + [0] * 2)
+    label = torch.tensor([0] * 8 + [1] * 8)
+    path = sounds(truth, 0.2)[:, None].half()
+    noise = torch.arange(16.0).view(16, 1, 1).expand(path[:, 0].shape)
+    pairs = TeacherPairs(noise, path, label)
+    assert pairs.seldom_right(tutor).tolist() == [0]
+    kept = pairs.taught(tutor)
+    assert sorted(kept.noise[kept.label == 0][:, 0, 0].tolist()) == [0.0, 1.0]
+    assert int((kept.label == 1).sum()) == 4
+    assert set(kept.noise[kept.label == 1][:, 0, 0].tolist()) < set(range(8, 14))
+
+
 def test_labels_are_told_apart_by_name(classifier):
     swapped = Tutor(classifier, Loudspeaker(), SPEC, NAMES[::-1])
     made = sounds(torch.tensor([0, 1]))
