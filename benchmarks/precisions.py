@@ -238,6 +238,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
         "seeds": arguments.seeds,
         "steps": plan.steps,
         "guidance": plan.guidance,
+        "audio_s": bundle.manifest.mel.seconds(bundle.manifest.diffusion.default_frames),
         "distilled": plan.distilled,
         "rule": f"top-1 within {LARGEST_LOSS} of {REFERENCE}'s, and the least time a clip",
         "really_computed_in": precisions_in_use(bundle, first.provider),

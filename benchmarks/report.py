@@ -115,11 +115,37 @@ def denoisers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def precisions() -> str:
+    """Return what each precision costs and gains on a CPU."""
+    found = load("precisions")
+    lines = [
+        f"Measured {found['measured']} on {found['machine']}, ONNX Runtime "
+        f"{found['versions']['onnxruntime']}, {found['concepts']} concepts of {found['seeds']} "
+        f"sounds, all in one process. {found['rule'][0].upper()}{found['rule'][1:]}: "
+        f"**{found['cpu_default']}**.",
+        "",
+        "| products in | top-1 | FAD to real test | as in fp32 | a call | vocoder | a clip | RTF |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in found["variants"].items():
+        times = row["seconds"]
+        call = times.get("step_distilled", times["step"])
+        low, high = row["top1_interval"]
+        lines.append(
+            f"| {name} | {100 * row['top1']:.1f}% ({100 * low:.0f}–{100 * high:.0f}) "
+            f"| {row['fad_to_test']:.0f} | {100 * row['same_as_fp32']:.0f}% | {1e3 * call:.0f} ms "
+            f"| {1e3 * times['vocoder']:.0f} ms | {1e3 * times['clip']:.0f} ms "
+            f"| {times['clip'] / found['audio_s']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 BLOCKS = {
     "evaluation": evaluation,
     "retrieval": retrieval,
     "denoisers": denoisers,
     "latency": latency,
+    "precisions": precisions,
 }
 
 
