@@ -26,7 +26,8 @@ def read_for_gpu(graph: GraphFile, extra: str) -> bytes:
         extra: What installs ``onnx`` beside the backend that asks.
 
     Raises:
-        BundleError: As ``GraphFile.read``, or if the file is no ONNX graph.
+        BundleError: As ``GraphFile.read``, or if the file is no ONNX graph, or one that was
+            quantised in another way.
         HashMismatchError: As ``GraphFile.read``.
         MissingExtraError: If the graph multiplies integers and ``onnx`` is not installed.
     """
@@ -42,7 +43,13 @@ def read_for_gpu(graph: GraphFile, extra: str) -> bytes:
         model = load_model_from_string(data)
     except DecodeError as error:
         raise BundleError(f"{graph.path}: not an ONNX graph ({error})") from error
-    return bytes(widen(model).SerializeToString())
+    try:
+        return bytes(widen(model).SerializeToString())
+    except KeyError as error:
+        raise BundleError(
+            f"{graph.path}: quantised otherwise than clipsynth-rt export does ({error} is no "
+            "constant); export it again"
+        ) from error
 
 
 def widen(model: Any) -> Any:
@@ -50,6 +57,9 @@ def widen(model: Any) -> Any:
 
     Quantising and dequantising at once is left out. ``MatMulInteger`` becomes a ``MatMul`` with the
     same whole numbers, and the scale of its input 1: the scaling that follows stays as it is.
+
+    Raises:
+        KeyError: If weights are no constants.
 
     Source:
         ONNX operators QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear and MatMulInteger.
@@ -74,9 +84,10 @@ def widen(model: Any) -> Any:
                 axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
                 added[result] = _dequantised(*map(constant, node.input), axis=axis)
             else:
-                same[result] = makers[source].input[0]
+                floating = makers[source].input[0]
+                same[result] = same.get(floating, floating)
         elif node.op_type == "DynamicQuantizeLinear":
-            same[node.output[0]] = node.input[0]
+            same[node.output[0]] = same.get(node.input[0], node.input[0])
             added[node.output[1]] = np.ones((), np.float32)
         elif node.op_type == "MatMulInteger":
             weight = f"{node.input[1]}.wide"

@@ -75,6 +75,13 @@ def test_what_is_missing_or_damaged_is_named(exported, tmp_path, monkeypatch):
         read_for_gpu(replace(graph, path=path, sha256=None), "gpu")
     with pytest.raises(HashMismatchError):
         read_for_gpu(replace(graph, path=path), "gpu")
+    model = onnx.load_model_from_string(graph.read())
+    kept = [weight for weight in model.graph.initializer if "quantized" not in weight.name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"vocoder\.onnx: quantised otherwise than clipsynth-rt"):
+        read_for_gpu(replace(graph, path=path, sha256=None), "gpu")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r'"clipsynth-rt\[gpu\]"'):
         read_for_gpu(graph, "gpu")
