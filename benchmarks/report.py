@@ -117,6 +117,8 @@ def denoisers() -> str:
 
 def precisions() -> str:
     """Return what each precision costs and gains on a CPU."""
+    from clipsynth_rt.training.evaluate.tables import cell
+
     found = load("precisions")
     lines = [
         f"Measured {found['measured']} on {found['machine']}, ONNX Runtime "
@@ -130,10 +132,9 @@ def precisions() -> str:
     for name, row in found["variants"].items():
         times = row["seconds"]
         call = times.get("step_distilled", times["step"])
-        low, high = row["top1_interval"]
         lines.append(
-            f"| {name} | {100 * row['top1']:.1f}% ({100 * low:.0f}–{100 * high:.0f}) "
-            f"| {row['fad_to_test']:.0f} | {100 * row['same_as_fp32']:.0f}% | {1e3 * call:.0f} ms "
+            f"| {name} | {cell(row, 'top1')} | {row['fad_to_test']:.0f} "
+            f"| {100 * row['same_as_fp32']:.0f}% | {1e3 * call:.0f} ms "
             f"| {1e3 * times['vocoder']:.0f} ms | {1e3 * times['clip']:.0f} ms "
             f"| {times['clip'] / found['audio_s']:.3f} |"
         )

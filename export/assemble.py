@@ -158,9 +158,9 @@ def planned_files(plan: str, graphs: Collection[GraphDescription]) -> dict[str, 
     HiFi-GAN has no matrix products that could be quantised as they come: ``edge`` keeps it at w16.
     """
     files = {graph.name: PLANS[plan][graph.name] for graph in graphs}
-    whole = [graph.name for graph in graphs if not graph.quantised_scopes]
-    if plan == "edge":
-        files |= {name: "w16" for name in whole if files[name] == "int8"}
+    for graph in graphs:
+        if plan == "edge" and files[graph.name] == "int8" and not graph.quantised_scopes:
+            files[graph.name] = "w16"
     return files
 
 

@@ -95,8 +95,9 @@ def open_run(
         )
         wait_for_all()
 
-    sample(rounds)
+    # opened first: what cannot be read is refused before the teacher's hour
     ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    sample(rounds)
     if ear is not None and more:
         only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
         logger.info("teacher: %d more sounds of %d labels that it seldom makes", more, len(only))

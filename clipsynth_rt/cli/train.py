@@ -9,7 +9,16 @@ from pathlib import Path
 import click
 
 from clipsynth_rt.cli import finetune
-from clipsynth_rt.cli.training import FOLDER, MINUTES, OUT, THREADS, end, set_threads
+from clipsynth_rt.cli.training import (
+    FOLDER,
+    KINDS,
+    MINUTES,
+    OUT,
+    REPEATS,
+    THREADS,
+    end,
+    set_threads,
+)
 from clipsynth_rt.errors import InputError
 
 
@@ -46,12 +55,7 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 @click.option("--clip", "clip_name", help="Checkpoint folder or open_clip model; shipped one.")
 @click.option("--clip-pretrained", help="open_clip's tag or checkpoint file for --clip.")
 @click.option("--labels", type=FOLDER, help="labels.csv, for the variants text and hybrid.")
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
-)
+@KINDS
 @click.option("--validation", type=FOLDER, help="Shards of held-out clips.")
 @click.option("--config", default="edge", show_default=True, help="edge, paper, tiny or a file.")
 @click.option("--variant", help="image (CLIPSynth), text or hybrid; the configuration's.")
@@ -61,13 +65,7 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
     type=FOLDER,
     help="Checkpoint folder whose denoiser a new run begins with.",
 )
-@click.option(
-    "--repeat",
-    "repeats",
-    multiple=True,
-    metavar="NAME=N",
-    help="An epoch holds the clips of this label N times; may be repeated.",
-)
+@REPEATS
 @click.option(
     "--accumulate",
     type=click.IntRange(min=1),
@@ -200,19 +198,8 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
 @command.command("distil")
 @click.argument("shards", metavar="SHARDS", type=FOLDER)
 @click.option("--labels", required=True, type=FOLDER, help="labels.csv")
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
-)
-@click.option(
-    "--repeat",
-    "repeats",
-    multiple=True,
-    metavar="NAME=N",
-    help="This label is drawn N times as often as otherwise; may be repeated.",
-)
+@KINDS
+@REPEATS
 @click.option(
     "--teacher", type=FOLDER, help="Checkpoint folder with clip and denoiser; the shipped one."
 )

@@ -12,6 +12,19 @@ FOLDER = click.Path(path_type=Path)
 OUT = click.option(
     "--out", required=True, type=FOLDER, help="Checkpoint folder; a run in it is resumed."
 )
+KINDS = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    help="Only clips of this kind (labels.csv's column); may be repeated. All if left out.",
+)
+REPEATS = click.option(
+    "--repeat",
+    "repeats",
+    multiple=True,
+    metavar="NAME=N",
+    help="This label is drawn N times as often as otherwise; may be repeated.",
+)
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
 MINUTES = click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True))
 

@@ -111,6 +111,8 @@ def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
     assert "--more-pairs needs a --tutor" in result.output
     unknown = distil(voice, "--repeat", "tuba=2", "--max-steps", "1", code=1)
     assert "no clip is labelled 'tuba'" in one_line(unknown, 1)
+    deaf = distil(voice, "--tutor", str(voice.parent / "nowhere"), code=1)
+    assert "nowhere/classifier.safetensors: no such file" in one_line(deaf, 1)
     assert not (voice.parent / "student").exists()
     distil(voice, "--max-steps", "1")
     other = distil(voice, "--max-steps", "2", "--teacher-guidance", "4", code=1)

@@ -135,7 +135,7 @@ def _figures(title: str, rows: Mapping[str, Figures]) -> list[str]:
         f"| --- | ---: |{' ---: |' * len(shown)}",
     ]
     for name, row in rows.items():
-        cells = " | ".join(_cell(row, key) for key in shown)
+        cells = " | ".join(cell(row, key) for key in shown)
         lines.append(f"| {name} | {row['clips']} | {cells} |")
     return lines
 
@@ -154,7 +154,8 @@ def _gap(found: Figures) -> list[str]:
     return [*lines, "", *_figures("voice, query, cure", found["voices"])]
 
 
-def _cell(row: Figures, key: str) -> str:
+def cell(row: Figures, key: str) -> str:
+    """Return a figure of ``COLUMNS`` with its interval; nothing if ``row`` has none."""
     if key not in row:
         return ""
     style = COLUMNS[key][1]
@@ -175,8 +176,5 @@ def _percent(share: float) -> str:
 
 
 def _row(name: str, scores: Figures, fad: str) -> str:
-    low, high = scores["top1_interval"]
-    return (
-        f"| {name} | {scores['clips']} | {_percent(scores['top1'])} "
-        f"({100 * low:.0f}–{100 * high:.0f}) | {_percent(scores['top5'])} | {fad} |"
-    )
+    top5 = _percent(scores["top5"])
+    return f"| {name} | {scores['clips']} | {cell(scores, 'top1')} | {top5} | {fad} |"
