@@ -1,132 +1,228 @@
 """All that a GPU can tell, in one go: python benchmarks/gpu_report.py -o FILE [--bundle FOLDER].
 
-The tests marked ``gpu``; parity of every GPU provider with the CPU in fp32; latency by stage and
-whole, with and without CUDA graphs; PyTorch, eager and compiled, on the same device; peak memory.
-What cannot load is in the report with the library's own message. Without ``--bundle``, one is
-exported from the shipped checkpoint in fp16 and fp32.
+Parity of every GPU provider with the CPU in fp32; latency by stage and whole, with and without CUDA
+graphs; PyTorch, eager and compiled, on the same device; peak memory; the tests marked ``gpu``. Each
+part runs in a process of its own, which may crash or be stopped, and the report is written after
+each, the most important first: what ends early loses nothing. What cannot load is in it with the
+library's own message. ``--budget`` leaves out what no longer fits, and says so. ``--only`` runs
+some parts, ``--update`` adds them to a report that is there, and ``--missing`` runs what it lacks.
+
+Without ``--bundle``, one is exported from the shipped checkpoint in fp16 and fp32.
 """
 
 import argparse
+import contextlib
 import datetime
+import faulthandler
+import inspect
 import json
 import os
-import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+# beside this file, wherever it is started
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from clipsynth_rt import Synthesizer
+import gpu_sections as sections
+
 from clipsynth_rt.audio import write_atomically
-from clipsynth_rt.backends import cuda, probe
-from clipsynth_rt.backends.ahead import build_ahead
-from clipsynth_rt.benchmark import (
-    bench_clips,
-    bench_stages,
-    describe_run,
-    measure,
-    peak_memory,
-    usual_guidances,
-    watch_device,
-)
-from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.schedule import gaussian_noise, sampling_times
 from clipsynth_rt.spec import DENOISER, DISTILLED
 
-ROOT = Path(__file__).resolve().parents[1]
-PROVIDERS = ("cuda", "tensorrt-rtx", "tensorrt")
-STEPS = (1, 4, 8)
+PROVIDERS = ("tensorrt-rtx", "tensorrt", "cuda")
+LAST_FRAMES = 5
+"""Of a traceback, that a problem comes with."""
+WITHOUT_BUDGET_S = 1800.0
 
 
-def section(run: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a part of the report found, or the problem that ended it."""
-    print(f"{run.__name__} {' '.join(str(a) for a in arguments if isinstance(a, str))}", flush=True)
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Part:
+    """One part of the report.
+
+    Attributes:
+        path: Where in the report it goes.
+        name: Function of ``gpu_sections``.
+        arguments: Its own, after ``save``.
+        needs_s: Seconds without which it is not begun.
+        limit_s: Seconds after which it is stopped.
+        after: Path of the part whose problem makes this one pointless.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    arguments: tuple[Any, ...] = ()
+    needs_s: float = 5.0
+    limit_s: float = 60.0
+    after: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """The report so far, its file, and how much time there is."""
+
+    path: Path
+    data: dict[str, Any]
+    budget_s: float | None
+    isolated: bool = True
+    missing: bool = False
+    began: float = field(default_factory=time.perf_counter)
+
+    def left_s(self) -> float:
+        """Return the seconds left for all that follows."""
+        if self.budget_s is None:
+            return WITHOUT_BUDGET_S
+        return self.budget_s - (time.perf_counter() - self.began)
+
+    def write(self) -> None:
+        """Write the file, whole."""
+        write_atomically(self.path, json.dumps(self.data, indent=1).encode() + b"\n")
+
+    def get(self, path: tuple[str, ...]) -> dict[str, Any]:
+        """Return what a part has found, nothing if it has not run."""
+        found: Any = self.data
+        for key in path:
+            found = found.get(key, {}) if isinstance(found, dict) else {}
+        return found if isinstance(found, dict) else {}
+
+    def run(self, part: Part) -> None:
+        """Run a part, or say why not, and write the report."""
+        known = self.get(part.path)
+        if self.missing and known and not known.keys() & {"problem", "skipped"}:
+            return
+        print(f"[{time.perf_counter() - self.began:6.1f} s] {' / '.join(part.path)}", flush=True)
+        why = self.get(part.after).get("problem") if part.after else None
+        began = time.perf_counter()
+        if why is not None:
+            found = {"skipped": f"{' / '.join(part.after)}: {why}"}
+        elif self.left_s() < part.needs_s:
+            found = {"skipped": f"needs {part.needs_s:.0f} s, {max(0.0, self.left_s()):.0f} s left"}
+        else:
+            limit = min(part.limit_s, self.left_s())
+            found = apart(part, limit) if self.isolated else here(part)
+            found["took_s"] = round(time.perf_counter() - began, 2)
+        for word in ("problem", "skipped"):
+            if word in found:
+                print(f"  {word}: {found[word]}", flush=True)
+        into = self.data
+        for key in part.path[:-1]:
+            into = into.setdefault(key, {})
+        into[part.path[-1]] = found
+        self.write()
+
+
+def here(part: Part, save: sections.Save = lambda found: None) -> dict[str, Any]:
+    """Run a part in this process, and return what it found, or its problem."""
+    kept: dict[str, Any] = {}
+
+    def keep(found: dict[str, Any]) -> None:
+        kept.update(found)
+        save(found)
+
     try:
-        found = run(*arguments)
+        return dict(getattr(sections, part.name)(keep, *part.arguments))
     # whatever a library raises on a GPU is what the report is for
     except Exception as error:
-        found = {"problem": f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}"}
-        print(f"  {found['problem']}", flush=True)
-    if isinstance(found, dict):
-        found["took_s"] = round(time.perf_counter() - began, 2)
-    return found
+        frames = traceback.extract_tb(error.__traceback__)[-LAST_FRAMES:]
+        return {
+            **kept,
+            "problem": f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}",
+            "where": [f"{f.filename}:{f.lineno} {f.name}" for f in frames],
+        }
 
 
-def device() -> dict[str, Any]:
-    """Describe the GPU."""
-    gpu = cuda.open_device()
-    return {
-        "name": gpu.name,
-        "compute_capability": list(gpu.compute_capability),
-        "memory_mb": gpu.total / 2**20,
-        "driver_cuda": gpu.driver(),
-    }
+def apart(part: Part, limit_s: float) -> dict[str, Any]:
+    """Run a part in a process of its own, and return what it found, whatever became of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        result, log = Path(folder) / "result.json", Path(folder) / "log"
+        line = [sys.executable, __file__, "-o", str(result), "--part", part.name]
+        with log.open("w") as sink:
+            running = subprocess.Popen(
+                [*line, "--arguments", json.dumps(part.arguments)],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code, ended = running.wait(limit_s), ""
+            except subprocess.TimeoutExpired:
+                code, ended = 0, f"stopped after {limit_s:.0f} s"
+            finally:
+                # with whatever it has started
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+        if code:
+            ended = f"ended with {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        said = log.read_text(errors="replace").splitlines()
+        found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
+        if ended:
+            found["problem"] = f"{found['problem']}; {ended}" if "problem" in found else ended
+        if "problem" in found and said:
+            found["log"] = said[-40:]
+        for text in said[-10:]:
+            print(f"  | {text}", flush=True)
+        return found
 
 
-def gpu_tests(bundle: str) -> dict[str, Any]:
-    """Run the tests marked ``gpu``, skips counted as failures, and keep their summary."""
-    line = [sys.executable, "-m", "pytest", "-m", "gpu", "--no-cov", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "CLIPSYNTH_RT_GPU": "1", "CLIPSYNTH_RT_BUNDLE": bundle}
-    done = subprocess.run(
-        [*line, "-q", "-rfEs", "--tb=short", "tests"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    said = [text for text in lines if re.match(r"(FAILED|ERROR|SKIPPED)", text)]
-    return {
-        "exit_code": done.returncode,
-        "summary": lines[-1] if lines else done.stderr[-500:],
-        "not_passed": said,
-        "tail": lines[-60:] if done.returncode else [],
-    }
+def plan_timings(bundle: str, checkpoint: str, usable: list[str], repeats: int) -> list[Part]:
+    """Return the parts that want the GPU to themselves, in the order of their worth."""
+    engines = [name for name in usable if name != "cuda"]
+    parts = []
+    for name in engines:
+        first = ("latency", name)
+        more = {"needs_s": 8.0, "limit_s": 45.0, "after": first}
+        arguments = (bundle, name, True, repeats)
+        parts.append(Part(first, "latency", arguments, 8.0, 60.0, ("build", name)))
+        parts.append(Part(("device_only", name), "device_only", (bundle, name, repeats), **more))
+        plain = ("latency", f"{name}, no CUDA graph")
+        parts.append(Part(plain, "latency", (bundle, name, False, repeats), **more))
+    if "cuda" in usable:
+        first = ("latency", "cuda")
+        parts.append(Part(first, "latency", (bundle, "cuda", True, repeats), 8.0, 45.0))
+        plain = ("latency", "cuda, no CUDA graph")
+        arguments = (bundle, "cuda", False, repeats)
+        parts.append(Part(plain, "latency", arguments, 8.0, 45.0))
+    for name, half in (("pytorch_eager", True), ("pytorch_eager_fp32", False)):
+        arguments = (checkpoint, False, half, repeats)
+        parts.append(Part((name,), "pytorch", arguments, 10.0, 60.0))
+    return parts
 
 
-def snr_db(want: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Return how far an output is from its reference."""
-    error = found.astype(np.float64) - want
-    noise = float(np.mean(error**2))
-    power = float(np.mean(want.astype(np.float64) ** 2))
-    return {
-        "max_abs": float(np.abs(error).max()),
-        "rms": float(np.sqrt(noise)),
-        "snr_db": 200.0 if noise == 0.0 else float(10.0 * np.log10(power / noise)),
-    }
+def plan_checks(bundle: str, usable: list[str], tests_s: float) -> list[Part]:
+    """Return the parts that a busy GPU does not falsify."""
+    parts = []
+    for precision in ("fp16", "fp32"):
+        for name in usable:
+            path = ("parity", f"{name} {precision}")
+            after = () if name == "cuda" else ("build", name)
+            parts.append(Part(path, "parity", (bundle, name, precision), 8.0, 120.0, after))
+    return [*parts, Part(("tests",), "gpu_tests", (bundle, tests_s), 15.0, tests_s + 15.0)]
 
 
-def parity(bundle: str, provider: str, precision: str) -> dict[str, Any]:
-    """Compare each graph and the whole clip with the CPU in fp32, at the default length."""
-    cpu = Synthesizer.from_bundle(bundle, "cpu", "fp32")
-    manifest = cpu.bundle.manifest
-    with Synthesizer.from_bundle(bundle, provider, precision) as gpu:
-        frames = gpu.frames_for(manifest.diffusion.default_frames)
-        noise = gaussian_noise(0, frames, manifest.mel.n_mels)[None]
-        embedding = cpu.encode_text(["drum"])
-        found: dict[str, Any] = {"text_encoder": snr_db(embedding, gpu.encode_text(["drum"]))}
-        scale = manifest.diffusion.guidance_scale
-        steps = {"step": (DENOISER, 1.0), "step_guided": (DENOISER, scale)}
-        if DISTILLED in manifest.graphs:
-            steps["step_distilled"] = (DISTILLED, 1.0)
-        for name, (graph, guidance) in steps.items():
-            wish = {"steps": 1, "guidance": guidance, "noise": noise, "denoiser": graph}
-            mels = [s.sample(embedding, [0], frames, **wish) for s in (cpu, gpu)]
-            found[name] = snr_db(*mels)
-        mel = cpu.sample(embedding, [0], frames)
-        found["vocoder"] = snr_db(cpu.vocode(mel), gpu.vocode(mel))
-        wish = {"duration_s": manifest.mel.seconds(frames), "seed": 1}
-        found["clip"] = snr_db(*[s.synth("drum", **wish).waveform for s in (cpu, gpu)])
-        found["provider"] = gpu.provider
+def ratios(report: dict[str, Any]) -> dict[str, Any]:
+    """Return how many times faster than eager PyTorch, in its faster precision, clips are.
+
+    From a text to its waveform, batch 1, at the guidance that PyTorch ran with.
+    """
+    eager: dict[str, float] = {}
+    for name in ("pytorch_eager", "pytorch_eager_fp32"):
+        for key, value in report.get(name, {}).items():
+            if key.endswith(" steps"):
+                eager[key] = min(value, eager.get(key, value))
+    found: dict[str, Any] = {}
+    for provider, run in report.get("latency", {}).items():
+        for row in run.get("rows", []):
+            name = f"{row['steps']} steps"
+            usual = row["guidance"] != 1.0 and not row.get("distilled", False)
+            if row["stage"] == "clip" and row["batch"] == 1 and usual and name in eager:
+                found.setdefault(provider, {})[name] = eager[name] / row["median_s"]
     return found
 
 
@@ -135,14 +231,13 @@ def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, flo
 
     ``python benchmarks/report.py --parity REPORT`` merges it into the shipped bundle's.
     """
-    device = report["device"]
     found = {}
-    for name, run in report["parity"].items():
-        if "problem" in run:
+    for name, run in report.get("parity", {}).items():
+        if "problem" in run or "skipped" in run:
             continue
         provider, precision = name.split()
         steps = [run["step"], run["step_guided"]]
-        found[f"{precision} on {provider}, {device['name']}"] = {
+        found[f"{precision} on {provider}, {report['device'].get('name')}"] = {
             "text_encoder": run["text_encoder"],
             DENOISER: {
                 "max_abs": max(step["max_abs"] for step in steps),
@@ -155,142 +250,50 @@ def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, flo
     return found
 
 
-def build(bundle: str, provider: str) -> dict[str, Any]:
-    """Build every engine, and say how long it took."""
-    began = time.perf_counter()
-    built = build_ahead(Bundle.open(bundle), provider)
-    return {
-        "builder": built.library,
-        "engines": len(built.paths),
-        "failures": built.failures,
-        "seconds": time.perf_counter() - began,
-        "mb": sum(path.stat().st_size for path in built.paths) / 1e6,
-    }
+def measure_all(report: Report, arguments: argparse.Namespace, folder: str) -> None:
+    """Run every part that was asked for."""
+    root = sections.ROOT / "training" / "checkpoints" / "default"
+    checkpoint = arguments.checkpoint or str(root)
+    bundle = arguments.bundle or str(Path(folder) / "bundle")
+    wanted = set(arguments.only.split(",")) if arguments.only else None
+
+    def run(part: Part) -> None:
+        if wanted is None or part.path[0] in wanted or "/".join(part.path) in wanted:
+            report.run(part)
+
+    report.run(Part(("device",), "device", (), 2.0, 30.0))
+    report.run(Part(("providers",), "providers", (["cpu", *PROVIDERS],), 2.0, 60.0))
+    if arguments.bundle is None:
+        run(Part(("export",), "export", (checkpoint, bundle), 30.0, 900.0))
+    usable = [name for name in PROVIDERS if report.get(("providers",)).get(name) == "ok"]
+    for name in usable:
+        if name != "cuda":
+            run(Part(("build", name), "build", (bundle, name), 3.0, 600.0))
+    for part in plan_timings(bundle, checkpoint, usable, arguments.repeats):
+        run(part)
+    for part in plan_checks(bundle, usable, arguments.tests_s):
+        run(part)
+    compiled = (checkpoint, True, True, arguments.repeats)
+    run(Part(("pytorch_compiled",), "pytorch", compiled, 20.0, arguments.compile_s))
+    report.data["times_faster_than_eager"] = ratios(report.data)
+    report.data["manifest_parity"] = manifest_parity(report.data)
+    report.data["nvidia_smi_after"] = sections.nvidia_smi()
+    report.write()
 
 
-def latency(bundle: str, provider: str, use_graphs: bool, repeats: int) -> dict[str, Any]:
-    """Time stages and clips."""
-    watch_device()
-    began = time.perf_counter()
-    with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
-        if synthesizer.engines is not None:
-            synthesizer.engines.use_graphs = use_graphs
-        loaded = time.perf_counter()
-        synthesizer.warm_up()
-        first = time.perf_counter()
-        rows = bench_stages(synthesizer, batches=(1, 4), repeats=repeats, warmup=5)
-        rows += bench_clips(
-            synthesizer,
-            steps=STEPS,
-            guidances=usual_guidances(synthesizer.bundle.manifest),
-            batches=(1, 4),
-            repeats=repeats,
-            warmup=5,
-        )
-        return {
-            **describe_run(synthesizer),
-            "load_s": loaded - began,
-            "first_clip_s": first - loaded,
-            "rows": [row.to_dict() for row in rows],
-            **peak_memory(synthesizer),
-        }
+def run_part(arguments: argparse.Namespace) -> None:
+    """Be the process of one part."""
+    faulthandler.enable()
 
+    def save(found: dict[str, Any]) -> None:
+        write_atomically(arguments.out, json.dumps(found).encode())
 
-def device_only(bundle: str, provider: str, repeats: int) -> dict[str, Any]:
-    """Time clips from filled buffers to waveforms on the host: no tokens, noise or fades."""
-    from clipsynth_rt.backends.trt_clip import clip_inputs
-    from clipsynth_rt.config import SynthConfig, make_plan
-
-    found: dict[str, Any] = {}
-    with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
-        engines = synthesizer.engines
-        assert engines is not None
-        manifest = synthesizer.bundle.manifest
-        tokens = synthesizer.tokenize(["a photo of drum"])
-        none = np.zeros((1, manifest.condition.dim), np.float32)
-        for use_graphs in (True, False):
-            engines.use_graphs = use_graphs
-            scale = manifest.diffusion.guidance_scale
-            # with its guidance said, a plan is the ordinary denoiser's
-            plans = {f"{n} steps": SynthConfig(steps=n, guidance=scale) for n in STEPS}
-            own = manifest.diffusion.distilled_steps
-            plans |= {f"{n} distilled steps": SynthConfig(steps=n) for n in own}
-            for kind, config in plans.items():
-                plan = make_plan(config, manifest)
-                key, inputs = clip_inputs(manifest, plan, [0], none, tokens=tokens)
-                engines.clip(key)
-                timing = measure(lambda: engines.play(key, inputs), repeats, 10)  # noqa: B023
-                name = f"{kind}, {'CUDA graph' if use_graphs else 'enqueued'}"
-                found[name] = timing.median_s
-            # the next round captures, or does not, anew
-            for clip in engines._clips.values():
-                clip.close()
-            engines._clips.clear()
-    return found
-
-
-def pytorch(checkpoint: str, compiled: bool, repeats: int) -> dict[str, Any]:
-    """Time the same clips in PyTorch on the same device, in fp16 autocast."""
-    import torch
-
-    from clipsynth_rt.export.source import load_source
-    from clipsynth_rt.export.wrappers import DenoiserStepGraph
-
-    torch.set_float32_matmul_precision("high")
-    source = load_source(checkpoint)
-    text = source.clip.text_tower.eval().cuda()
-    step = DenoiserStepGraph(source.unet, source.diffusion).eval().cuda()
-    vocoder = source.vocoder.eval().cuda()
-    if compiled:
-        compiling = {"mode": "reduce-overhead"}
-        text, step, vocoder = (torch.compile(m, **compiling) for m in (text, step, vocoder))
-    ids, mask = (value.cuda() for value in source.clip.tokenize(["a photo of drum"]))
-    frames, bins = source.diffusion.default_frames, source.mel.n_mels
-    noise = torch.from_numpy(gaussian_noise(0, frames, bins)[None])
-    weight = source.diffusion.guidance_scale
-    weights = torch.tensor([weight, 1.0 - weight], device="cuda")
-    zero = torch.zeros(1, device="cuda")
-    found: dict[str, Any] = {"torch": torch.__version__}
-    torch.cuda.reset_peak_memory_stats()
-    for steps in STEPS:
-        times = torch.tensor(sampling_times(steps, source.diffusion), dtype=torch.float32).cuda()
-
-        @torch.inference_mode()
-        @torch.autocast("cuda", torch.float16)
-        def clip(steps: int = steps, times: Any = times) -> np.ndarray:
-            embedding = text(ids, mask).float().clone()
-            condition = torch.stack([embedding, torch.zeros_like(embedding)])
-            x = noise.cuda()
-            still = torch.zeros_like(x)
-            for i in range(steps):
-                t, s = times[i : i + 1], times[i + 1 : i + 2]
-                x = step(x, t, s, condition, weights, zero, still)[0].float().clone()
-            return vocoder(x).float().cpu().numpy()
-
-        found[f"{steps} steps"] = measure(clip, repeats, 10).median_s
-    found["peak_device_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return found
-
-
-def ratios(report: dict[str, Any]) -> dict[str, Any]:
-    """Return how many times faster than eager PyTorch each provider's guided clip is."""
-    eager = report["pytorch_eager"]
-    found: dict[str, Any] = {}
-    for provider, run in report["latency"].items():
-        for row in run.get("rows", []):
-            name = f"{row['steps']} steps"
-            if row["stage"] == "clip" and row["batch"] == 1 and row["guidance"] != 1.0:
-                if name in eager:
-                    found.setdefault(provider, {})[name] = eager[name] / row["median_s"]
-    return found
-
-
-def export(checkpoint: str, folder: str) -> dict[str, Any]:
-    """Export the voice in fp16 and fp32."""
-    from clipsynth_rt.export.assemble import export_bundle
-
-    export_bundle(checkpoint, folder, ["fp16", "fp32"])
-    return {"bundle": "exported here"}
+    part = Part((), arguments.part, tuple(json.loads(arguments.arguments)))
+    assert inspect.isfunction(getattr(sections, part.name))
+    save(here(part, save))
+    sys.stdout.flush()
+    # libraries that stumble over their own end have no say in what was found
+    os._exit(0)
 
 
 def main() -> None:
@@ -300,44 +303,29 @@ def main() -> None:
     parser.add_argument("--bundle", help="with fp16 and fp32 graphs; exported if left out")
     parser.add_argument("--checkpoint", help="for PyTorch and the export; the shipped one")
     parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--budget", type=float, help="seconds; parts that do not fit are left out")
+    parser.add_argument("--only", help="parts, such as latency,parity or latency/cuda")
+    parser.add_argument("--update", action="store_true", help="keep the other parts of OUT")
+    parser.add_argument("--missing", action="store_true", help="no part that OUT has already")
+    parser.add_argument("--tests-s", type=float, default=600.0, help="limit of the tests")
+    parser.add_argument("--compile-s", type=float, default=300.0, help="limit of torch.compile")
+    parser.add_argument("--in-process", action="store_true", help="no process for each part")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--arguments", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    checkpoint = arguments.checkpoint or str(ROOT / "training" / "checkpoints" / "default")
-    repeats = arguments.repeats
+    if arguments.part:
+        run_part(arguments)
+        return
+    known: dict[str, Any] = {}
+    if (arguments.update or arguments.missing) and arguments.out.is_file():
+        known = json.loads(arguments.out.read_text())
+    facts = {"measured": datetime.date.today().isoformat(), "machine": describe_machine()}
+    isolated = not arguments.in_process
+    data = {**known, **facts}
+    report = Report(arguments.out, data, arguments.budget, isolated, arguments.missing)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("CLIPSYNTH_RT_CACHE", str(Path(folder) / "engines"))
-        bundle = arguments.bundle or str(Path(folder) / "bundle")
-        report: dict[str, Any] = {
-            "measured": datetime.date.today().isoformat(),
-            "machine": describe_machine(),
-            "device": section(device),
-            "providers": {name: section(probe, name) or "ok" for name in ("cpu", *PROVIDERS)},
-        }
-        if arguments.bundle is None:
-            report["export"] = section(export, checkpoint, bundle)
-        usable = [name for name in PROVIDERS if report["providers"][name] == "ok"]
-        engines = [name for name in usable if name != "cuda"]
-        report["build"] = {name: section(build, bundle, name) for name in engines}
-        report["parity"] = {
-            f"{name} {precision}": section(parity, bundle, name, precision)
-            for name in usable
-            for precision in ("fp16", "fp32")
-        }
-        report["manifest_parity"] = manifest_parity(report)
-        runs = [(name, True) for name in usable] + [(name, False) for name in engines]
-        report["latency"] = {
-            name if graphs else f"{name}, no CUDA graph": section(
-                latency, bundle, name, graphs, repeats
-            )
-            for name, graphs in runs
-        }
-        report["device_only"] = {
-            name: section(device_only, bundle, name, repeats) for name in engines
-        }
-        report["pytorch_eager"] = section(pytorch, checkpoint, False, repeats)
-        report["pytorch_compiled"] = section(pytorch, checkpoint, True, repeats)
-        report["times_faster_than_eager"] = section(ratios, report)
-        report["tests"] = section(gpu_tests, bundle)
-    write_atomically(arguments.out, json.dumps(report, indent=1).encode() + b"\n")
+        measure_all(report, arguments, folder)
     print(arguments.out)
 
 

@@ -107,6 +107,7 @@ def to_fp16(model: onnx.ModelProto, scopes: tuple[str, ...], name: str) -> onnx.
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_OPERATORS],
             node_block_list=floats,
         )
+    _drop_repeats(model.graph)
     _drop_round_trips(model.graph)
     _sort(model.graph)
     return model
@@ -294,6 +295,22 @@ def _quantise_tables(graph: onnx.GraphProto) -> None:
         ]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _drop_repeats(graph: onnx.GraphProto) -> None:
+    """Keep one of the casts that the converter of ONNX Runtime before 1.32 makes for each reader.
+
+    They share their names, and a graph in which two nodes have the same output is none.
+    """
+    seen: set[str] = set()
+    kept = []
+    for node in graph.node:
+        repeats = node.op_type == "Cast" and node.output[0] in seen
+        seen.update(node.output)
+        if not repeats:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _drop_round_trips(graph: onnx.GraphProto) -> None:

@@ -29,13 +29,16 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("onnxruntime", "cpu") from error
 
-from clipsynth_rt.backends.ort_loop import NO_CAPTURE, StepLoops, run_options
+from clipsynth_rt.backends.ort_loop import NO_CAPTURE, FixedRuns, StepLoops, run_options
 
 _NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _FATAL_ONLY = 4
 _NAMED = 5
 """Nodes that a warning names; it counts the others."""
+
+CAPTURED = frozenset({*DENOISERS, "text_encoder", "image_encoder", "vocoder"})
+"""Graphs that ``cuda`` captures into CUDA graphs."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class OrtSession:
 
     def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
         self.name = graph.name
-        self._captures = provider == "cuda" and graph.name in DENOISERS
+        self._captures = provider == "cuda" and graph.name in CAPTURED
         self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_interface(graph, _tensors(inputs), _tensors(outputs))
@@ -92,6 +95,10 @@ class OrtSession:
         """The session as denoiser steps whose x stays on the device."""
         return StepLoops(self._session, self._provider, self.name, captures=self._captures)
 
+    @functools.cached_property
+    def _fixed(self) -> FixedRuns:
+        return FixedRuns(self._session, self._provider, self._outputs)
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name.
 
@@ -99,9 +106,13 @@ class OrtSession:
             BackendError: If the graph fails, with ONNX Runtime's reason.
         """
         try:
-            # arrays come from the host, at other addresses every time: nothing to capture
-            options = run_options(NO_CAPTURE) if self._captures else None
-            values = self._session.run(self._outputs, dict(inputs), options)
+            if self._captures and self.name not in DENOISERS:
+                values = self._fixed.run(inputs)
+            else:
+                # a denoiser's steps are captured by ``loops``; here its arrays come from the host,
+                # at other addresses every time
+                options = run_options(NO_CAPTURE) if self._captures else None
+                values = self._session.run(self._outputs, dict(inputs), options)
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error

@@ -1,4 +1,7 @@
-"""Denoiser steps in ONNX Runtime with x left on the device between them."""
+"""ONNX Runtime on fixed buffers of a device: what its CUDA graphs are captured and replayed on.
+
+Denoiser steps leave x on the device between them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import contextlib
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,8 @@ from clipsynth_rt.errors import BackendError
 
 MAX_LOOPS = 4
 """Sets of buffers that are kept, one for each set of input shapes."""
+MAX_RUNS = 8
+"""The same for graphs that run once a clip; prompts differ in their number of tokens."""
 
 NO_CAPTURE = -1
 """Graph id of a run that is neither captured nor replayed."""
@@ -131,10 +137,7 @@ class StepLoops:
         if key not in self._kept:
             while len(self._kept) >= MAX_LOOPS:
                 _, (_, ids) = self._kept.popitem(last=False)
-                release = getattr(self._session, "release_captured_graph", None)
-                for number in ids or ():
-                    if release is not None:
-                        release(number)
+                _release(self._session, ids or ())
             one = np.zeros(1, np.float32)
             inputs = {"x": x, "noise": x, "t": one, "s": one, "eta": one, **fixed}
             ids = (next(self._ids), next(self._ids)) if self._captures else None
@@ -145,6 +148,80 @@ class StepLoops:
             self._kept[key] = (buffers, ids)
         self._kept.move_to_end(key)
         return self._kept[key][0]
+
+
+class FixedRuns:
+    """One graph on fixed buffers, with a CUDA graph for each set of input shapes.
+
+    The first run of new shapes tells those of the outputs, and captures nothing; ONNX Runtime
+    captures in one of the next.
+
+    Args:
+        session: ONNX Runtime's.
+        device: ``cuda`` or ``cpu``.
+        outputs: Names of the graph's outputs.
+    """
+
+    def __init__(self, session: Any, device: str, outputs: Sequence[str]) -> None:
+        self._session, self._device, self._outputs = session, device, list(outputs)
+        self._kept: OrderedDict[tuple[Any, ...], _FixedRun] = OrderedDict()
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs in their order; runs take turns."""
+        key = tuple((name, np.shape(inputs[name])) for name in sorted(inputs))
+        with self._lock:
+            known = self._kept.get(key)
+            if known is None:
+                return self._first(key, inputs)
+            self._kept.move_to_end(key)
+            for name, value in inputs.items():
+                known.inputs[name].update_inplace(np.ascontiguousarray(value))
+            self._session.run_with_iobinding(known.binding, known.options)
+            # copies: on the CPU, what it gives lies in the buffer itself
+            return [known.outputs[name].numpy().copy() for name in self._outputs]
+
+    def _first(self, key: tuple[Any, ...], inputs: Mapping[str, Array]) -> list[Array]:
+        values: list[Array]
+        values = self._session.run(self._outputs, dict(inputs), run_options(NO_CAPTURE))
+        while len(self._kept) >= MAX_RUNS:
+            _, old = self._kept.popitem(last=False)
+            _release(self._session, (old.graph_id,))
+
+        def make(value: Array) -> Any:
+            # a copy: on the CPU, the value lies in the very array that it is made from
+            return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
+
+        made_in = {name: make(value) for name, value in inputs.items()}
+        made_out = {n: make(value) for n, value in zip(self._outputs, values, strict=True)}
+        binding = self._session.io_binding()
+        for name, value in made_in.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in made_out.items():
+            binding.bind_ortvalue_output(name, value)
+        number = next(self._ids)
+        self._kept[key] = _FixedRun(made_in, made_out, binding, run_options(number), number)
+        return values
+
+
+@dataclass(frozen=True)
+class _FixedRun:
+    """Buffers of one set of shapes, and the graph that is captured on them."""
+
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    binding: Any
+    options: Any
+    graph_id: int
+
+
+def _release(session: Any, graph_ids: Iterable[int]) -> None:
+    """Give captured graphs back, where this ONNX Runtime can."""
+    release = getattr(session, "release_captured_graph", None)
+    for number in graph_ids:
+        if release is not None:
+            release(number)
 
 
 def run_options(graph_id: int) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_report.py"
 
 
 @pytest.fixture
-def script() -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("gpu_report", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -44,8 +47,8 @@ def test_report(
 ) -> None:
     out = tmp_path / "report.json"
     # a subprocess has no double, and PyTorch no GPU here
-    monkeypatch.setattr(script, "gpu_tests", lambda bundle: {"exit_code": 0})
-    line = ["gpu_report.py", "-o", str(out), "--bundle", voice, "--repeats", "1"]
+    monkeypatch.setattr(script.sections, "gpu_tests", lambda *_: {"exit_code": 0})
+    line = ["gpu_report.py", "-o", str(out), "--bundle", voice, "--repeats", "1", "--in-process"]
     monkeypatch.setattr(script.sys, "argv", [*line, "--checkpoint", str(tmp_path / "absent")])
     script.main()
     report = json.loads(out.read_text())
@@ -78,7 +81,60 @@ def test_report(
     assert {"4 steps, CUDA graph", "4 steps, enqueued"} <= only.keys()
     # what cannot be done is in the report in its own words
     assert "no such checkpoint folder" in report["pytorch_eager"]["problem"]
+    assert "load_source" in report["pytorch_eager"]["where"][-1]
     assert fake_gpu.cuda.left()["device"] == 0
+
+
+def run_script(*options: str) -> None:
+    subprocess.run([sys.executable, str(SCRIPT), *options], check=True, capture_output=True)
+
+
+def test_parts_run_apart_and_are_added(tmp_path: Path) -> None:
+    """In processes of their own, without a GPU: what keeps each from running is in the report."""
+    out = tmp_path / "report.json"
+    out.write_text('{"tests": {"exit_code": 0}}')
+    run_script("-o", str(out), "--update", "--only", "parity", "--bundle", str(tmp_path))
+    report = json.loads(out.read_text())
+    assert report["tests"] == {"exit_code": 0}
+    assert report["device"]["problem"]
+    assert report["device"]["took_s"] > 0
+    assert report["providers"]["cpu"] == "ok"
+
+
+def test_what_no_longer_fits_is_left_out(script: ModuleType, tmp_path: Path) -> None:
+    report = script.Report(tmp_path / "report.json", {}, budget_s=4.0)
+    report.run(script.Part(("tests",), "gpu_tests", (), needs_s=5.0))
+    assert report.data["tests"]["skipped"].startswith("needs 5 s, ")
+    assert json.loads(report.path.read_text()) == report.data
+
+
+def test_a_part_whose_ground_is_gone_is_left_out(script: ModuleType, tmp_path: Path) -> None:
+    report = script.Report(tmp_path / "report.json", {"build": {"x": {"problem": "no"}}}, None)
+    report.run(script.Part(("parity", "x fp16"), "parity", after=("build", "x")))
+    assert report.data["parity"] == {"x fp16": {"skipped": "build / x: no"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("save({'rows': 1}); time.sleep(60)", "stopped after 8 s"),
+        ("save({'rows': 1}); os.kill(os.getpid(), 6)", "ended by SIGABRT"),
+        ("save({'rows': 1}); raise OSError('broken')", "OSError: broken"),
+    ],
+    ids=["too long", "crash", "error"],
+)
+def test_what_was_found_before_the_end_is_kept(
+    script: ModuleType, tmp_path: Path, body: str, problem: str
+) -> None:
+    """A part that hangs, crashes or fails leaves what it had saved."""
+    copy = tmp_path / "gpu_report.py"
+    copy.write_text(SCRIPT.read_text())
+    sections = (SCRIPT.parent / "gpu_sections.py").read_text()
+    (tmp_path / "gpu_sections.py").write_text(f"{sections}\n\ndef broken(save):\n    {body}\n")
+    script.__file__ = str(copy)
+    found = script.apart(script.Part((), "broken"), 8.0)
+    assert found["problem"] == problem
+    assert found["rows"] == 1
 
 
 def test_ratios(script: ModuleType) -> None:
@@ -87,5 +143,10 @@ def test_ratios(script: ModuleType) -> None:
         {"stage": "clip", "batch": 4, "guidance": 2.0, "steps": 4, "median_s": 0.001},
         {"stage": "clip", "batch": 1, "guidance": 1.0, "steps": 4, "median_s": 0.001},
     ]
-    report = {"pytorch_eager": {"4 steps": 0.05}, "latency": {"tensorrt-rtx": {"rows": rows}}}
+    rows.append({**rows[0], "distilled": True, "median_s": 0.0001})
+    report = {
+        "pytorch_eager": {"4 steps": 0.06, "peak_device_mb": 1.0},
+        "pytorch_eager_fp32": {"4 steps": 0.05, "8 steps": 0.1},
+        "latency": {"tensorrt-rtx": {"rows": rows}, "cuda": {"problem": "no"}},
+    }
     assert script.ratios(report) == {"tensorrt-rtx": {"4 steps": pytest.approx(10.0)}}

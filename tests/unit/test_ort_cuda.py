@@ -123,6 +123,7 @@ def test_what_the_provider_is_told(
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     caplog.set_level(logging.WARNING)
     bundle = Bundle.open(tiny_bundle)
+    monkeypatch.setattr(ort, "CAPTURED", frozenset({"denoiser_step"}))
     ort.OrtSession(bundle.graph("vocoder"), "cuda", 1)
     step = ort.OrtSession(bundle.graph("denoiser_step"), "cuda", 1)
     plain = {"cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"}
@@ -150,3 +151,50 @@ def test_nodes_elsewhere(step: ort.OrtSession) -> None:
 
 def test_no_fallback_in_the_middle_of_a_run(step: ort.OrtSession) -> None:
     assert step._session._enable_fallback is False
+
+
+def test_graphs_that_run_once_a_clip_keep_their_buffers(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set of shapes has its own; the run that makes them captures nothing."""
+    session = ort.OrtSession(Bundle.open(tiny_bundle).graph("text_encoder"), "cpu", 1)
+    taken: list[tuple[str, str]] = []
+    real = session._session
+
+    def note(kind: str) -> Any:
+        def run(*arguments: Any) -> Any:
+            options = arguments[-1].get_run_config_entry("gpu_graph_id")
+            taken.append((kind, options))
+            return getattr(real, kind)(*arguments)
+
+        return run
+
+    fake = SimpleNamespace(
+        run=note("run"), run_with_iobinding=note("run_with_iobinding"), io_binding=real.io_binding
+    )
+    released: list[int] = []
+    fake.release_captured_graph = released.append
+    fixed_runs = ort_loop.FixedRuns(fake, "cpu", ["embedding"])
+    monkeypatch.setattr(session, "_fixed", fixed_runs, raising=False)
+    monkeypatch.setattr(session, "_captures", True)
+    monkeypatch.setattr(ort_loop, "MAX_RUNS", 2)
+
+    def tokens(length: int, start: int) -> dict[str, np.ndarray]:
+        ids = np.arange(start, start + length, dtype=np.int64)[None] % 4
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    asked = [tokens(3, 0), tokens(3, 1), tokens(5, 0), tokens(3, 2), tokens(4, 0), tokens(3, 1)]
+    found = [session.run(inputs)["embedding"] for inputs in asked]
+    for inputs, embedding in zip(asked, found, strict=True):
+        want = real.run(["embedding"], inputs)[0]
+        np.testing.assert_allclose(embedding, want, atol=1e-6)
+    assert taken == [
+        ("run", "-1"),
+        ("run_with_iobinding", "1"),
+        ("run", "-1"),
+        ("run_with_iobinding", "1"),
+        ("run", "-1"),
+        ("run_with_iobinding", "1"),
+    ]
+    # the one used longest ago went first
+    assert released == [2]
