@@ -250,6 +250,7 @@ class Tensorrt:
         self.__version__ = version
         self.builds: list[dict[str, Any]] = []
         self.refusal = ""
+        self.unplayable = ""
         self.capturable = True
         self.compiled = 0
 
@@ -332,6 +333,9 @@ class Tensorrt:
 
         class Runtime:
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
+                if trt.unplayable:
+                    logger.log(trt.ILogger.ERROR, trt.unplayable)
+                    return None
                 try:
                     header, model = plan.split(b"\n", 1)
                     return Engine(trt, json.loads(header), model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 from clipsynth_rt.bundle import GraphFile
@@ -13,6 +14,11 @@ Shape = tuple[int | str | None, ...]
 
 Tensors = Mapping[str, tuple[str, Shape | None]]
 """Data type and shape of tensors by name; no shape where not even the rank is known."""
+
+PROBE = base64.b64decode(
+    "CAg6OQoOCgF4CgF4EgF5IgNBZGQSBXByb2JlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUIECgAQDQ=="
+)
+"""The smallest graph that proves a provider: y = x + x, float32 [1] (IR version 8, opset 13)."""
 
 
 def check_interface(graph: GraphFile, inputs: Tensors, outputs: Tensors) -> None:

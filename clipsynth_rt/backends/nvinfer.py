@@ -27,6 +27,7 @@ import numpy as np
 
 from clipsynth_rt.backends import ENGINE_PROVIDERS
 from clipsynth_rt.backends.cuda import is_installed
+from clipsynth_rt.backends.interface import PROBE
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -88,6 +89,21 @@ class Library:
         if self.name != "tensorrt-rtx":
             return (target,)
         return (target, PORTABLE) if target in self.targets else (PORTABLE,)
+
+    def refusal(self, compute_capability: tuple[int, int]) -> str:
+        """Return why no engine plays on this process's GPU: nothing if one does.
+
+        TensorRT for RTX says so when an engine is loaded, not before: it is asked with the smallest
+        one, unless it lists the compute capability among those it builds for.
+        """
+        if self.targets_for(compute_capability) != (PORTABLE,):
+            return ""
+        try:
+            plan, _ = self.build("probe", PROBE, {"x": (1,)}, PORTABLE)
+            self.deserialise("probe", plan)
+        except EngineError as error:
+            return str(error)
+        return ""
 
     def check_targets(self, targets: tuple[str, ...]) -> None:
         """Refuse targets that this library does not build for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import logging
 import os
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt.backends import Array
-from clipsynth_rt.backends.interface import Tensors, check_interface
+from clipsynth_rt.backends.interface import PROBE, Tensors, check_interface
 from clipsynth_rt.backends.widen import read_for_gpu
 from clipsynth_rt.bundle import GraphFile
 from clipsynth_rt.errors import (
@@ -41,11 +40,6 @@ CAPTURED = frozenset({*DENOISERS, "text_encoder", "image_encoder", "vocoder"})
 """Graphs that ``cuda`` captures into CUDA graphs."""
 
 logger = logging.getLogger(__name__)
-
-# The smallest graph that proves a provider: y = x + x, float32 [1] (IR version 8, opset 13).
-_PROBE = base64.b64decode(
-    "CAg6OQoOCgF4CgF4EgF5IgNBZGQSBXByb2JlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUIECgAQDQ=="
-)
 
 
 class OrtSession:
@@ -146,7 +140,7 @@ def probe(provider: str) -> str:
             f'"clipsynth-rt[{extra}]" in an environment of its own)'
         )
     try:
-        session = _load(_PROBE, provider, session_options(1), Path("probe"))
+        session = _load(PROBE, provider, session_options(1), Path("probe"))
         (result,) = session.run(None, {"x": np.ones(1, np.float32)})
     except ProviderUnavailableError as error:
         return str(error)

@@ -280,15 +280,14 @@ class TrtSession:
 
 
 def probe(provider: str) -> str:
-    """Load a provider and the GPU, and return what went wrong: nothing if empty."""
+    """Load a provider and the GPU, and return what went wrong: nothing if engines play here."""
     try:
         # the cheapest first: many machines have neither
         nvinfer.check_installed(provider)
-        cuda.open_device()
-        nvinfer.load_library(provider)
+        device = cuda.open_device()
+        return nvinfer.load_library(provider).refusal(device.compute_capability)
     except ClipSynthError as error:
         return str(error)
-    return ""
 
 
 def require(provider: str) -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from clipsynth_rt import backends
+from clipsynth_rt.backends.interface import PROBE
 from clipsynth_rt.bundle import Bundle, GraphFile
 from clipsynth_rt.errors import (
     BackendError,
@@ -39,7 +40,7 @@ def altered(graph: GraphFile, **changes: Any) -> GraphFile:
 
 
 def test_probe_is_a_valid_graph() -> None:
-    model = onnx.load_from_string(ort._PROBE)
+    model = onnx.load_from_string(PROBE)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Add"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipsynth_rt import AudioClip, Bundle, Synthesizer
-from clipsynth_rt.backends import trt
+from clipsynth_rt import AudioClip, Bundle, Synthesizer, backends
+from clipsynth_rt.backends import cuda, trt
 from clipsynth_rt.backends.trt import TrtBackend
 from clipsynth_rt.backends.trt_clip import ClipKey
 from clipsynth_rt.errors import BackendError, EngineError, InputError, ProviderUnavailableError
@@ -415,3 +415,24 @@ def test_tensorrt_itself_takes_the_same_path(
     assert not list(tmp_path.glob("*.kernels"))
     assert len(list(tmp_path.glob("timing-tensorrt-1.0-86.cache"))) == 1
     assert fake_cuda.left() == {"device": 0, "pinned": 0, "graphs": 0, "streams": 0}
+
+
+def test_a_gpu_that_the_library_does_not_play_on(
+    gpu_double: Any, fake_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out before there is anything to build, in the library's own words."""
+    hopper = cuda.Device(gpu_double.Cuda(compute_capability=(9, 0)))
+    monkeypatch.setattr(cuda, "open_device", lambda: hopper)
+    # one that is not listed may play the portable engine all the same
+    assert backends.probe("tensorrt-rtx") == ""
+    fake_gpu.unplayable = "The engine cannot run on this GPU, which has compute capability 9.0."
+    problem = backends.probe("tensorrt-rtx")
+    assert problem.endswith("(The engine cannot run on this GPU, which has compute capability 9.0)")
+    with pytest.raises(ProviderUnavailableError, match="cannot run on this GPU"):
+        backends.choose("tensorrt-rtx")
+    assert "cannot run on this GPU" in backends.choose("auto").not_taken["tensorrt-rtx"]
+    # one that it lists is not asked
+    assert len(fake_gpu.builds) == 4
+    monkeypatch.setattr(cuda, "open_device", lambda: cuda.Device(fake_gpu.cuda))
+    assert backends.probe("tensorrt-rtx") == ""
+    assert len(fake_gpu.builds) == 4
