@@ -17,6 +17,7 @@ import faulthandler
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,8 +133,8 @@ def here(part: Part, save: sections.Save = lambda found: None) -> dict[str, Any]
         frames = traceback.extract_tb(error.__traceback__)[-LAST_FRAMES:]
         return {
             **kept,
-            "problem": f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}",
-            "where": [f"{f.filename}:{f.lineno} {f.name}" for f in frames],
+            "problem": plain(f"{type(error).__name__}: {' '.join(str(error).split())}"),
+            "where": [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames],
         }
 
 
@@ -164,11 +165,16 @@ def apart(part: Part, limit_s: float) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
         if ended:
             found["problem"] = f"{found['problem']}; {ended}" if "problem" in found else ended
-        if "problem" in found and said:
-            found["log"] = said[-40:]
+        if said and ("problem" in found or part.name == "providers"):
+            found["log"] = [plain(text) for text in said[-40:]]
         for text in said[-10:]:
             print(f"  | {text}", flush=True)
         return found
+
+
+def plain(text: str) -> str:
+    """Return a line of a log without colours and folders, at most 400 characters."""
+    return re.sub(r"(?<![\w.])/[\w./+-]*/", "", re.sub(r"\x1b\[[0-9;]*m", "", text))[:400]
 
 
 def plan_timings(bundle: str, checkpoint: str, usable: list[str], repeats: int) -> list[Part]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -195,14 +196,13 @@ def _load(model: bytes, provider: str, options: Any, path: Path, *, captures: bo
         onnxruntime.preload_dlls()
     try:
         chosen = [(name, provider_options(provider, captures=captures))]
-        session = onnxruntime.InferenceSession(model, options, providers=chosen)
+        # without fallback: the CPU in place of a provider that fails, and words on stdout
+        session = onnxruntime.InferenceSession(model, options, chosen, enable_fallback=0)
     except Exception as error:
         raise BundleError(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it on {provider} "
             f"({_first_line(error)})"
         ) from error
-    # nor may it go on elsewhere after a provider failed in the middle of a run
-    session.disable_fallback()
     # without an exception, ONNX Runtime runs on the CPU what a provider could not load
     if name not in session.get_providers():
         raise ProviderUnavailableError(
@@ -242,4 +242,7 @@ def physical_cores() -> int:
 
 
 def _first_line(error: Exception) -> str:
+    # CUDA's own words, from between ONNX Runtime's source positions
+    if found := re.search(r"CU[A-Z]+ failure \d+: [^;]+", str(error)):
+        return found[0].strip()
     return (str(error).strip() or type(error).__name__).splitlines()[0]

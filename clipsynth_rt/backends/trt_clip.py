@@ -129,7 +129,7 @@ class Engine:
         """Keep what the first run compiled, for the next process."""
         if self._kernels is None:
             return
-        data = bytes(self._kernels.serialize())
+        data = bytes(self._kernels.serialize() or b"")
         if data and data != self._known:
             self._known = data
             self._cache.keep_kernels(self.spec, self._library, self._target, data)

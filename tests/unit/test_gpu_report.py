@@ -137,6 +137,11 @@ def test_what_was_found_before_the_end_is_kept(
     assert found["rows"] == 1
 
 
+def test_logs_name_no_folders(script: ModuleType) -> None:
+    said = "\x1b[0;31m[E] /opt/x/lib.so.1: at src/a.cc:3 (/tmp/y-1/b.py)\x1b[m 3/4"
+    assert script.plain(said) == "[E] lib.so.1: at src/a.cc:3 (b.py) 3/4"
+
+
 def test_ratios(script: ModuleType) -> None:
     rows = [
         {"stage": "clip", "batch": 1, "guidance": 2.0, "steps": 4, "median_s": 0.005},

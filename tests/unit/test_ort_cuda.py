@@ -112,7 +112,8 @@ def test_what_the_provider_is_told(
     told: list[Any] = []
     real = onnxruntime.InferenceSession
 
-    def session(model: Any, options: Any, providers: Any) -> Any:
+    def session(model: Any, options: Any, providers: Any, enable_fallback: int) -> Any:
+        assert enable_fallback == 0
         told.append(providers)
         if providers[0][1].get("enable_cuda_graph") == "1":
             raise RuntimeError("This session cannot use the graph capture feature\nmore")
@@ -151,6 +152,11 @@ def test_nodes_elsewhere(step: ort.OrtSession) -> None:
 
 def test_no_fallback_in_the_middle_of_a_run(step: ort.OrtSession) -> None:
     assert step._session._enable_fallback is False
+
+
+def test_cudas_own_words() -> None:
+    said = "/src/cuda_call.cc:146 std::conditional_t<THRW> CUDA failure 100: no device ; GPU=-1 ; x"
+    assert ort._first_line(RuntimeError(said)) == "CUDA failure 100: no device"
 
 
 def test_graphs_that_run_once_a_clip_keep_their_buffers(
