@@ -227,7 +227,7 @@ def _device_step(
     from clipsynth_rt.backends.ort import OrtSession
 
     assert isinstance(session, OrtSession)
-    with session.loops.loop(x, fixed) as step:
+    with session.loop(x, fixed) as step:
         yield step, lambda value: value.numpy()
 
 

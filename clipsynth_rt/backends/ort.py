@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("onnxruntime", "cpu") from error
 
-from clipsynth_rt.backends.ort_loop import NO_CAPTURE, FixedRuns, StepLoops, run_options
+from clipsynth_rt.backends.ort_loop import (
+    NO_CAPTURE,
+    FixedRuns,
+    NotCapturedError,
+    StepBuffers,
+    StepLoops,
+    run_options,
+)
 
 _NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
@@ -58,6 +66,7 @@ class OrtSession:
 
     def __init__(self, graph: GraphFile, provider: str, threads: int | None = None) -> None:
         self.name = graph.name
+        self._graph, self._threads = graph, threads
         self._captures = provider == "cuda" and graph.name in CAPTURED
         self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -75,10 +84,19 @@ class OrtSession:
         try:
             return _load(model, provider, options, graph.path, captures=True)
         except BundleError as error:
-            # a node on the CPU, such as one that computes a shape, cannot be captured
+            # a node on the CPU, other than those that compute shapes, cannot be captured
             logger.warning("%s: no CUDA graph (%s)", graph.name, error)
             self._captures = False
             return _load(model, provider, session_options(threads), graph.path)
+
+    def _stop_capturing(self, error: BaseException) -> None:
+        """Load the graph anew, after ONNX Runtime has found out in a run what it cannot capture."""
+        logger.warning("%s: no CUDA graph (%s)", self.name, _first_line(error))
+        self._captures = False
+        # the stream of the old session may still be in its capture
+        self._session = self._open(self._graph, self._provider, self._threads)
+        for name in ("loops", "_fixed"):
+            self.__dict__.pop(name, None)
 
     @property
     def provider(self) -> str:
@@ -89,6 +107,23 @@ class OrtSession:
     def loops(self) -> StepLoops:
         """The session as denoiser steps whose x stays on the device."""
         return StepLoops(self._session, self._provider, self.name, captures=self._captures)
+
+    @contextlib.contextmanager
+    def loop(self, x: Array, fixed: Mapping[str, Array]) -> Iterator[StepBuffers]:
+        """Give a step whose x stays on the device; see ``StepLoops.loop``.
+
+        Raises:
+            BackendError: If the graph fails, with ONNX Runtime's reason.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                step = stack.enter_context(self.loops.loop(x, fixed))
+            except BackendError as error:
+                if not self._captures:
+                    raise
+                self._stop_capturing(error)
+                step = stack.enter_context(self.loops.loop(x, fixed))
+            yield step
 
     @functools.cached_property
     def _fixed(self) -> FixedRuns:
@@ -101,9 +136,10 @@ class OrtSession:
             BackendError: If the graph fails, with ONNX Runtime's reason.
         """
         try:
+            values = None
             if self._captures and self.name not in DENOISERS:
-                values = self._fixed.run(inputs)
-            else:
+                values = self._run_captured(inputs)
+            if values is None:
                 # a denoiser's steps are captured by ``loops``; here its arrays come from the host,
                 # at other addresses every time
                 options = run_options(NO_CAPTURE) if self._captures else None
@@ -112,6 +148,14 @@ class OrtSession:
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def _run_captured(self, inputs: Mapping[str, Array]) -> list[Array] | None:
+        """Return the outputs, or None where the graph turns out not to be capturable."""
+        try:
+            return self._fixed.run(inputs)
+        except NotCapturedError as error:
+            self._stop_capturing(error.__cause__ or error)
+            return None
 
 
 def session_options(threads: int | None = None) -> Any:
@@ -241,7 +285,7 @@ def physical_cores() -> int:
     return max(1, cores)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     # CUDA's own words, from between ONNX Runtime's source positions
     if found := re.search(r"CU[A-Z]+ failure \d+: [^;]+", str(error)):
         return found[0].strip()

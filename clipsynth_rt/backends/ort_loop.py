@@ -74,6 +74,11 @@ class StepBuffers:
         binding.bind_ortvalue_output("x0", self._x0)
         return binding
 
+    def try_out(self) -> None:
+        """Take a step each way, which ONNX Runtime captures."""
+        for binding, options in zip(self._bindings, self._options, strict=True):
+            self._session.run_with_iobinding(binding, options)
+
     def start(self, fixed: Mapping[str, Array]) -> None:
         """Begin a loop with what stays the same from step to step."""
         self._direction = 0
@@ -125,7 +130,7 @@ class StepLoops:
         """Give a step for mels of ``x``'s shape; ``fixed`` are condition and weights.
 
         Raises:
-            BackendError: If there is no memory for its buffers.
+            BackendError: If there is no memory for its buffers, or it cannot be captured.
         """
         with self._lock:
             buffers = self._buffers(x, fixed)
@@ -143,11 +148,17 @@ class StepLoops:
             ids = (next(self._ids), next(self._ids)) if self._captures else None
             try:
                 buffers = StepBuffers(self._session, self._device, self._name, inputs, ids)
+                if ids is not None:
+                    buffers.try_out()
             except Exception as error:
                 raise _failed(self._name, error) from error
             self._kept[key] = (buffers, ids)
         self._kept.move_to_end(key)
         return self._kept[key][0]
+
+
+class NotCapturedError(Exception):
+    """A run that ONNX Runtime captures failed; its cause says why."""
 
 
 class FixedRuns:
@@ -169,7 +180,12 @@ class FixedRuns:
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return the outputs in their order; runs take turns."""
+        """Return the outputs in their order; runs take turns.
+
+        Raises:
+            NotCapturedError: If a run fails that ONNX Runtime captures or replays.
+            Exception: ONNX Runtime's own, if another fails.
+        """
         key = tuple((name, np.shape(inputs[name])) for name in sorted(inputs))
         with self._lock:
             known = self._kept.get(key)
@@ -178,7 +194,10 @@ class FixedRuns:
             self._kept.move_to_end(key)
             for name, value in inputs.items():
                 known.inputs[name].update_inplace(np.ascontiguousarray(value))
-            self._session.run_with_iobinding(known.binding, known.options)
+            try:
+                self._session.run_with_iobinding(known.binding, known.options)
+            except Exception as error:
+                raise NotCapturedError from error
             # copies: on the CPU, what it gives lies in the buffer itself
             return [known.outputs[name].numpy().copy() for name in self._outputs]
 

@@ -204,3 +204,45 @@ def test_graphs_that_run_once_a_clip_keep_their_buffers(
     ]
     # the one used longest ago went first
     assert released == [2]
+
+
+class _Uncapturable:
+    """A session that fails where it would capture."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing ; x")
+
+
+def test_what_cannot_be_captured_is_found_out_in_a_run(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on without a CUDA graph, with a warning, and with the same result."""
+    bundle = Bundle.open(tiny_bundle)
+    mel = np.zeros((1, 8, 16), np.float32)
+    vocoder = ort.OrtSession(bundle.graph("vocoder"), "cpu", 1)
+    step = ort.OrtSession(bundle.graph("denoiser_step"), "cpu", 1)
+    want = vocoder.run({"mel": mel})["waveform"]
+    want_x = host_step(step, fixed(2))(mel, 1.0, 0.5, 0.0, mel)[0]
+    for session in (vocoder, step):
+        monkeypatch.setattr(session, "_session", _Uncapturable(session._session))
+        monkeypatch.setattr(session, "_captures", True)
+    # what the graph refuses has nothing to do with its capture
+    with pytest.raises(BackendError, match=r"^vocoder: "):
+        vocoder.run({"mel": mel[0]})
+    assert vocoder._captures is True
+    for _ in range(3):
+        np.testing.assert_array_equal(vocoder.run({"mel": mel})["waveform"], want)
+    with step.loop(mel, fixed(2)) as device:
+        x, _ = device(mel, 1.0, 0.5, 0.0, mel)
+    np.testing.assert_allclose(x.numpy(), want_x, atol=1e-6)
+    assert vocoder._captures is False
+    assert step._captures is False
+    words = "no CUDA graph (CUDA failure 900: operation not permitted when stream is capturing)"
+    said = [record.message for record in caplog.records]
+    assert said == [f"vocoder: {words}", f"denoiser_step: {words}"]
