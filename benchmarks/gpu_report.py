@@ -274,7 +274,9 @@ def measure_all(report: Report, arguments: argparse.Namespace, folder: str) -> N
     usable = [name for name in PROVIDERS if report.get(("providers",)).get(name) == "ok"]
     for name in usable:
         if name != "cuda":
-            run(Part(("build", name), "build", (bundle, name), 3.0, 600.0))
+            # what is built is kept, and the clips below build what they lack
+            limit = 600.0 if arguments.budget is None else arguments.budget / 3
+            run(Part(("build", name), "build", (bundle, name), 3.0, limit))
     for part in plan_timings(bundle, checkpoint, usable, arguments.repeats):
         run(part)
     for part in plan_checks(bundle, usable, arguments.tests_s):

@@ -129,6 +129,9 @@ def latency(
                 "first_clip_s": first - loaded,
                 "rows": [],
             }
+            if "onnxruntime" in sys.modules:
+                # one of two packages, whatever the other's version
+                found["onnxruntime"] = sys.modules["onnxruntime"].__version__
             for batch, steps, guidance in clip_kinds(synthesizer.bundle.manifest):
                 kind = {"steps": (steps,), "guidances": (guidance,), "batches": (batch,)}
                 rows = bench_clips(synthesizer, **kind, repeats=repeats, warmup=WARMUP)
