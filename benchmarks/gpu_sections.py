@@ -278,11 +278,12 @@ def pytorch(
 
 def gpu_tests(save: Save, bundle: str, limit_s: float) -> dict[str, Any]:
     """Run the tests marked ``gpu``, skips counted as failures, and keep what became of each."""
-    line = [sys.executable, "-m", "pytest", "-m", "gpu", "--no-cov", "-p", "no:cacheprovider"]
+    # -P: the package as it is installed, not the folder that lies here
+    line = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "--no-cov"]
     environment = {**os.environ, "CLIPSYNTH_RT_GPU": "1", "CLIPSYNTH_RT_BUNDLE": bundle}
     began, lines = time.perf_counter(), []
     with subprocess.Popen(
-        [*line, "-v", "-rfEs", "--tb=short", "tests/gpu"],
+        [*line, "-p", "no:cacheprovider", "-v", "-rfEs", "--tb=short", "tests/gpu"],
         cwd=ROOT,
         env={**environment, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
