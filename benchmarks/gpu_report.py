@@ -38,6 +38,11 @@ from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.spec import DENOISER, DISTILLED
 
 PROVIDERS = ("tensorrt-rtx", "tensorrt", "cuda")
+VARIANTS = {
+    "NHWC": {"prefer_nhwc": "1"},
+    "exhaustive search": {"cudnn_conv_algo_search": "EXHAUSTIVE"},
+}
+"""Of ONNX Runtime's CUDA provider, to see whether what it is told otherwise is best."""
 LAST_FRAMES = 5
 """Of a traceback, that a problem comes with."""
 WITHOUT_BUDGET_S = 1800.0
@@ -198,6 +203,9 @@ def plan_timings(bundle: str, checkpoint: str, usable: list[str], repeats: int) 
     for name, half in (("pytorch_eager", True), ("pytorch_eager_fp32", False)):
         arguments = (checkpoint, False, half, repeats)
         parts.append(Part((name,), "pytorch", arguments, 10.0, 60.0))
+    for name, options in VARIANTS.items() if "cuda" in usable else ():
+        path, arguments = ("latency", f"cuda, {name}"), (bundle, "cuda", True, repeats, options)
+        parts.append(Part(path, "latency", arguments, 10.0, 30.0, ("latency", "cuda")))
     return parts
 
 

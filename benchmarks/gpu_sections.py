@@ -105,16 +105,35 @@ def clip_kinds(manifest: Manifest) -> list[tuple[int, int | None, float | None]]
 
 
 def latency(
-    save: Save, bundle: str, provider: str, use_graphs: bool, repeats: int
+    save: Save,
+    bundle: str,
+    provider: str,
+    use_graphs: bool,
+    repeats: int,
+    options: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Time clips, from text to waveform, and stages."""
+    """Time clips, from text to waveform, and stages.
+
+    Args:
+        save: See the module.
+        bundle: With fp16 graphs.
+        provider: To time.
+        use_graphs: Whether what can be captured is played as CUDA graphs.
+        repeats: Of each clip and stage.
+        options: Of ONNX Runtime's CUDA provider, beside the usual ones.
+    """
     watch_device()
     began = time.perf_counter()
-    if not use_graphs and provider not in ENGINE_PROVIDERS:
+    if provider not in ENGINE_PROVIDERS:
         from clipsynth_rt.backends import ort
 
-        # sessions that capture nothing, for the comparison
-        mock.patch.object(ort, "CAPTURED", frozenset()).start()
+        usual = ort.provider_options
+        told = options or {}
+        merged = lambda name, **more: {**usual(name, **more), **told}  # noqa: E731
+        mock.patch.object(ort, "provider_options", merged).start()
+        if not use_graphs:
+            # sessions that capture nothing, for the comparison
+            mock.patch.object(ort, "CAPTURED", frozenset()).start()
     try:
         with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
             if synthesizer.engines is not None:
@@ -125,6 +144,7 @@ def latency(
             found = {
                 **describe_run(synthesizer),
                 "cuda_graphs": use_graphs,
+                "provider_options": options or {},
                 "load_s": loaded - began,
                 "first_clip_s": first - loaded,
                 "rows": [],
