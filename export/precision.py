@@ -107,7 +107,7 @@ def to_fp16(model: onnx.ModelProto, scopes: tuple[str, ...], name: str) -> onnx.
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT_OPERATORS],
             node_block_list=floats,
         )
-    _drop_repeats(model.graph)
+    drop_repeats(model.graph)
     _drop_round_trips(model.graph)
     _sort(model.graph)
     return model
@@ -297,7 +297,7 @@ def _quantise_tables(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _drop_repeats(graph: onnx.GraphProto) -> None:
+def drop_repeats(graph: onnx.GraphProto) -> None:
     """Keep one of the casts that the converter of ONNX Runtime before 1.32 makes for each reader.
 
     They share their names, and a graph in which two nodes have the same output is none.

@@ -17,6 +17,7 @@ from clipsynth_rt.export import graphs, parity
 from clipsynth_rt.export.assemble import PLANS, convert
 from clipsynth_rt.export.parity import difference, measure_parity, reference_outputs, worst
 from clipsynth_rt.export.precision import (
+    drop_repeats,
     quantise_static,
     store_blocks,
     store_half,
@@ -141,6 +142,21 @@ def test_scopes_that_match_nothing_are_an_error():
         to_fp16(small_model(), ("network",), "small")
     with pytest.raises(ExportError, match="small: no convolution in network"):
         quantise_static(small_model(), ("network",), (), "small")
+
+
+def test_casts_for_each_reader_become_one():
+    """ONNX Runtime's converter before 1.32 writes one for each, all of the same name."""
+    model = small_model()
+    graph = model.graph
+    name = graph.node[0].input[0]
+    casts = [helper.make_node("Cast", [name], ["twice"], to=TensorProto.FLOAT) for _ in range(2)]
+    reader = helper.make_node("Add", ["twice", "twice"], ["unread"])
+    graph.node.extend([*casts, reader])
+    with pytest.raises(onnx.checker.ValidationError, match="single static assignment"):
+        onnx.checker.check_model(model)
+    drop_repeats(graph)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in graph.node][-2:] == ["Cast", "Add"]
 
 
 def element_types(path) -> tuple[onnx.GraphProto, dict[str, int]]:
