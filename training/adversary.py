@@ -25,12 +25,20 @@ class Adversary:
         labels: How many there are.
         mel: Of the clips.
         rank: This process's number.
+        device: Where it learns.
     """
 
-    def __init__(self, config: DistilConfig, labels: int, mel: MelSpec, rank: int = 0) -> None:
+    def __init__(
+        self,
+        config: DistilConfig,
+        labels: int,
+        mel: MelSpec,
+        rank: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
         self.config, self.mel, self.rank = config, mel, rank
         shape = MelDiscriminatorConfig(labels, mel.n_mels)
-        self.network = MelDiscriminator(shape).to(memory_format=torch.channels_last)
+        self.network = MelDiscriminator(shape).to(device, memory_format=torch.channels_last)
         self.optimiser = adversarial_adam(self.network, config.discriminator_rate)
 
     def gradient(self, step: int, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
@@ -53,7 +61,9 @@ class Adversary:
         smooth = step % config.penalty_every == 0
         clips, times = torch.cat([real, fake]), 2
         if smooth:
-            noise = torch.randn(clips.shape, generator=self._generator(step))
+            noise = torch.randn(
+                clips.shape, generator=self._generator(step, clips.device), device=clips.device
+            )
             clips, times = torch.cat([clips, clips + config.penalty_noise * noise]), 4
         scores = self.network(clips, batch.label.repeat(times)).chunk(times)
         loss = F.softplus(scores[1] - scores[0]).mean()
@@ -76,12 +86,12 @@ class Adversary:
         """
         frames, floor = real.shape[2], self.mel.floor_normalised
         most = min(16, frames // 8)
-        delay = int(torch.randint(most + 1, (), generator=self._generator(step)))
+        delay = int(torch.randint(most + 1, (), generator=self._generator(step, "cpu")))
         both = (F.pad(mel, (delay, 0), value=floor)[:, :, :frames] for mel in (real, fake))
         return next(both), next(both)
 
-    def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(step * 2 + self.rank)
+    def _generator(self, step: int, device: torch.device | str) -> torch.Generator:
+        return torch.Generator(device).manual_seed(step * 2 + self.rank)
 
 
 def adversarial_adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:

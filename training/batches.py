@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.training.ahead import Ahead
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.diffusion import perturb_condition, sample_times
 
-AHEAD = 4
-"""Batches that wait ready where clips are read from the disk."""
 READERS = 2
+"""Threads that read clips from the disk, or draw batches for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,15 @@ class Batch:
 
 
 class Batches:
-    """Draws batches, ahead of time in the background where clips are read from the disk.
+    """Draws batches, ahead of time in the background where that helps.
 
     Args:
         config: Sizes, variant and seed.
         data: The clips.
         rank: This process's number.
         processes: How many there are; clip i of a batch is that of process i modulo their number.
+        ahead: Draw in the background, for a network on another device; clips that are read from
+            the disk always are.
 
     Attributes:
         wait_s: Seconds that ``take`` has taken so far: the trainer waits as long.
@@ -77,7 +78,12 @@ class Batches:
     """
 
     def __init__(
-        self, config: TrainConfig, data: ConditionedMels, rank: int = 0, processes: int = 1
+        self,
+        config: TrainConfig,
+        data: ConditionedMels,
+        rank: int = 0,
+        processes: int = 1,
+        ahead: bool = False,
     ) -> None:
         self.config, self.data = config, data
         self.rank, self.processes = rank, processes
@@ -89,24 +95,19 @@ class Batches:
                 "optimiser.batch_size or start fewer"
             )
         self.wait_s = 0.0
-        self._pool: ThreadPoolExecutor | None = None
-        self._ahead: dict[int, Future[Batch]] = {}
+        self._ahead = Ahead(self.draw, READERS) if data.streams or ahead else None
 
     def take(self, step: int) -> Batch:
         """Return this process's share of step ``step``."""
         began = time.monotonic()
-        if self.data.streams:
-            batch = self._prefetched(step)
-        else:
-            batch = self.draw(step)
+        batch = self.draw(step) if self._ahead is None else self._ahead.take(step)
         self.wait_s += time.monotonic() - began
         return batch
 
     def close(self) -> None:
         """Stop reading ahead."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._pool, self._ahead = None, {}
+        if self._ahead is not None:
+            self._ahead.close()
 
     def draw(self, step: int) -> Batch:
         """Make this process's share of step ``step``."""
@@ -128,17 +129,6 @@ class Batches:
             noise[share],
             weight=len(mel) * self.processes / len(indices),
         )
-
-    def _prefetched(self, step: int) -> Batch:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="batches")
-        for number in list(self._ahead):
-            if number < step or number > step + AHEAD:  # the caller has jumped
-                self._ahead.pop(number).cancel()
-        for number in range(step, step + AHEAD + 1):
-            if number not in self._ahead:
-                self._ahead[number] = self._pool.submit(self.draw, number)
-        return self._ahead.pop(step).result()
 
     def _indices(self, step: int) -> Tensor:
         return clips_of_step(self.indices, self.size, self.config.optimiser.seed, step)

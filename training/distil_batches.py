@@ -11,7 +11,8 @@ from torch import Tensor
 
 from clipsynth_rt.errors import InputError, ManifestError
 from clipsynth_rt.spec import decode
-from clipsynth_rt.training.batches import clips_of_step
+from clipsynth_rt.training.ahead import Ahead
+from clipsynth_rt.training.batches import READERS, clips_of_step
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.diffusion import add_noise
 from clipsynth_rt.training.teacher_pairs import TeacherPairs
@@ -100,6 +101,11 @@ class DistilBatch:
         """How many clips follow the teacher."""
         return len(self.path)
 
+    def to(self, device: torch.device) -> DistilBatch:
+        """Return the batch on another device."""
+        tensors = (self.real, self.label, self.condition, self.noise, self.path)
+        return DistilBatch(*(tensor.to(device) for tensor in tensors))
+
 
 class DistilBatches:
     """Draws batches.
@@ -110,6 +116,7 @@ class DistilBatches:
         pairs: The teacher's trajectories.
         rank: This process's number.
         processes: How many there are; clip i of a batch is that of process i modulo their number.
+        ahead: Draw in the background, for a student on another device.
 
     Raises:
         DataError: If no clip has a label, or a label has no trajectory.
@@ -122,11 +129,22 @@ class DistilBatches:
         pairs: TeacherPairs,
         rank: int = 0,
         processes: int = 1,
+        ahead: bool = False,
     ) -> None:
         self.config, self.data, self.pairs = config, data, pairs
+        self._ahead = Ahead(self.draw, READERS) if ahead else None
         self.rank, self.processes = rank, processes
         self.indices = data.usable("text")
         pairs.check(data.label[self.indices], config.steps)
+
+    def take(self, step: int) -> DistilBatch:
+        """Return this process's share of step ``step``."""
+        return self.draw(step) if self._ahead is None else self._ahead.take(step)
+
+    def close(self) -> None:
+        """Stop drawing ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def draw(self, step: int) -> DistilBatch:
         """Make this process's share of step ``step``, a function of the seed and ``step`` alone."""

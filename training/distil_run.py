@@ -39,6 +39,7 @@ def open_run(
     how: TeacherSpec | None = None,
     start: str | Path | None = None,
     tutor: str | Path | None = None,
+    device: str | torch.device = "cpu",
 ) -> DistilTrainer:
     """Read a teacher and clips, make the teacher's trajectories, and return the trainer.
 
@@ -57,6 +58,7 @@ def open_run(
         start: Checkpoint folder with a student to begin with; the teacher if None.
         tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
             teacher's part ``vocoder``.
+        device: Where the networks are, such as ``cpu`` or ``cuda``.
 
     Raises:
         CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
@@ -72,7 +74,7 @@ def open_run(
     repeat = repeat or {}
     # unknown names are refused before the teacher's hour
     data.emphasise(repeat, names)
-    network = UNet(settings.unet).to(memory_format=torch.channels_last).eval()
+    network = UNet(settings.unet).to(device, memory_format=torch.channels_last).eval()
     load_weights(network, weights, f"{teacher}/denoiser.safetensors")
     rank, processes = rank_and_count()
     folder = Path(out_dir) / "pairs"
@@ -96,7 +98,7 @@ def open_run(
         wait_for_all()
 
     # opened first: what cannot be read is refused before the teacher's hour
-    ear = None if tutor is None else Tutor.open(tutor, teacher, names)
+    ear = None if tutor is None else Tutor.open(tutor, teacher, names).to(device)
     sample(rounds)
     if ear is not None and more:
         only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
@@ -124,4 +126,5 @@ def open_run(
         {"labels": names},
         start=begin,
         tutor=ear,
+        device=device,
     )

@@ -24,7 +24,7 @@ def difficulty(
     """Return how unlikely a tutor thinks each label for the student's sounds of it, 0 to 1.
 
     Args:
-        student: In evaluation mode; asked once per call of ``rollout``.
+        student: In evaluation mode, on the tutor's device; asked once per call of ``rollout``.
         rollout: Its sampler.
         text: What it is asked, by label, [C, D].
         tutor: Hears the mels.
@@ -39,9 +39,10 @@ def difficulty(
     noise = torch.randn(len(label), student.config.n_mels, frames, generator=generator)
     made = []
     for part, own in zip(noise.split(AT_ONCE), label.split(AT_ONCE), strict=True):
-        *_, (_, x0) = rollout(student, part, text[own], end_to_end=False)
+        x, condition = part.to(tutor.device), text[own].to(tutor.device)
+        *_, (_, x0) = rollout(student, x, condition, end_to_end=False)
         made.append(x0)
-    heard = tutor.posterior(torch.cat(made), label)
+    heard = tutor.posterior(torch.cat(made), label).cpu()
     return 1.0 - heard.view(sounds, len(text)).mean(dim=0)
 
 

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 RIGHT = 0.5
 """Posterior of its label above which a tutor hears a sound right."""
+AT_ONCE = {"cpu": 8, "cuda": 128}
+"""Trajectories at a time: what caches or memory hold."""
 _MORE = "more-"
 """Begins the names of trajectories of some labels alone."""
 
@@ -103,7 +105,7 @@ class TeacherPairs:
         that are heard right. A teacher is wrong at times, and louder than full scale under
         guidance; neither should be learnt from it.
         """
-        heard = tutor.posterior(self.path[:, -1].float(), self.label)
+        heard = self._heard(tutor)
         rows = []
         for label in self.label.unique():
             own = (self.label == label).nonzero().flatten()
@@ -112,15 +114,18 @@ class TeacherPairs:
             rows.append(own[best[: max(1, min(2, half), min(half, right))]])
         kept = torch.cat(rows)
         path = self.path[kept]
-        path[:, -1] = tutor.levelled(path[:, -1].float()).half()
+        path[:, -1] = tutor.levelled(path[:, -1].float()).half().cpu()
         return TeacherPairs(self.noise[kept], path, self.label[kept])
 
     def seldom_right(self, tutor: Tutor) -> Tensor:
         """Return the labels that a tutor hears right in fewer than half of their trajectories."""
-        right = tutor.posterior(self.path[:, -1].float(), self.label) > RIGHT
+        right = self._heard(tutor) > RIGHT
         labels = self.label.unique()
         share = torch.stack([right[self.label == label].float().mean() for label in labels])
         return labels[share < 0.5]
+
+    def _heard(self, tutor: Tutor) -> Tensor:
+        return tutor.posterior(self.path[:, -1].float(), self.label).cpu()
 
     def draw(self, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one trajectory of each label: noise [B, M, F] and path [B, steps, M, F], float32."""
@@ -149,7 +154,7 @@ def make_pairs(
     """Sample ``rounds`` clips of each text [C, D] and write them; files that exist are kept.
 
     Args:
-        teacher: In evaluation mode.
+        teacher: In evaluation mode, on the device that samples.
         spec: Its schedule and bounds.
         text: What it is asked, by label.
         folder: Made if missing; one file a round and process.
@@ -174,7 +179,9 @@ def make_pairs(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    device = next(teacher.parameters()).device
     label = (torch.arange(len(text)) if only is None else only)[rank::processes]
+    at_once = AT_ONCE[device.type]
     kind, seed = ("", 17) if only is None else (_MORE, 500_017)
     for number in range(rounds if len(label) else 0):
         path = folder / f"{kind}{number:03d}-{rank}.safetensors"
@@ -185,8 +192,10 @@ def make_pairs(
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
         states = torch.cat(
             [
-                _trajectory(teacher, spec, how, n, text[part], student_steps)
-                for n, part in zip(noise.split(8), label.split(8), strict=True)
+                _trajectory(
+                    teacher, spec, how, n.to(device), text[part].to(device), student_steps
+                ).cpu()
+                for n, part in zip(noise.split(at_once), label.split(at_once), strict=True)
             ]
         )
         tensors = {"noise": noise.half(), "path": states.half(), "label": label.contiguous()}

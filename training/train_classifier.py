@@ -41,31 +41,31 @@ def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
     """
     floor = spec.floor_normalised
     count, bins, frames = mel.shape
-    mel = mel.clone()
-    gain = torch.randn(count, 1, 1, generator=generator) * (GAIN_NATS / spec.std)
-    mel = torch.where(mel > floor + 1e-3, mel + gain, mel).clamp_min(floor)
-    for row in range(count):
-        pitch, onset, width, band, start, begin = torch.randint(
-            0, 1 << 30, (6,), generator=generator
-        ).tolist()
-        shift = pitch % 5 - 2
-        if shift:
-            mel[row] = mel[row].roll(shift, dims=0)
-            mel[row, slice(0, shift) if shift > 0 else slice(bins + shift, bins)] = floor
-        delay = onset % 16
-        if delay:
-            mel[row] = mel[row].roll(delay, dims=1)
-            mel[row, :, :delay] = floor
-        low, first = band % bins, start % frames
-        mel[row, low : low + width % 9] = floor
-        mel[row, :, first : first + begin % 33] = floor
-    return mel
+    where = generator.device
+    gain = torch.randn(count, 1, 1, generator=generator, device=where) * (GAIN_NATS / spec.std)
+    mel = torch.where(mel > floor + 1e-3, mel + gain.to(mel.device), mel).clamp_min(floor)
+    draws = torch.randint(0, 1 << 30, (count, 6), generator=generator, device=where)
+    draws = draws.to(mel.device)
+    # [B, 1] each, so that a row of positions makes [B, positions]
+    pitch, onset, width, band, length, start = draws.unsqueeze(2).unbind(1)
+    bin_, frame = (torch.arange(size, device=mel.device) for size in (bins, frames))
+    from_bin, from_frame = bin_ - (pitch % 5 - 2), frame - onset % 16
+    low, first = band % bins, start % frames
+    heard_bins = (from_bin >= 0) & (from_bin < bins)
+    heard_bins &= (bin_ < low) | (bin_ >= low + width % 9)
+    heard_frames = (from_frame >= 0) & ((frame < first) | (frame >= first + length % 33))
+    rows = from_bin.clamp(0, bins - 1)[:, :, None].expand(-1, -1, frames)
+    columns = from_frame.clamp_min(0)[:, None].expand(-1, bins, -1)
+    moved = mel.gather(1, rows).gather(2, columns)
+    return moved.where(heard_bins[:, :, None] & heard_frames[:, None], floor)
 
 
 def grained(mel: Tensor, generator: torch.Generator) -> Tensor:
     """Add noise of another strength, up to ``GRAIN``, to each of mels [B, M, F]."""
-    strength = GRAIN * torch.rand(len(mel), 1, 1, generator=generator)
-    return mel + strength * torch.randn(mel.shape, generator=generator)
+    where = generator.device
+    strength = GRAIN * torch.rand(len(mel), 1, 1, generator=generator, device=where)
+    noise = torch.randn(mel.shape, generator=generator, device=where)
+    return mel + (strength * noise).to(mel.device)
 
 
 def train_classifier(

@@ -136,7 +136,8 @@ class DenoiserTrainer:
             fused=True,
         )
         self.rank, self.processes = rank_and_count()
-        self.batches = Batches(config, data, self.rank, self.processes)
+        ahead = self.device.type != "cpu"
+        self.batches = Batches(config, data, self.rank, self.processes, ahead)
         self._flops = count_flops(self.model, data.mels.shape[2])
         self.step = 0
         self._resume()

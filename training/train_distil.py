@@ -14,6 +14,7 @@ Sources:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -71,7 +72,8 @@ class DistilTrainer:
         out_dir: Checkpoint folder; an earlier run in it is resumed.
         facts: Stored with the student.
         start: A student's weights to begin with, in place of the teacher's.
-        tutor: Hears what the student makes.
+        tutor: Hears what the student makes; on ``device``.
+        device: Where the networks are, such as ``cpu`` or ``cuda``.
 
     Raises:
         CheckpointError: If ``out_dir`` holds a damaged run, or one of another shape.
@@ -90,17 +92,20 @@ class DistilTrainer:
         *,
         start: Mapping[str, Tensor] | None = None,
         tutor: Tutor | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.config, self.model_config = config, model_config
+        self.device = torch.device(device)
         self.out_dir, self.facts = Path(out_dir), facts or {}
         self.rank, processes = rank_and_count()
         self.tutor = tutor
-        self.batches = DistilBatches(config, data, pairs, self.rank, processes)
+        ahead = self.device.type != "cpu"
+        self.batches = DistilBatches(config, data, pairs, self.rank, processes, ahead)
         torch.manual_seed(config.seed)
-        self.student = UNet(model_config.unet).to(memory_format=torch.channels_last)
+        self.student = UNet(model_config.unet).to(self.device, memory_format=torch.channels_last)
         load_weights(self.student, start or teacher, "what the student begins with")
         self.average = WeightAverage(self.student, config.ema_decay)
-        self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank)
+        self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank, self.device)
         self.optimiser = adversarial_adam(self.student, config.learning_rate)
         self.rollout = Rollout(model_config.diffusion, config.steps)
         self.sizes: dict[str, float] = {}
@@ -119,7 +124,7 @@ class DistilTrainer:
         """
         log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
         pace, sums = Pace(self.config.batch_size), dict[str, float]()
-        with StopSignals() as signals:
+        with StopSignals() as signals, contextlib.closing(self.batches):
             while not limits.reached(self.step, pace, signals.received):
                 values = self.train_step(limits.rate_share(self.step, WARMUP_STEPS))
                 pace.add(values["loss"])
@@ -140,7 +145,7 @@ class DistilTrainer:
 
     def train_step(self, rate: float = 1.0) -> dict[str, float]:
         """Take one step of the student and one of the discriminator; returns their losses."""
-        batch = self.batches.draw(self.step)
+        batch = self.batches.take(self.step).to(self.device)
         adversarial = self.step >= self.config.regression_steps
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.step)).item()
         end_to_end = adversarial and chance < self.config.end_to_end
@@ -183,7 +188,7 @@ class DistilTrainer:
     def _advise(self, tutor: Tutor, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
         """Return the tutor's gradient at ``made``, brought to size, and its loss."""
         made = made.requires_grad_()
-        generator = torch.Generator().manual_seed(self.step * 2 + self.rank)
+        generator = torch.Generator(made.device).manual_seed(self.step * 2 + self.rank)
         loss = tutor.loss(made, batch.label, generator)
         (gradient,) = torch.autograd.grad(loss, made)
         return self._brought_to(self.config.tutor, "tutor", gradient), float(loss.detach())

@@ -52,6 +52,18 @@ class Tutor:
         self.spec, self.analysis = spec, MelSpectrogram(spec)
         self.column = torch.tensor([known.index(name) for name in names])
 
+    @property
+    def device(self) -> torch.device:
+        """Where it listens."""
+        return self.column.device
+
+    def to(self, device: torch.device) -> Tutor:
+        """Move it to where it is to listen, and return it."""
+        for module in (self.classifier, self.vocoder, self.analysis):
+            module.to(device)
+        self.column = self.column.to(device)
+        return self
+
     @classmethod
     def open(cls, folder: str | Path, teacher: str | Path, names: Sequence[str]) -> Tutor:
         """Read the part ``classifier`` of ``folder`` and the part ``vocoder`` of ``teacher``.
@@ -74,7 +86,8 @@ class Tutor:
         over = (peak / PEAK).log().clamp_min(0.0)
         # an estimate of x0 at the floor is silence: nothing to bring to a level
         heard = self.analysis(waveform * (HEARD_PEAK / peak.detach()).clamp_max(1.0))
-        order = torch.cat([torch.arange(0, len(made), 2), torch.arange(1, len(made), 2)])
+        place = torch.arange(len(made), device=made.device)
+        order = torch.cat([place[::2], place[1::2]])
         mel = torch.cat([heard, made[1::2]])
         mel = grained(augment(mel, self.spec, generator), generator)
         logits, _ = self.classifier(mel)
@@ -83,9 +96,9 @@ class Tutor:
     @torch.no_grad()
     def posterior(self, made: Tensor, label: Tensor) -> Tensor:
         """Return how likely ``label`` [B] seems for mels [B, M, F]: float32 [B]."""
-        rows = self.column[label]
+        rows = self.column[label.to(self.device)]
         parts = [
-            self.classifier(mel)[0].softmax(dim=1).gather(1, row[:, None])[:, 0]
+            self.classifier(mel.to(self.device))[0].softmax(dim=1).gather(1, row[:, None])[:, 0]
             for mel, row in zip(made.split(64), rows.split(64), strict=True)
         ]
         return torch.cat(parts)
@@ -94,6 +107,7 @@ class Tutor:
     def levelled(self, made: Tensor) -> Tensor:
         """Return mels [B, M, F] as quiet as lets their sound stay within full scale."""
         floor = self.spec.floor_normalised
+        made = made.to(self.device)
         peak = torch.cat([self.vocoder(mel).abs().amax(dim=1) for mel in made.split(8)])
         change = (HEARD_PEAK / peak.clamp_min(HEARD_PEAK)).log() / self.spec.std
         quieter = (made + change[:, None, None]).clamp_min(floor)

@@ -10,6 +10,7 @@ import click
 
 from clipsynth_rt.cli import finetune
 from clipsynth_rt.cli.training import (
+    DEVICE,
     FOLDER,
     KINDS,
     MINUTES,
@@ -91,7 +92,7 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 )
 @click.option("--sounds", is_flag=True, help="Write samples as WAV files too.")
 @click.option("--tensorboard", is_flag=True, help="Log to TensorBoard too, where installed.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+@DEVICE
 @OUT
 @THREADS
 def denoiser(
@@ -243,6 +244,7 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
 @click.option("--max-steps", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--cooldown-steps", default=0, show_default=True, type=click.IntRange(min=0))
 @MINUTES
+@DEVICE
 @OUT
 @THREADS
 def distil(
@@ -261,6 +263,7 @@ def distil(
     max_steps: int,
     cooldown_steps: int,
     max_minutes: float | None,
+    device: str,
     out: Path,
     threads: int | None,
 ) -> None:
@@ -272,7 +275,7 @@ def distil(
     from clipsynth_rt.training.checkpoint import default_checkpoint
     from clipsynth_rt.training.distil_batches import load_config
     from clipsynth_rt.training.distil_run import open_run
-    from clipsynth_rt.training.distributed import join
+    from clipsynth_rt.training.distributed import join, train_device
     from clipsynth_rt.training.teacher_pairs import TeacherSpec
     from clipsynth_rt.training.train_diffusion import RunLimits
 
@@ -280,7 +283,8 @@ def distil(
         raise click.UsageError("--more-pairs needs a --tutor, who hears what is wrong")
     set_threads(threads)
     settings = load_config(config)
-    join()
+    where = train_device(device)
+    join("nccl" if where.type == "cuda" else "gloo")
     trainer = open_run(
         settings,
         teacher or default_checkpoint(),
@@ -294,6 +298,7 @@ def distil(
         how=TeacherSpec.of(teacher_steps, teacher_guidance),
         start=start,
         tutor=tutor,
+        device=where,
     )
     limits = RunLimits(max_steps, max_minutes, cooldown_steps=cooldown_steps, log_every=20)
     stopped_by = trainer.run(limits)

@@ -25,6 +25,7 @@ REPEATS = click.option(
     metavar="NAME=N",
     help="This label is drawn N times as often as otherwise; may be repeated.",
 )
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
 MINUTES = click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True))
 

@@ -14,7 +14,8 @@ from denoiser_for_tests import clips, losses, tiny
 
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.batches import AHEAD, Batches
+from clipsynth_rt.training.ahead import AHEAD
+from clipsynth_rt.training.batches import Batches
 from clipsynth_rt.training.data import shards as shards_module
 from clipsynth_rt.training.data.shards import ShardSet, ShardWriter
 from clipsynth_rt.training.data.streaming import StreamedMels
@@ -43,10 +44,19 @@ def test_streamed_batches_are_those_in_memory_in_any_order(streamed):
     memory, disk = Batches(tiny(), clips()), Batches(tiny(), streamed)
     for step in (0, 1, 2, 3, 9, 1, 10, 40):
         assert same(disk.take(step), memory.take(step))
-        assert len(disk._ahead) <= AHEAD
+        assert len(disk._ahead._ahead) <= AHEAD
     assert len({path.name for path in streamed.mels._shards.files}) == 6
     assert streamed.mels._shards._handle.cache_info().currsize == 2
     disk.close()
+
+
+def test_batches_drawn_ahead_are_the_same_and_can_be_taken_after_a_stop():
+    plain, ahead = Batches(tiny(), clips()), Batches(tiny(), clips(), ahead=True)
+    for step in (0, 1, 5):
+        assert same(ahead.take(step), plain.take(step))
+    ahead.close()
+    assert same(ahead.take(6), plain.take(6))
+    ahead.close()
 
 
 def test_an_epoch_holds_every_clip_once_in_an_order_of_its_own():

@@ -19,7 +19,7 @@ from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.sampler import ddim, ddim_update
 from clipsynth_rt.schedule import alpha_sigma, sampling_times
 from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.distil_batches import DistilConfig, load_config
+from clipsynth_rt.training.distil_batches import DistilBatches, DistilConfig, load_config
 from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout, clip_through
@@ -84,6 +84,15 @@ def test_a_target_leads_to_the_state_it_was_made_from():
     (alpha, sigma), (alpha_s, sigma_s) = (alpha_sigma(t) for t in rollout.times[:2])
     following = alpha_s * x0 + sigma_s * (x - alpha * x0) / sigma
     torch.testing.assert_close(rollout.target(0, x, following), x0, atol=1e-5, rtol=0)
+
+
+def test_batches_drawn_ahead_are_the_same(data, pairs):
+    plain, ahead = DistilBatches(FEW, data, pairs), DistilBatches(FEW, data, pairs, ahead=True)
+    for step in (0, 1, 7):
+        one, other = plain.take(step), ahead.take(step).to(torch.device("cpu"))
+        for name in ("real", "label", "condition", "noise", "path"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    ahead.close()
 
 
 def test_what_is_clipped_keeps_its_gradient():

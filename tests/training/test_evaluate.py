@@ -116,6 +116,28 @@ def test_augmentation_keeps_range_and_shape():
     assert not torch.equal(out, mel)
 
 
+def test_augmentation_moves_and_hides_but_invents_nothing():
+    floor = SPEC.floor_normalised
+    mel = torch.full((40, 80, 64), floor)
+    mel[:, 30, 10] = 1.0
+    mel[:, 50] = 2.0
+    out = augment(mel, SPEC, torch.Generator().manual_seed(1))
+    shifts = set()
+    for row in out:
+        heard = (row > floor + 1e-3).nonzero()
+        bins, frames = heard.unbind(1)
+        # one tone all along, moved by at most two bins, and a dot at most 15 frames later
+        lines = [b for b in bins.unique().tolist() if (bins == b).sum() > 1]
+        assert len(lines) <= 1
+        shifts |= {b - 50 for b in lines}
+        for b, f in zip(bins.tolist(), frames.tolist(), strict=True):
+            assert b in lines or (28 <= b <= 32 and 10 <= f <= 25)
+    assert shifts == {-2, -1, 0, 1, 2}
+    assert (
+        0 < (out == floor).all(dim=(1, 2)).sum() + (out[:, 45:] == floor).all(dim=(1, 2)).sum() < 20
+    )
+
+
 def test_reports_of_one_bundle_merge_and_others_do_not():
     facts = {"bundle_sha256": "a", "steps_default": 8, "guidance_default": 2.0}
     facts |= {"machine": "m", "real": {"top1": 0.9}}

@@ -277,9 +277,7 @@ def count_flops(module: UNet, num_frames: int) -> int:
     config = module.config
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        module(
-            torch.zeros(1, config.n_mels, num_frames),
-            torch.zeros(1),
-            torch.zeros(1, config.condition_dim),
-        )
+        shapes = (1, config.n_mels, num_frames), (1,), (1, config.condition_dim)
+        device = next(module.parameters()).device
+        module(*(torch.zeros(shape, device=device) for shape in shapes))
     return int(counter.get_total_flops())
