@@ -24,6 +24,9 @@ MAX_LOOPS = 4
 MAX_RUNS = 8
 """The same for graphs that run once a clip; prompts differ in their number of tokens."""
 
+_TURNS = threading.RLock()
+"""Held by whatever runs: memory that another thread takes in a capture would spoil it."""
+
 NO_CAPTURE = -1
 """Graph id of a run that is neither captured nor replayed."""
 
@@ -108,7 +111,7 @@ class StepBuffers:
 
 
 class StepLoops:
-    """The buffers of one session, for the shapes used last. One loop runs at a time.
+    """The buffers of one session, for the shapes used last. One loop of a process runs at a time.
 
     Args:
         session: ONNX Runtime's, of a denoiser's graph.
@@ -123,7 +126,6 @@ class StepLoops:
         self._kept: OrderedDict[tuple[Any, ...], tuple[StepBuffers, tuple[int, int] | None]]
         self._kept = OrderedDict()
         self._ids = itertools.count(1)
-        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def loop(self, x: Array, fixed: Mapping[str, Array]) -> Iterator[StepBuffers]:
@@ -132,7 +134,7 @@ class StepLoops:
         Raises:
             BackendError: If there is no memory for its buffers, or it cannot be captured.
         """
-        with self._lock:
+        with _TURNS:
             buffers = self._buffers(x, fixed)
             buffers.start(fixed)
             yield buffers
@@ -177,17 +179,16 @@ class FixedRuns:
         self._session, self._device, self._outputs = session, device, list(outputs)
         self._kept: OrderedDict[tuple[Any, ...], _FixedRun] = OrderedDict()
         self._ids = itertools.count(1)
-        self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return the outputs in their order; runs take turns.
+        """Return the outputs in their order; the runs of a process take turns.
 
         Raises:
             NotCapturedError: If a run fails that ONNX Runtime captures or replays.
             Exception: ONNX Runtime's own, if another fails.
         """
         key = tuple((name, np.shape(inputs[name])) for name in sorted(inputs))
-        with self._lock:
+        with _TURNS:
             known = self._kept.get(key)
             if known is None:
                 return self._first(key, inputs)
