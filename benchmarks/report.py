@@ -141,12 +141,67 @@ def precisions() -> str:
     return "\n".join(lines) + "\n"
 
 
+GPU_CLIPS = {
+    "2 distilled calls": (2, False, True),
+    "4 guided steps": (4, True, False),
+    "8 guided steps": (8, True, False),
+}
+"""Kinds of clip that the GPU table has: steps, whether guided, whether distilled."""
+
+
+def gpu() -> str:
+    """Return how fast the voice is on a GPU."""
+    found = load("gpu")
+    device = found["device"]
+    capability = ".".join(str(n) for n in device["compute_capability"])
+    lines = [
+        f"Measured {found['measured']} on one {device['name']} (compute capability {capability}, "
+        f"CUDA {device['driver_cuda']}): a clip of 4.1 s, batch 1, in fp16, warm, median, from the "
+        "text to the waveform in host memory.",
+        "",
+        f"| provider | {' | '.join(GPU_CLIPS)} | RTF, 2 calls | device memory |",
+        f"| --- |{' ---: |' * (len(GPU_CLIPS) + 2)}",
+    ]
+    lines += [_gpu_row(name, run) for name, run in found["latency"].items() if "rows" in run]
+    alone = found.get("device_only", {}).get("tensorrt-rtx", {})
+    if alone:
+        times = [alone[f"{n}, CUDA graph"] for n in ("2 distilled steps", "4 steps", "8 steps")]
+        cells = " | ".join(f"{1e3 * time:.1f} ms" for time in times)
+        lines.append(f"| `tensorrt-rtx`, from filled buffers to the waveform | {cells} | | |")
+    for key, name in (
+        ("pytorch_eager", "fp16 autocast"),
+        ("pytorch_eager_fp32", "fp32 with TF32"),
+        ("pytorch_compiled", "`torch.compile`, fp16 autocast"),
+    ):
+        if "4 steps" in (run := found.get(key) or {}):
+            times = " | ".join(f"{1e3 * run[f'{n} steps']:.1f} ms" for n in (4, 8))
+            memory = f"{run['peak_device_mb']:.0f} MB"
+            lines.append(f"| PyTorch {run['torch']}, {name} | | {times} | | {memory} |")
+    lines += ["", *(f"{note}" for note in found["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def _gpu_row(name: str, run: dict[str, Any]) -> str:
+    clips = {
+        (row["steps"], row["guidance"] != 1.0, row["distilled"]): row
+        for row in run["rows"]
+        if row["stage"] == "clip" and row["batch"] == 1
+    }
+    rows = [clips[kind] for kind in GPU_CLIPS.values()]
+    times = " | ".join(f"{1e3 * row['median_s']:.1f} ms" for row in rows)
+    provider, _, how = name.partition(", ")
+    library = run.get("library") or f"ONNX Runtime {run['onnxruntime']}"
+    what = f"`{provider}` ({library}){', ' + how if how else ''}"
+    return f"| {what} | {times} | {rows[0]['rtf']:.4f} | {run['peak_device_mb']:.0f} MB |"
+
+
 BLOCKS = {
     "evaluation": evaluation,
     "retrieval": retrieval,
     "denoisers": denoisers,
     "latency": latency,
     "precisions": precisions,
+    "gpu": gpu,
 }
 
 

@@ -92,10 +92,11 @@ def gaussian_noise(
         raise InputError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
     count = num_frames * num_bins
     generator = np.random.Philox(key=np.array([seed, stream], np.uint64))
-    raw = generator.random_raw(count + count % 2).reshape(-1, 2)
+    raw = np.ascontiguousarray(generator.random_raw(count + count % 2).reshape(-1, 2).T)
     # 53 bits a value; + 1 keeps log() away from zero
     uniform = ((raw >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
-    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, 0])), 2.0 * np.pi * uniform[:, 1]
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    radius, angle = np.sqrt(-2.0 * np.log(uniform[0])), 2.0 * np.pi * uniform[1]
+    pairs = np.empty((len(radius), 2), np.float32)
+    pairs[:, 0], pairs[:, 1] = radius * np.cos(angle), radius * np.sin(angle)
     frames = pairs.reshape(-1)[:count].reshape(num_frames, num_bins)
-    return np.ascontiguousarray(frames.T, np.float32)
+    return np.ascontiguousarray(frames.T)

@@ -28,6 +28,7 @@ import numpy as np
 from clipsynth_rt.backends import ENGINE_PROVIDERS
 from clipsynth_rt.backends.cuda import is_installed
 from clipsynth_rt.backends.interface import PROBE
+from clipsynth_rt.backends.transposed import rewrite_transposed
 from clipsynth_rt.errors import (
     EngineError,
     InputError,
@@ -147,8 +148,10 @@ class Library:
 
         Raises:
             EngineError: If the graph cannot be built, with the library's reason.
+            MissingExtraError: If the graph has to be rewritten and ``onnx`` is not installed.
         """
         trt = self.module
+        model = rewrite_transposed(model, self.name)
         with self._reasons(f"{name}: {self.name} {self.version} cannot build it for {target}"):
             builder = trt.Builder(self._logger)
             # always so since TensorRT 11, which may drop the flag

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,12 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("onnxruntime", "cpu") from error
 
 from clipsynth_rt.backends.ort_loop import (
-    NO_CAPTURE,
+    MAX_LOOPS,
+    TURNS,
     FixedRuns,
     NotCapturedError,
     StepBuffers,
     StepLoops,
-    run_options,
 )
 
 _NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -71,15 +72,18 @@ class OrtSession:
         self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_interface(graph, _tensors(inputs), _tensors(outputs))
-        if provider == "cuda":
+        # a denoiser that is captured plays in sessions of its own
+        if provider == "cuda" and not (self._captures and graph.name in DENOISERS):
             _report_strays(graph.name, self._session, provider)
         self._outputs = [output.name for output in outputs]
         self._provider = provider
+        self._shaped: OrderedDict[tuple[tuple[str, int], ...], StepLoops] = OrderedDict()
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
         options = session_options(threads)
         model = read_for_gpu(graph, "gpu") if provider == "cuda" else graph.read()
-        if not self._captures:
+        # a denoiser is captured in sessions of its own; see _loops_for
+        if not self._captures or graph.name in DENOISERS:
             return _load(model, provider, options, graph.path)
         try:
             return _load(model, provider, options, graph.path, captures=True)
@@ -93,6 +97,7 @@ class OrtSession:
         """Load the graph anew, after ONNX Runtime has found out in a run what it cannot capture."""
         logger.warning("%s: no CUDA graph (%s)", self.name, _first_line(error))
         self._captures = False
+        self._shaped.clear()
         # the stream of the old session may still be in its capture
         self._session = self._open(self._graph, self._provider, self._threads)
         for name in ("loops", "_fixed"):
@@ -108,6 +113,38 @@ class OrtSession:
         """The session as denoiser steps whose x stays on the device."""
         return StepLoops(self._session, self._provider, self.name, captures=self._captures)
 
+    def _loops_for(self, x: Array, fixed: Mapping[str, Array]) -> StepLoops:
+        """Return the loops of a session for these shapes alone where it captures, else ``loops``.
+
+        With every size known, ONNX Runtime folds the nodes that compute shapes. They run on the
+        CPU, and it captures no graph that has any.
+        """
+        if not self._captures:
+            return self.loops
+        given = {"x": x, "noise": x, **fixed}
+        sizes = {
+            size: given[node.name].shape[axis]
+            for node in self._session.get_inputs()
+            for axis, size in enumerate(node.shape)
+            if isinstance(size, str)
+        }
+        key = tuple(sorted(sizes.items()))
+        # loading takes memory of the device, which would spoil another thread's capture
+        with TURNS:
+            if key not in self._shaped:
+                while len(self._shaped) >= MAX_LOOPS:
+                    self._shaped.popitem(last=False)
+                options = session_options(self._threads)
+                for size, value in key:
+                    options.add_free_dimension_override_by_name(size, value)
+                graph = self._graph
+                model = read_for_gpu(graph, "gpu")
+                session = _load(model, self._provider, options, graph.path, captures=True)
+                _report_strays(self.name, session, self._provider)
+                self._shaped[key] = StepLoops(session, self._provider, self.name, captures=True)
+            self._shaped.move_to_end(key)
+            return self._shaped[key]
+
     @contextlib.contextmanager
     def loop(self, x: Array, fixed: Mapping[str, Array]) -> Iterator[StepBuffers]:
         """Give a step whose x stays on the device; see ``StepLoops.loop``.
@@ -117,8 +154,8 @@ class OrtSession:
         """
         with contextlib.ExitStack() as stack:
             try:
-                step = stack.enter_context(self.loops.loop(x, fixed))
-            except BackendError as error:
+                step = stack.enter_context(self._loops_for(x, fixed).loop(x, fixed))
+            except (BackendError, BundleError) as error:
                 if not self._captures:
                     raise
                 self._stop_capturing(error)
@@ -140,10 +177,8 @@ class OrtSession:
             if self._captures and self.name not in DENOISERS:
                 values = self._run_captured(inputs)
             if values is None:
-                # a denoiser's steps are captured by ``loops``; here its arrays come from the host,
-                # at other addresses every time
-                options = run_options(NO_CAPTURE) if self._captures else None
-                values = self._session.run(self._outputs, dict(inputs), options)
+                # a denoiser's steps are captured by ``loop``; this session captures nothing
+                values = self._session.run(self._outputs, dict(inputs))
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error

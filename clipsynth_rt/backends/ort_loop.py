@@ -24,7 +24,7 @@ MAX_LOOPS = 4
 MAX_RUNS = 8
 """The same for graphs that run once a clip; prompts differ in their number of tokens."""
 
-_TURNS = threading.RLock()
+TURNS = threading.RLock()
 """Held by whatever runs: memory that another thread takes in a capture would spoil it."""
 
 NO_CAPTURE = -1
@@ -134,7 +134,7 @@ class StepLoops:
         Raises:
             BackendError: If there is no memory for its buffers, or it cannot be captured.
         """
-        with _TURNS:
+        with TURNS:
             buffers = self._buffers(x, fixed)
             buffers.start(fixed)
             yield buffers
@@ -188,7 +188,7 @@ class FixedRuns:
             Exception: ONNX Runtime's own, if another fails.
         """
         key = tuple((name, np.shape(inputs[name])) for name in sorted(inputs))
-        with _TURNS:
+        with TURNS:
             known = self._kept.get(key)
             if known is None:
                 return self._first(key, inputs)

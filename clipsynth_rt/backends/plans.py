@@ -23,7 +23,7 @@ from clipsynth_rt.errors import EngineError, OutputError
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1
+RECIPE = 2
 """How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
 
 _MAGIC = b"clipsynth-rt plan 1\n"

@@ -96,6 +96,31 @@ def test_buffers_are_kept_for_the_shapes_used_last(step: ort.OrtSession) -> None
     assert released == [3, 4]
 
 
+def test_a_denoiser_is_captured_with_its_shapes_fixed(
+    step: ort.OrtSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session for each set of shapes, of which the last few are kept, without shape nodes."""
+    monkeypatch.setattr(step, "_captures", True)
+    first: Any = None
+    for frames, halves in ((8, 1), (16, 2), (24, 1), (8, 2), (16, 2), (32, 1)):
+        mel = gaussian_noise(3, frames, 8)[None]
+        with step.loop(mel, fixed(halves)) as device:
+            x, _ = device(mel, 1.0, 0.5, 0.0, mel)
+        want = host_step(step, fixed(halves))(mel, 1.0, 0.5, 0.0, mel)[0]
+        np.testing.assert_allclose(x.numpy(), want, atol=1e-6)
+        first = first or next(iter(step._shaped))
+    assert step._captures is True
+    assert len(step._shaped) == ort_loop.MAX_LOOPS
+    assert first not in step._shaped
+    for loops in step._shaped.values():
+        parts = loops._session.get_provider_graph_assignment_info()
+        nodes = [node.op_type for part in parts for node in part.get_nodes()]
+        assert not {"Shape", "Range"} & set(nodes)
+        assert all(
+            isinstance(size, int) for node in loops._session.get_inputs() for size in node.shape
+        )
+
+
 def test_a_loop_that_fails(step: ort.OrtSession) -> None:
     x = np.zeros((1, 8, 16), np.float32)
     # a batch of two conditions for one mel: the graph refuses it
@@ -124,18 +149,18 @@ def test_what_the_provider_is_told(
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     caplog.set_level(logging.WARNING)
     bundle = Bundle.open(tiny_bundle)
-    monkeypatch.setattr(ort, "CAPTURED", frozenset({"denoiser_step"}))
+    monkeypatch.setattr(ort, "CAPTURED", frozenset({"text_encoder"}))
     ort.OrtSession(bundle.graph("vocoder"), "cuda", 1)
-    step = ort.OrtSession(bundle.graph("denoiser_step"), "cuda", 1)
+    text = ort.OrtSession(bundle.graph("text_encoder"), "cuda", 1)
     plain = {"cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"}
     assert told == [
         [("CUDAExecutionProvider", plain)],
         [("CUDAExecutionProvider", {**plain, "enable_cuda_graph": "1"})],
         [("CUDAExecutionProvider", plain)],
     ]
-    assert "denoiser_step: no CUDA graph (" in caplog.text
+    assert "text_encoder: no CUDA graph (" in caplog.text
     assert "cannot use the graph capture feature" in caplog.text
-    assert step._captures is False
+    assert text._captures is False
     # every node of these ran on the CPU, which is said with their names
     assert "nodes do not run on cuda: " in caplog.text
     assert "(Transpose)" in caplog.text
@@ -229,8 +254,15 @@ def test_what_cannot_be_captured_is_found_out_in_a_run(
     step = ort.OrtSession(bundle.graph("denoiser_step"), "cpu", 1)
     want = vocoder.run({"mel": mel})["waveform"]
     want_x = host_step(step, fixed(2))(mel, 1.0, 0.5, 0.0, mel)[0]
+    monkeypatch.setattr(vocoder, "_session", _Uncapturable(vocoder._session))
+    load = ort._load
+
+    def shaped(*arguments: Any, captures: bool = False) -> Any:
+        real = load(*arguments, captures=captures)
+        return _Uncapturable(real) if captures else real
+
+    monkeypatch.setattr(ort, "_load", shaped)
     for session in (vocoder, step):
-        monkeypatch.setattr(session, "_session", _Uncapturable(session._session))
         monkeypatch.setattr(session, "_captures", True)
     # what the graph refuses has nothing to do with its capture
     with pytest.raises(BackendError, match=r"^vocoder: "):
