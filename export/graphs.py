@@ -177,7 +177,12 @@ def _step(
     frames, multiple = spec.default_frames, spec.frames_multiple
     half = max(multiple, frames // 2 // multiple * multiple)
     walk = TrajectoryMaker(module, bins)
-    cases = walk.steps(embeddings[3:6], 4 * multiple, 2, eta=0.5)[1:2]
+    cases = walk.steps(embeddings[3:6], 4 * multiple, 2, eta=0.5, guidance=guidance)[1:2]
+    if guidance == 1.0:
+        # two halves are traced; a student has not learnt the null condition, which weighs nothing
+        condition = cases[0]["condition"][0]
+        both = torch.stack([condition, torch.zeros_like(condition)])
+        cases[0] |= {"condition": both, "weights": torch.tensor([1.0, 0.0])}
     cases += walk.steps(embeddings[:1], frames, count, eta=0.0, guidance=guidance)
     cases += walk.steps(embeddings[7:10], half, 3, eta=1.0, guidance=1.0)
     # all levels but the top one, whose convolutions are a tenth of the work, and in int8 four
