@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsynth_rt.errors import MissingExtraError
+from clipsynth_rt.backends.onnx_file import parse
 
 _OPERATOR = "ConvTranspose"
 _DEPTH_TO_SPACE_MODES = 11
@@ -35,15 +35,11 @@ def rewrite_transposed(data: bytes, extra: str) -> bytes:
     """
     if _OPERATOR.encode() not in data:
         return data
-    try:
-        from google.protobuf.message import DecodeError
-        from onnx import helper, load_model_from_string, numpy_helper
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnx", extra) from error
-    try:
-        model = load_model_from_string(data)
-    except DecodeError:
+    model = parse(data, extra)
+    if model is None:
         return data
+    from onnx import helper, numpy_helper
+
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < _DEPTH_TO_SPACE_MODES:
         return data

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from clipsynth_rt.backends.onnx_file import parse
 from clipsynth_rt.bundle import GraphFile
-from clipsynth_rt.errors import BundleError, MissingExtraError
+from clipsynth_rt.errors import BundleError
 
 INTEGER_PRECISION = "int8"
 """The precision whose graphs multiply integers."""
@@ -34,15 +35,9 @@ def read_for_gpu(graph: GraphFile, extra: str) -> bytes:
     data = graph.read()
     if graph.precision != INTEGER_PRECISION:
         return data
-    try:
-        from google.protobuf.message import DecodeError
-        from onnx import load_model_from_string
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("onnx", extra) from error
-    try:
-        model = load_model_from_string(data)
-    except DecodeError as error:
-        raise BundleError(f"{graph.path}: not an ONNX graph ({error})") from error
+    model = parse(data, extra)
+    if model is None:
+        raise BundleError(f"{graph.path}: not an ONNX graph")
     try:
         return bytes(widen(model).SerializeToString())
     except KeyError as error:
