@@ -177,7 +177,7 @@ def gpu() -> str:
             times = " | ".join(f"{1e3 * run[f'{n} steps']:.1f} ms" for n in (4, 8))
             memory = f"{run['peak_device_mb']:.0f} MB"
             lines.append(f"| PyTorch {run['torch']}, {name} | | {times} | | {memory} |")
-    lines += ["", *(f"{note}" for note in found["notes"])]
+    lines += ["", *found["notes"]]
     return "\n".join(lines) + "\n"
 
 

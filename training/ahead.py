@@ -1,4 +1,4 @@
-"""Batches that are made in the background while the network computes."""
+"""Batches that are made in the background while the network computes, or as they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ahead(Generic[T]):
 
     Args:
         make: Step number -> its batch; called from several threads.
-        readers: How many.
+        readers: How many; with none, a batch is made when it is asked for.
     """
 
     def __init__(self, make: Callable[[int], T], readers: int) -> None:
@@ -27,6 +27,8 @@ class Ahead(Generic[T]):
 
     def take(self, step: int) -> T:
         """Return the batch of ``step``, and begin those that follow."""
+        if not self.readers:
+            return self.make(step)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="batches")
         for number in list(self._ahead):

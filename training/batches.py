@@ -95,19 +95,18 @@ class Batches:
                 "optimiser.batch_size or start fewer"
             )
         self.wait_s = 0.0
-        self._ahead = Ahead(self.draw, READERS) if data.streams or ahead else None
+        self._ahead = Ahead(self.draw, READERS if data.streams or ahead else 0)
 
     def take(self, step: int) -> Batch:
         """Return this process's share of step ``step``."""
         began = time.monotonic()
-        batch = self.draw(step) if self._ahead is None else self._ahead.take(step)
+        batch = self._ahead.take(step)
         self.wait_s += time.monotonic() - began
         return batch
 
     def close(self) -> None:
         """Stop reading ahead."""
-        if self._ahead is not None:
-            self._ahead.close()
+        self._ahead.close()
 
     def draw(self, step: int) -> Batch:
         """Make this process's share of step ``step``."""

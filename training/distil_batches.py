@@ -132,19 +132,18 @@ class DistilBatches:
         ahead: bool = False,
     ) -> None:
         self.config, self.data, self.pairs = config, data, pairs
-        self._ahead = Ahead(self.draw, READERS) if ahead else None
+        self._ahead = Ahead(self.draw, READERS if ahead else 0)
         self.rank, self.processes = rank, processes
         self.indices = data.usable("text")
         pairs.check(data.label[self.indices], config.steps)
 
     def take(self, step: int) -> DistilBatch:
         """Return this process's share of step ``step``."""
-        return self.draw(step) if self._ahead is None else self._ahead.take(step)
+        return self._ahead.take(step)
 
     def close(self) -> None:
         """Stop drawing ahead."""
-        if self._ahead is not None:
-            self._ahead.close()
+        self._ahead.close()
 
     def draw(self, step: int) -> DistilBatch:
         """Make this process's share of step ``step``, a function of the seed and ``step`` alone."""
