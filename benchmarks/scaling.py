@@ -1,10 +1,12 @@
 """Measure what a corpus of another size would take, and write it into docs/explanation/scaling.md.
 
+    python benchmarks/scaling.py videos VIDEOS --count 200       (where there are none yet)
     python benchmarks/scaling.py measure VIDEOS      (a few hundred videos of the kind meant)
     python benchmarks/scaling.py write --price-per-hour 2.5
 
-``measure`` prepares the videos, embeds their pictures and trains on them, streamed, for a while,
-and stores the rates in benchmarks/results/scaling.json; ``write`` does the sums.
+``videos`` makes stand-ins of the length and size of VGG-Sound's, H.264 and AAC. ``measure``
+prepares the videos, embeds their pictures and trains on them, streamed, for a while, and stores the
+rates in benchmarks/results/scaling.json; ``write`` does the sums.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,54 @@ RESULT = ROOT / "benchmarks" / "results" / "scaling.json"
 NOTE = ROOT / "docs" / "explanation" / "scaling.md"
 VIDEOS, CLIPS_A_VIDEO, EPOCHS = 200_000, 2, 50
 """VGG-Sound: 10 s a video is two whole clips of 4.09 s; how many epochs is an assumption."""
+
+SECONDS, RATE = 10, 44_100
+
+
+def make_videos(folder: Path, count: int) -> None:
+    """Write stand-ins for a web video: 640x360 at 25 frames a second, grainy and moving, stereo."""
+    from fractions import Fraction
+
+    import av
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(count):
+        picture = (
+            f"gradients=size=640x360:rate=25:duration={SECONDS}:seed={seed}:speed=0.05,"
+            "noise=alls=8:allf=t,format=yuv420p"
+        )
+        sound = (
+            f"anoisesrc=color=pink:sample_rate={RATE}:duration={SECONDS}:seed={seed},"
+            "aformat=sample_fmts=fltp:channel_layouts=stereo"
+        )
+        with av.open(str(folder / f"{seed:05d}.mp4"), "w") as container:
+            video = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+            # what video sites send at this size
+            video.bit_rate = 700_000
+            video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
+            audio = container.add_stream("aac", rate=RATE, layout="stereo")
+            audio.time_base = Fraction(1, RATE)
+            for stream, graph in ((video, picture), (audio, sound)):
+                for frame in _frames(graph, stream.type):
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+
+
+def _frames(description: str, kind: str) -> Iterator[Any]:
+    """Yield what a chain of libavfilter's own sources and filters makes."""
+    import av
+    from av.filter import Graph
+
+    graph = Graph()
+    chain = [part.partition("=") for part in description.split(",")]
+    nodes = [graph.add(name, settings or None) for name, _, settings in chain]
+    nodes.append(graph.add("buffersink" if kind == "video" else "abuffersink"))
+    graph.link_nodes(*nodes).configure()
+    while True:
+        try:
+            yield graph.pull()
+        except (av.EOFError, av.BlockingIOError):
+            return
 
 
 def measure(
@@ -145,6 +195,9 @@ def main() -> None:
     """Measure or write."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("videos")
+    making.add_argument("videos", type=Path)
+    making.add_argument("--count", type=int, default=200)
     measuring = commands.add_parser("measure")
     measuring.add_argument("videos", type=Path)
     measuring.add_argument("--clip", help="checkpoint folder or open_clip model")
@@ -154,7 +207,9 @@ def main() -> None:
     writing = commands.add_parser("write")
     writing.add_argument("--price-per-hour", type=float, help="of the machine: an assumption")
     arguments = parser.parse_args()
-    if arguments.command == "measure":
+    if arguments.command == "videos":
+        make_videos(arguments.videos, arguments.count)
+    elif arguments.command == "measure":
         found = measure(
             arguments.videos,
             arguments.clip,

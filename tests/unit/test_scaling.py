@@ -43,3 +43,13 @@ def test_the_note_has_its_block_and_says_where_it_is_not_measured() -> None:
     assert "Not yet measured" in scaling.table(None, None)
     with pytest.raises(SystemExit, match="expected one block"):
         scaling.fill("nothing", "")
+
+
+def test_stand_ins_are_videos_that_can_be_prepared(tmp_path: Path) -> None:
+    from clipsynth_rt.training.data.clips import CutSpec, read_video
+
+    scaling.make_videos(tmp_path / "videos", 2)
+    first, second = sorted((tmp_path / "videos").iterdir())
+    clips = read_video(first, CutSpec())
+    assert len(clips.mel) == scaling.CLIPS_A_VIDEO
+    assert first.read_bytes() != second.read_bytes()
