@@ -119,12 +119,11 @@ def open_run(
     return DistilTrainer(
         config,
         settings,
-        weights,
+        begin,
         data,
         pairs,
         out_dir,
         {"labels": names},
-        start=begin,
         tutor=ear,
         device=device,
     )

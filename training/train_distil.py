@@ -65,13 +65,12 @@ class DistilTrainer:
 
     Args:
         config: How to train.
-        model_config: The teacher's configuration; the student has its shape and its weights first.
-        teacher: The teacher's weights.
+        model_config: The teacher's configuration; the student has its shape.
+        weights: What the student begins with: the teacher's, or another student's.
         data: Real clips with labels; each label's first text is what the teacher was asked.
         pairs: The teacher's trajectories.
         out_dir: Checkpoint folder; an earlier run in it is resumed.
         facts: Stored with the student.
-        start: A student's weights to begin with, in place of the teacher's.
         tutor: Hears what the student makes; on ``device``.
         device: Where the networks are, such as ``cpu`` or ``cuda``.
 
@@ -84,13 +83,12 @@ class DistilTrainer:
         self,
         config: DistilConfig,
         model_config: TrainConfig,
-        teacher: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
         data: ConditionedMels,
         pairs: TeacherPairs,
         out_dir: str | Path,
         facts: dict[str, Any] | None = None,
         *,
-        start: Mapping[str, Tensor] | None = None,
         tutor: Tutor | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -103,7 +101,7 @@ class DistilTrainer:
         self.batches = DistilBatches(config, data, pairs, self.rank, processes, ahead)
         torch.manual_seed(config.seed)
         self.student = UNet(model_config.unet).to(self.device, memory_format=torch.channels_last)
-        load_weights(self.student, start or teacher, "what the student begins with")
+        load_weights(self.student, weights, "what the student begins with")
         self.average = WeightAverage(self.student, config.ema_decay)
         self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank, self.device)
         self.optimiser = adversarial_adam(self.student, config.learning_rate)

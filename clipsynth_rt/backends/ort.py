@@ -110,8 +110,8 @@ class OrtSession:
 
     @functools.cached_property
     def loops(self) -> StepLoops:
-        """The session as denoiser steps whose x stays on the device."""
-        return StepLoops(self._session, self._provider, self.name, captures=self._captures)
+        """The session as denoiser steps whose x stays on the device, none of them captured."""
+        return StepLoops(self._session, self._provider, self.name, captures=False)
 
     def _loops_for(self, x: Array, fixed: Mapping[str, Array]) -> StepLoops:
         """Return the loops of a session for these shapes alone where it captures, else ``loops``.

@@ -18,5 +18,7 @@ PROVIDER = click.option(
     help=PROVIDER_HELP,
     shell_complete=values("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"),
 )
-PRECISION = click.option("--precision", metavar="P", help="fp32, fp16 or int8, or GRAPH=P,GRAPH=P.")
+PRECISION = click.option(
+    "--precision", metavar="P", help="One that info lists, such as fp32, or GRAPH=P,GRAPH=P."
+)
 THREADS = click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")

@@ -156,11 +156,10 @@ def test_a_student_learns_from_it(classifier, tmp_path):
         run = DistilTrainer(
             DistilConfig(batch_size=4, learning_rate=2e-3, tutor=share),
             tiny(),
-            teacher.state_dict(),
+            start,
             data,
             pairs,
             tmp_path / str(share),
-            start=start,
             tutor=ear,
         )
         assert torch.equal(run.student.state_dict()["stem.weight"], start["stem.weight"])
