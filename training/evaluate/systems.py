@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clipsynth_rt import audio, config, pipeline, sampler, schedule, stages
 from clipsynth_rt.audio import to_int16
 from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import SynthPlan
+from clipsynth_rt.config import SynthConfig, SynthPlan, make_plan
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.stages import Embedding
@@ -138,7 +138,6 @@ class Voice:
     def __init__(self, name: str, bundle: Bundle, provider: str = "auto") -> None:
         self.name = name
         self.synthesizer = CuredSynthesizer(bundle, provider)
-        self.fingerprint = voice_fingerprint(bundle)
 
     @property
     def provider(self) -> str:
@@ -155,7 +154,12 @@ class Voice:
 
     def key(self, question: Question) -> dict[str, Any]:
         """Return what decides the answer to ``question``, as JSON data."""
-        voice = {"voice": self.fingerprint, "provider": self.provider, "code": RUNTIME_CODE}
+        bundle = self.synthesizer.bundle
+        plan = make_plan(SynthConfig(**question.wishes), bundle.manifest)
+        encoder = "text_encoder" if question.kind == "text" else "image_encoder"
+        # another denoiser's weights change nothing in the answer
+        files = graphs_fingerprint(bundle, encoder, plan.denoiser, "vocoder")
+        voice = {"voice": files, "provider": self.provider, "code": RUNTIME_CODE}
         return {"sounds": voice, **question.key}
 
     def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
@@ -274,8 +278,9 @@ class Resynthesis:
                 f"{self._voice.name}: its vocoder reads other mels than the shards hold"
             )
         original = self._real.answer(question, cache)
+        vocoder = graphs_fingerprint(self._voice.synthesizer.bundle, "vocoder")
         key = {
-            "sounds": {"vocoded": original.key, "voice": self._voice.fingerprint},
+            "sounds": {"vocoded": original.key, "voice": vocoder},
             "code": RUNTIME_CODE,
             "provider": self._voice.provider,
         }
@@ -294,11 +299,13 @@ class Resynthesis:
         return Sounds(cache.arrays(key, make)["audio"], original.target, 0.0, key)
 
 
-def voice_fingerprint(bundle: Bundle) -> str:
-    """Return one hash of what decides a bundle's sounds."""
+def graphs_fingerprint(bundle: Bundle, *graphs: str) -> str:
+    """Return one hash of what decides the sounds that some graphs of a bundle make."""
     facts = bundle.manifest.to_dict()
-    kept = ("mel", "diffusion", "condition", "default_precision")
-    return digest({"files": files_fingerprint(bundle), **{key: facts[key] for key in kept}})
+    files = {name: files_fingerprint(bundle, only=name) for name in graphs}
+    taken = {name: facts["default_precision"].get(name) for name in graphs}
+    kept = {key: facts[key] for key in ("mel", "diffusion", "condition")}
+    return digest({"files": files, "precision": taken, **kept})
 
 
 def files_fingerprint(bundle: Bundle, only: str = "", without: str = "") -> str:
