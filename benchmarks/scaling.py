@@ -25,11 +25,12 @@ NOTE = ROOT / "docs" / "explanation" / "scaling.md"
 VIDEOS, CLIPS_A_VIDEO, EPOCHS = 200_000, 2, 50
 """VGG-Sound: 10 s a video is two whole clips of 4.09 s; how many epochs is an assumption."""
 
-SECONDS, RATE = 10, 44_100
+SECONDS, WIDTH, HEIGHT, FRAME_RATE, SAMPLE_RATE = 10, 640, 360, 25, 44_100
+"""Of a stand-in."""
 
 
 def make_videos(folder: Path, count: int) -> None:
-    """Write stand-ins for a web video: 640x360 at 25 frames a second, grainy and moving, stereo."""
+    """Write stand-ins for a web video: grainy moving pictures and stereo sound."""
     from fractions import Fraction
 
     import av
@@ -37,20 +38,21 @@ def make_videos(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         picture = (
-            f"gradients=size=640x360:rate=25:duration={SECONDS}:seed={seed}:speed=0.05,"
-            "noise=alls=8:allf=t,format=yuv420p"
+            f"gradients=size={WIDTH}x{HEIGHT}:rate={FRAME_RATE}:duration={SECONDS}:seed={seed}"
+            ":speed=0.05,noise=alls=8:allf=t,format=yuv420p"
         )
         sound = (
-            f"anoisesrc=color=pink:sample_rate={RATE}:duration={SECONDS}:seed={seed},"
+            f"anoisesrc=color=pink:sample_rate={SAMPLE_RATE}:duration={SECONDS}:seed={seed},"
             "aformat=sample_fmts=fltp:channel_layouts=stereo"
         )
         with av.open(str(folder / f"{seed:05d}.mp4"), "w") as container:
-            video = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+            options = {"preset": "veryfast"}
+            video = container.add_stream("libx264", rate=FRAME_RATE, options=options)
             # what video sites send at this size
             video.bit_rate = 700_000
-            video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
-            audio = container.add_stream("aac", rate=RATE, layout="stereo")
-            audio.time_base = Fraction(1, RATE)
+            video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+            audio.time_base = Fraction(1, SAMPLE_RATE)
             for stream, graph in ((video, picture), (audio, sound)):
                 for frame in _frames(graph, stream.type):
                     container.mux(stream.encode(frame))
@@ -70,7 +72,7 @@ def _frames(description: str, kind: str) -> Iterator[Any]:
     while True:
         try:
             yield graph.pull()
-        except (av.EOFError, av.BlockingIOError):
+        except av.EOFError:
             return
 
 
