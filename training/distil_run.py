@@ -36,6 +36,8 @@ def open_run(
     repeat: Mapping[str, int] | None = None,
     rounds: int = 8,
     more: int = 0,
+    more_of: Sequence[str] = (),
+    own: bool = False,
     how: TeacherSpec | None = None,
     start: str | Path | None = None,
     tutor: str | Path | None = None,
@@ -52,8 +54,11 @@ def open_run(
         kinds: Keep clips of these kinds alone; empty for all.
         repeat: Label -> how many times as often as otherwise it is drawn.
         rounds: Trajectories a label.
-        more: Further ones of labels that the tutor hears right in fewer than half of those, so
-            that there is something right to follow; where there is a tutor.
+        more: Further ones of the teacher's, of labels that the tutor hears right in fewer than
+            half of those, so that there is something right to follow; where there is a tutor.
+        more_of: Labels that ``more`` are of, in place of what a tutor hears.
+        own: ``rounds`` are of what the student makes already, in place of the teacher: a
+            hundredth of the time, and what it knows it keeps while it learns some labels.
         how: How the teacher samples them.
         start: Checkpoint folder with a student to begin with; the teacher if None.
         tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
@@ -64,7 +69,7 @@ def open_run(
         CheckpointError: If the teacher, a trajectory or an earlier run is missing or damaged.
         DataError: If shards or labels cannot be used, a label has no clip, or the teacher cannot
             sample so.
-        InputError: If ``repeat`` names a label that no clip has.
+        InputError: If ``repeat`` or ``more_of`` names a label that no clip has.
     """
     weights, facts = load_part(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
@@ -72,15 +77,19 @@ def open_run(
     data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
     check_all_heard(data.label, names)
     repeat = repeat or {}
-    # unknown names are refused before the teacher's hour
-    data.emphasise(repeat, names)
+    # unknown names are refused before the teacher's hour, and so is what cannot be read
+    data.emphasise({**repeat, **dict.fromkeys(more_of, 1)}, names)
+    ear = None if tutor is None else Tutor.open(tutor, teacher, names).to(device)
+    begin, begun = (weights, {}) if start is None else load_part(start, PART)
     network = UNet(settings.unet).to(device, memory_format=torch.channels_last).eval()
-    load_weights(network, weights, f"{teacher}/denoiser.safetensors")
     rank, processes = rank_and_count()
     folder = Path(out_dir) / "pairs"
     text, frames = data.text[:, 0], data.mels.shape[2]
 
-    def sample(count: int, only: Tensor | None = None) -> None:
+    def sample(
+        sampled: Mapping[str, Tensor], by: TeacherSpec | None, count: int, only: Tensor | None
+    ) -> None:
+        load_weights(network, sampled, str(teacher if sampled is weights else start))
         make_pairs(
             network,
             settings.diffusion,
@@ -89,23 +98,27 @@ def open_run(
             frames=frames,
             rounds=count,
             student_steps=config.steps,
-            how=how,
+            how=by,
             only=only,
             rank=rank,
             processes=processes,
-            on_round=lambda n: logger.info("teacher: %d of %d sounds a label", n + 1, count),
+            on_round=lambda n: logger.info("sounds to follow: round %d of %d", n + 1, count),
         )
         wait_for_all()
 
-    # opened first: what cannot be read is refused before the teacher's hour
-    ear = None if tutor is None else Tutor.open(tutor, teacher, names).to(device)
-    sample(rounds)
-    if ear is not None and more:
-        only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
-        logger.info("teacher: %d more sounds of %d labels that it seldom makes", more, len(only))
-        sample(more, only)
+    if own:
+        # a student's calls are unguided, and all of its states are kept
+        sample(begin, TeacherSpec(config.steps, 1.0, guided=0), rounds, None)
+    else:
+        sample(weights, how, rounds, None)
+    if more and (more_of or ear is not None):
+        if more_of:
+            only = torch.tensor([names.index(name) for name in more_of])
+        else:
+            only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
+        logger.info("%d more sounds of the teacher, of %d labels each", more, len(only))
+        sample(weights, how, more, only)
     pairs = TeacherPairs.open(folder)
-    begin = weights if start is None else load_part(start, PART)[0]
     if ear is not None:
         pairs = pairs.taught(ear)
     times = [1] * len(names)
@@ -123,7 +136,7 @@ def open_run(
         data,
         pairs,
         out_dir,
-        {"labels": names},
+        {"labels": names, **({"begun_with_steps": begun["steps"]} if begun else {})},
         tutor=ear,
         device=device,
     )

@@ -39,7 +39,12 @@ from clipsynth_rt.training.distributed import (
 from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.held_out import held_out_losses
 from clipsynth_rt.training.interruption import StopSignals
-from clipsynth_rt.training.models.unet import UNet, count_flops, count_parameters
+from clipsynth_rt.training.models.unet import (
+    CONDITION_LAYERS,
+    UNet,
+    count_flops,
+    count_parameters,
+)
 from clipsynth_rt.training.run_log import Pace, RunLog
 from clipsynth_rt.training.run_samples import SampleSpec, write_samples
 from clipsynth_rt.training.run_state import pack, unpack
@@ -99,6 +104,9 @@ class DenoiserTrainer:
         tensorboard: Write events for TensorBoard too.
         device: Where the network is trained, such as ``cpu`` or ``cuda``.
         start: Weights to begin with; random ones if None. A run that is resumed has its own.
+        fresh_condition: Begin the layers that read the condition at random all the same, so that
+            nothing is left of how ``start`` was asked: a body that was trained on texts can so
+            become a variant that has met pictures alone.
 
     Raises:
         InputError: If the clips do not fit the configuration.
@@ -117,6 +125,7 @@ class DenoiserTrainer:
         tensorboard: bool = False,
         device: str | torch.device = "cpu",
         start: Mapping[str, Tensor] | None = None,
+        fresh_condition: bool = False,
     ) -> None:
         self.config, self.data, self.held_out = config, data, held_out
         self.out_dir, self.facts = Path(out_dir), facts or {}
@@ -126,6 +135,9 @@ class DenoiserTrainer:
         torch.manual_seed(config.optimiser.seed)
         self.model = self._network()
         if start is not None:
+            if fresh_condition:
+                own = self.model.state_dict()
+                start = {**start, **{k: own[k] for k in own if k.startswith(CONDITION_LAYERS)}}
             load_weights(self.model, start, "the checkpoint to start from")
         self.average = WeightAverage(self.model, config.optimiser.ema_decay)
         self.optimiser = torch.optim.AdamW(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -66,6 +67,12 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
     type=FOLDER,
     help="Checkpoint folder whose denoiser a new run begins with.",
 )
+@click.option(
+    "--fresh-condition",
+    is_flag=True,
+    help="With --from-checkpoint: begin the layers that read the condition at random all the same, "
+    "as another variant needs.",
+)
 @REPEATS
 @click.option(
     "--accumulate",
@@ -105,6 +112,7 @@ def denoiser(
     config: str,
     variant: str | None,
     start: Path | None,
+    fresh_condition: bool,
     repeats: tuple[str, ...],
     accumulate: int | None,
     stream: bool | None,
@@ -144,6 +152,8 @@ def denoiser(
     for option, values in (("--kind", kinds), ("--repeat", repeats)):
         if values and labels is None:
             raise InputError(f"{option} needs --labels labels.csv")
+    if fresh_condition and start is None:
+        raise InputError("--fresh-condition needs --from-checkpoint: without it all is fresh")
     times = _parse_repeats(repeats)
     where = train_device(device)
     encoder = load_clip(clip_name or str(default_checkpoint()), clip_pretrained)
@@ -164,16 +174,23 @@ def denoiser(
         samples = choose_samples(
             data, encoder, queries, settings.optimiser.variant, known, samples_every, sounds
         )
+    facts: dict[str, Any] = {"labels": known}
+    weights = None
+    if start is not None:
+        weights, begun = load_part(start, "denoiser")
+        facts["begun_with_steps"] = begun.get("steps")
+        facts["fresh_condition"] = fresh_condition
     trainer = DenoiserTrainer(
         settings,
         data,
         out,
         held_out,
-        {"labels": known},
+        facts,
         samples=samples,
         tensorboard=tensorboard,
         device=where,
-        start=None if start is None else load_part(start, "denoiser")[0],
+        start=weights,
+        fresh_condition=fresh_condition,
     )
     stopped_by = trainer.run(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
@@ -221,6 +238,18 @@ def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
     help="Further ones of labels that --tutor hears right in fewer than half of those.",
 )
 @click.option(
+    "--more-of",
+    multiple=True,
+    metavar="NAME",
+    help="--more-pairs are of this label, in place of what --tutor hears; may be repeated.",
+)
+@click.option(
+    "--own-pairs",
+    is_flag=True,
+    help="--pairs are what --from-checkpoint makes already: it keeps what it knows while it learns "
+    "the labels of --more-pairs.",
+)
+@click.option(
     "--teacher-steps",
     default=8,
     show_default=True,
@@ -256,6 +285,8 @@ def distil(
     config: Path | None,
     rounds: int,
     more_pairs: int,
+    more_of: tuple[str, ...],
+    own_pairs: bool,
     teacher_steps: int,
     teacher_guidance: float,
     start: Path | None,
@@ -279,8 +310,14 @@ def distil(
     from clipsynth_rt.training.teacher_pairs import TeacherSpec
     from clipsynth_rt.training.train_diffusion import RunLimits
 
-    if more_pairs and tutor is None:
-        raise click.UsageError("--more-pairs needs a --tutor, who hears what is wrong")
+    if more_pairs and tutor is None and not more_of:
+        raise click.UsageError(
+            "--more-pairs needs a --tutor, who hears what is wrong, or --more-of"
+        )
+    if more_of and not more_pairs:
+        raise click.UsageError("--more-of needs --more-pairs: how many of each")
+    if own_pairs and start is None:
+        raise click.UsageError("--own-pairs needs --from-checkpoint: the student that makes them")
     set_threads(threads)
     settings = load_config(config)
     where = train_device(device)
@@ -295,6 +332,8 @@ def distil(
         repeat=_parse_repeats(repeats),
         rounds=rounds,
         more=more_pairs,
+        more_of=more_of,
+        own=own_pairs,
         how=TeacherSpec.of(teacher_steps, teacher_guidance),
         start=start,
         tutor=tutor,

@@ -17,9 +17,13 @@ from clipsynth_rt.spec import MelSpec, encode
 from clipsynth_rt.training import clip as clip_module
 from clipsynth_rt.training import distil_run
 from clipsynth_rt.training.checkpoint import load_part, save_part
+from clipsynth_rt.training.conditions import embed_labels
+from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
 from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
+from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.models.vocoder import build_vocoder
+from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.run_log import read_metrics
 
 
@@ -106,9 +110,42 @@ def test_more_is_made_of_what_the_tutor_seldom_hears(
     assert torch.bincount(pairs.label).tolist() == [2, 5]
 
 
+def test_a_student_keeps_what_it_makes_and_follows_the_teacher_in_one_label(voice: Path) -> None:
+    root = voice.parent
+    distil(voice, "--max-steps", "2")
+    weights, facts = load_part(root / "student", "denoiser_distilled")
+    # after two steps it is its teacher still: make it another
+    weights = {name: value + 0.2 * torch.randn_like(value) for name, value in weights.items()}
+    save_part(root / "student", "denoiser_distilled", weights, facts)
+    options = ("--from-checkpoint", str(root / "student"), "--own-pairs", "--max-steps", "1")
+    more = ("--more-of", "flute", "--more-pairs", "3", "--out", str(root / "second"))
+    distil(voice, *options, *more)
+    assert load_part(root / "second", "denoiser_distilled")[1]["begun_with_steps"] == 2
+    pairs = distil_run.TeacherPairs.open(root / "second" / "pairs")
+    assert torch.bincount(pairs.label).tolist() == [2, 5]
+    own = distil_run.TeacherPairs.open(root / "second" / "pairs", every_label=True)
+    # what is followed is where the student goes by itself, from the same noise
+    settings = TrainConfig.from_dict(
+        {key: facts[key] for key in ("unet", "optimiser", "mel", "diffusion")}
+    )
+    student = UNet(settings.unet).eval()
+    student.load_state_dict(weights)
+    text = embed_labels(["drum", "flute"], Encoder())[:, 0]
+    with torch.no_grad():
+        rollout = Rollout(settings.diffusion, 2)
+        *_, (_, made) = rollout(student, own.noise.float(), text[own.label], end_to_end=False)
+    assert torch.allclose(made, own.path[:, -1].float(), atol=0.02)
+    taught = distil_run.TeacherPairs.open(root / "student" / "pairs")
+    assert not torch.allclose(taught.path[:, -1], own.path[:, -1], atol=0.02)
+
+
 def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
     result = distil(voice, "--more-pairs", "1", code=2)
     assert "--more-pairs needs a --tutor" in result.output
+    assert "how many" in distil(voice, "--more-of", "drum", code=2).output
+    assert "--from-checkpoint" in distil(voice, "--own-pairs", code=2).output
+    other = distil(voice, "--more-of", "tuba", "--more-pairs", "1", code=1)
+    assert "no clip is labelled 'tuba'" in one_line(other, 1)
     unknown = distil(voice, "--repeat", "tuba=2", "--max-steps", "1", code=1)
     assert "no clip is labelled 'tuba'" in one_line(unknown, 1)
     deaf = distil(voice, "--tutor", str(voice.parent / "nowhere"), code=1)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_WIDTH = 64
+CONDITION_LAYERS = ("condition.", "condition_mlp.")
+"""Begins the names of weights that read the condition."""
 DECAY_FRAMES = (4.0, 16.0, 48.0, 160.0, 480.0)
 """Time constants of the envelopes that a canvas is made of: 46 ms to 5.6 s at the default hop."""
 
