@@ -19,6 +19,7 @@ from clipsynth_rt.cli.training import (
     REPEATS,
     THREADS,
     end,
+    parse_repeats,
     set_threads,
 )
 from clipsynth_rt.errors import InputError
@@ -70,8 +71,8 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 @click.option(
     "--fresh-condition",
     is_flag=True,
-    help="With --from-checkpoint: begin the layers that read the condition at random all the same, "
-    "as another variant needs.",
+    help="With --from-checkpoint: draw the layer that reads the condition anew and train it alone, "
+    "which makes another variant in minutes.",
 )
 @REPEATS
 @click.option(
@@ -154,7 +155,7 @@ def denoiser(
             raise InputError(f"{option} needs --labels labels.csv")
     if fresh_condition and start is None:
         raise InputError("--fresh-condition needs --from-checkpoint: without it all is fresh")
-    times = _parse_repeats(repeats)
+    times = parse_repeats(repeats)
     where = train_device(device)
     encoder = load_clip(clip_name or str(default_checkpoint()), clip_pretrained)
     if encoder.dim != settings.unet.condition_dim:
@@ -196,21 +197,6 @@ def denoiser(
         RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
     )
     end(out, f"denoiser at step {trainer.step}", stopped_by)
-
-
-def _parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
-    """Read NAME=N.
-
-    Raises:
-        InputError: If one is something else.
-    """
-    times = {}
-    for text in repeats:
-        name, _, count = text.rpartition("=")
-        if not name or not count.isdecimal() or not 1 <= int(count) <= 1000:
-            raise InputError(f"--repeat {text}: write a label and a count, such as piano=3")
-        times[name] = int(count)
-    return times
 
 
 @command.command("distil")
@@ -329,7 +315,7 @@ def distil(
         labels,
         out,
         kinds=kinds,
-        repeat=_parse_repeats(repeats),
+        repeat=parse_repeats(repeats),
         rounds=rounds,
         more=more_pairs,
         more_of=more_of,

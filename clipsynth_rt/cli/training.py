@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from clipsynth_rt.errors import InputError
+
 FOLDER = click.Path(path_type=Path)
 OUT = click.option(
     "--out", required=True, type=FOLDER, help="Checkpoint folder; a run in it is resumed."
@@ -28,6 +30,21 @@ REPEATS = click.option(
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
 MINUTES = click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True))
+
+
+def parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
+    """Read NAME=N.
+
+    Raises:
+        InputError: If one is something else.
+    """
+    times = {}
+    for text in repeats:
+        name, _, count = text.rpartition("=")
+        if not name or not count.isdecimal() or not 1 <= int(count) <= 1000:
+            raise InputError(f"--repeat {text}: write a label and a count, such as piano=3")
+        times[name] = int(count)
+    return times
 
 
 def set_threads(threads: int | None) -> None:

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_WIDTH = 64
-CONDITION_LAYERS = ("condition.", "condition_mlp.")
-"""Begins the names of weights that read the condition."""
 DECAY_FRAMES = (4.0, 16.0, 48.0, 160.0, 480.0)
 """Time constants of the envelopes that a canvas is made of: 46 ms to 5.6 s at the default hop."""
 
@@ -265,6 +263,11 @@ class UNet(nn.Module):
             if i < len(self.grow):
                 h = F.interpolate(self.grow[i](h), scale_factor=2.0, mode="nearest")
         return self.head(F.silu(self.norm(h)))[:, 0].float()
+
+
+def reads_condition(name: str) -> bool:
+    """Return whether a parameter of that name is of the layer that reads the condition."""
+    return name.startswith("condition.")
 
 
 def count_parameters(module: nn.Module) -> int:
