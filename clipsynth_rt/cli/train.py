@@ -60,7 +60,12 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
 @click.option("--labels", type=FOLDER, help="labels.csv, for the variants text and hybrid.")
 @KINDS
 @click.option("--validation", type=FOLDER, help="Shards of held-out clips.")
-@click.option("--config", default="edge", show_default=True, help="edge, paper, tiny or a file.")
+@click.option(
+    "--config",
+    default="edge",
+    show_default=True,
+    help="edge, paper, tiny, condition (for --fresh-condition) or a file.",
+)
 @click.option("--variant", help="image (CLIPSynth), text or hybrid; the configuration's.")
 @click.option(
     "--from-checkpoint",

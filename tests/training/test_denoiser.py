@@ -66,7 +66,7 @@ def test_shapes_and_sensitivity(config):
 
 
 def test_presets_load_and_the_paper_one_has_the_paper_size():
-    assert preset_names() == ["edge", "paper", "tiny"]
+    assert preset_names() == ["condition", "edge", "paper", "tiny"]
     paper = load_config("paper")
     with torch.device("meta"):
         size = count_parameters(UNet(paper.unet))

@@ -159,7 +159,8 @@ class Voice:
         encoder = "text_encoder" if question.kind == "text" else "image_encoder"
         # another denoiser's weights change nothing in the answer
         files = graphs_fingerprint(bundle, encoder, plan.denoiser, "vocoder")
-        voice = {"voice": files, "provider": self.provider, "code": RUNTIME_CODE}
+        provider = self.synthesizer.session(plan.denoiser).provider
+        voice = {"voice": files, "provider": provider, "code": RUNTIME_CODE}
         return {"sounds": voice, **question.key}
 
     def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
