@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,6 +130,9 @@ def open_run(
         times = passes(data.label, 1.0 + config.emphasis * hard)
     wanted = {name: n * repeat.get(name, 1) for name, n in zip(names, times, strict=True)}
     data.emphasise(wanted, names)
+    noted: dict[str, Any] = {"labels": names}
+    if start is not None:
+        noted["begun_with_steps"] = begun.get("steps")
     return DistilTrainer(
         config,
         settings,
@@ -136,7 +140,7 @@ def open_run(
         data,
         pairs,
         out_dir,
-        {"labels": names, **({"begun_with_steps": begun["steps"]} if begun else {})},
+        noted,
         tutor=ear,
         device=device,
     )
