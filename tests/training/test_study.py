@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from clipsynth_rt.training.evaluate.cache import Cache
 from clipsynth_rt.training.evaluate.listening import mushra_kit
 from clipsynth_rt.training.evaluate.parts import Setup
 from clipsynth_rt.training.evaluate.study import Study, open_study
-from clipsynth_rt.training.evaluate.systems import Voice
+from clipsynth_rt.training.evaluate.systems import CuredSynthesizer, Voice
 from clipsynth_rt.training.prior import load_pairs, train_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -157,8 +158,13 @@ def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):
 
 
 def test_sounds_outlive_a_denoiser_that_did_not_make_them(study, distilled_bundle, monkeypatch):
-    # it would load the graph whose file has another hash here
-    monkeypatch.setattr(Voice, "provider", "cpu")
+    asked = []
+
+    def session(_, name):  # a real one would load the graph whose file has another hash here
+        asked.append(name)
+        return SimpleNamespace(provider="cpu")
+
+    monkeypatch.setattr(CuredSynthesizer, "session", session)
     bundle = Bundle.open(distilled_bundle)
     graph = bundle.manifest.graphs[DISTILLED]
     files = {key: dataclasses.replace(f, sha256="0" * 64) for key, f in graph.files.items()}
@@ -170,6 +176,8 @@ def test_sounds_outlive_a_denoiser_that_did_not_make_them(study, distilled_bundl
     many = few.with_wishes(steps=3)
     assert before.key(few) != after.key(few)
     assert before.key(many) == after.key(many)
+    # nor does its question load the other
+    assert asked == [DISTILLED] * 2 + [DENOISER] * 2
 
 
 def test_a_damaged_cache_is_named(tmp_path):
