@@ -88,7 +88,10 @@ def open_run(
     text, frames = data.text[:, 0], data.mels.shape[2]
 
     def sample(
-        sampled: Mapping[str, Tensor], by: TeacherSpec | None, count: int, only: Tensor | None
+        sampled: Mapping[str, Tensor],
+        by: TeacherSpec | None,
+        count: int,
+        only: Tensor | None = None,
     ) -> None:
         load_weights(network, sampled, str(teacher if sampled is weights else start))
         make_pairs(
@@ -107,11 +110,9 @@ def open_run(
         )
         wait_for_all()
 
-    if own:
-        # a student's calls are unguided, and all of its states are kept
-        sample(begin, TeacherSpec(config.steps, 1.0, guided=0), rounds, None)
-    else:
-        sample(weights, how, rounds, None)
+    # a student's calls are unguided, and all of its states are kept
+    alone = TeacherSpec(config.steps, 1.0, guided=0)
+    sample(*((begin, alone) if own else (weights, how)), rounds)
     if more and (more_of or ear is not None):
         if more_of:
             only = torch.tensor([names.index(name) for name in more_of])

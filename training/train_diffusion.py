@@ -39,12 +39,7 @@ from clipsynth_rt.training.distributed import (
 from clipsynth_rt.training.ema import WeightAverage
 from clipsynth_rt.training.held_out import held_out_losses
 from clipsynth_rt.training.interruption import StopSignals
-from clipsynth_rt.training.models.unet import (
-    UNet,
-    count_flops,
-    count_parameters,
-    reads_condition,
-)
+from clipsynth_rt.training.models.unet import UNet, count_flops, count_parameters
 from clipsynth_rt.training.run_log import Pace, RunLog
 from clipsynth_rt.training.run_samples import SampleSpec, write_samples
 from clipsynth_rt.training.run_state import pack, unpack
@@ -292,10 +287,10 @@ class DenoiserTrainer:
 
     def _begin_condition(self) -> None:
         """Draw the layer that reads the condition anew, at its own scale, and freeze all else."""
-        weight = self.model.condition.weight
-        nn.init.normal_(weight, std=float(weight.detach().std()))
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(reads_condition(name))
+        layer = self.model.condition
+        nn.init.normal_(layer.weight, std=float(layer.weight.detach().std()))
+        self.model.requires_grad_(False)
+        layer.requires_grad_(True)
 
     def _averaged(self) -> UNet:
         model = self._network().eval()

@@ -265,11 +265,6 @@ class UNet(nn.Module):
         return self.head(F.silu(self.norm(h)))[:, 0].float()
 
 
-def reads_condition(name: str) -> bool:
-    """Return whether a parameter of that name is of the layer that reads the condition."""
-    return name.startswith("condition.")
-
-
 def count_parameters(module: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters())
