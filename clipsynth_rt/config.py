@@ -104,6 +104,11 @@ class SynthPlan:
         return DISTILLED if self.distilled else DENOISER
 
     @property
+    def calls_a_step(self) -> int:
+        """Evaluations of the denoiser network a step: guidance takes a second."""
+        return 1 if self.guidance == 1.0 else 2
+
+    @property
     def init_steps(self) -> int:
         """Steps that run on a given sound, of all ``steps``: at least one."""
         return max(1, round(self.steps * self.strength))

@@ -173,8 +173,7 @@ class Parts(Stages):
                 finished = [
                     normalise_loudness(sound, sample_rate, plan.lufs, PEAK) for sound in finished
                 ]
-        halves = 1 if plan.guidance == 1.0 else 2
-        calls = part.steps * halves * len(self.windows(plan.num_frames))
+        calls = part.steps * plan.calls_a_step * len(self.windows(plan.num_frames))
         return [
             AudioClip(
                 waveform=waveform,

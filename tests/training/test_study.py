@@ -78,6 +78,10 @@ def test_every_part_measures_every_system(study, setup):
     assert found["curves"]["steps"].keys() == {"ddim", "ddim_eta_1", "dpmpp_2m"}
     assert found["curves"]["steps"]["ddim"]["1"]["latency_s"] > 0
     assert found["modality_gap"]["cures"].keys() == {"none", "mean_shift"}
+    # two and three steps, each with and without the query
+    assert found["systems"]["tiny, text"]["network_calls"] == 4
+    assert found["teacher"]["teacher"]["network_calls"] == 6
+    assert "network_calls" not in found["systems"]["retrieval, text"]
     # the same clips, of more steps; nothing is distilled here
     assert found["teacher"]["teacher"]["clips"] == found["teacher"]["default"]["clips"] == 6
     assert not found["distilled_default"]

@@ -189,7 +189,9 @@ def teacher(study: Study, setup: Setup) -> Report:
     question = setup.question(study, "text", setup.few)
 
     def ask(**wishes: Any) -> Report:
-        return brief(_of_voice(study, setup.voice, question.with_wishes(**wishes)))
+        asked = question.with_wishes(**wishes)
+        calls = {"network_calls": setup.voice.network_calls(asked)}
+        return calls | brief(_of_voice(study, setup.voice, asked))
 
     many, usual = ask(steps=setup.teacher_steps, guidance=setup.scale), ask()
     measure = "fad_generated_vs_test"
@@ -250,6 +252,7 @@ def systems(study: Study, setup: Setup) -> Report:
     for voice in setup.systems or (setup.voice,):
         for kind, question in questions.items():
             rows[f"{voice.name}, {kind}"] = {
+                "network_calls": voice.network_calls(question),
                 **_of_voice(study, voice, question, full=True),
                 **voice.facts,
             }

@@ -152,10 +152,18 @@ class Voice:
         known = ("variant", "condition_noise")
         return {key: optimiser[key] for key in known if key in optimiser}
 
+    def plan(self, question: Question) -> SynthPlan:
+        """Return how a clip of ``question`` is made."""
+        return make_plan(SynthConfig(**question.wishes), self.synthesizer.bundle.manifest)
+
+    def network_calls(self, question: Question) -> int:
+        """Return how often a clip of ``question``, of the usual length, calls the denoiser."""
+        plan = self.plan(question)
+        return plan.steps * plan.calls_a_step
+
     def key(self, question: Question) -> dict[str, Any]:
         """Return what decides the answer to ``question``, as JSON data."""
-        bundle = self.synthesizer.bundle
-        plan = make_plan(SynthConfig(**question.wishes), bundle.manifest)
+        bundle, plan = self.synthesizer.bundle, self.plan(question)
         encoder = "text_encoder" if question.kind == "text" else "image_encoder"
         # another denoiser's weights change nothing in the answer
         files = graphs_fingerprint(bundle, encoder, plan.denoiser, "vocoder")

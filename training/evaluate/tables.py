@@ -8,6 +8,7 @@ from typing import Any
 Figures = Mapping[str, Any]
 # figure -> (heading, how a value is written); tables show what was measured
 COLUMNS: dict[str, tuple[str, str]] = {
+    "network_calls": ("calls a clip", ""),
     "variant": ("trained on", ""),
     "condition_noise": ("condition noise", "2"),
     "top1": ("top-1", "percent"),
