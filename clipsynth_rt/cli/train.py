@@ -64,7 +64,7 @@ def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) 
     "--config",
     default="edge",
     show_default=True,
-    help="edge, paper, tiny, condition (for --fresh-condition) or a file.",
+    help="edge, paper, tiny, condition (for --fresh-condition), further (after it) or a file.",
 )
 @click.option("--variant", help="image (CLIPSynth), text or hybrid; the configuration's.")
 @click.option(

@@ -66,7 +66,7 @@ def test_shapes_and_sensitivity(config):
 
 
 def test_presets_load_and_the_paper_one_has_the_paper_size():
-    assert preset_names() == ["condition", "edge", "paper", "tiny"]
+    assert preset_names() == ["condition", "edge", "further", "paper", "tiny"]
     paper = load_config("paper")
     with torch.device("meta"):
         size = count_parameters(UNet(paper.unet))
@@ -75,6 +75,10 @@ def test_presets_load_and_the_paper_one_has_the_paper_size():
     edge = load_config("edge")
     assert count_flops(UNet(edge.unet), 352) < 7e9
     assert edge.diffusion.frames_multiple == 8
+    # what begins with an edge denoiser's weights
+    for name in ("condition", "further"):
+        preset = load_config(name)
+        assert (preset.unet, preset.diffusion) == (edge.unet, edge.diffusion)
 
 
 def test_the_paper_preset_trains(tmp_path):
