@@ -119,3 +119,9 @@ def no_cpu_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(sys.modules, f"clipsynth_rt.backends.{backend}", raising=False)
         monkeypatch.delattr(backends, backend, raising=False)
+
+
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on processors with bfloat16 too: what is compared is not rounded twice."""
+    monkeypatch.setattr("clipsynth_rt.training.autocast.cpu_has_bfloat16", lambda: False)

@@ -110,6 +110,7 @@ def test_more_is_made_of_what_the_tutor_seldom_hears(
     assert torch.bincount(pairs.label).tolist() == [2, 5]
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_student_keeps_what_it_makes_and_follows_the_teacher_in_one_label(voice: Path) -> None:
     root = voice.parent
     distil(voice, "--max-steps", "2")

@@ -59,6 +59,7 @@ def trainer(network, data, pairs, out, config=FEW):
     return DistilTrainer(config, tiny(), network.state_dict(), data, pairs, out, {"labels": ["a"]})
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_the_rollout_is_the_runtimes_sampler(network, data):
     spec = tiny().diffusion
     noise = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(1))
