@@ -104,9 +104,14 @@ class SynthPlan:
         return DISTILLED if self.distilled else DENOISER
 
     @property
+    def guided(self) -> bool:
+        """Whether each step is also asked what the query is told from."""
+        return self.guidance != 1.0
+
+    @property
     def calls_a_step(self) -> int:
-        """Evaluations of the denoiser network a step: guidance takes a second."""
-        return 1 if self.guidance == 1.0 else 2
+        """Evaluations of the denoiser network a step, each under a condition of its own."""
+        return 2 if self.guided else 1
 
     @property
     def init_steps(self) -> int:

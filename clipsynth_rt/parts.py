@@ -123,7 +123,7 @@ class Parts(Stages):
     def _prepare(self, batch: int, frames: int, plan: SynthPlan) -> None:
         """Let sessions that compile for fixed shapes do so, which is no part of a clip's time."""
         manifest = self.bundle.manifest
-        bins, halves = manifest.mel.n_mels, 1 if plan.guidance == 1.0 else 2
+        bins, halves = manifest.mel.n_mels, plan.calls_a_step
         mel = (batch, bins, self.windows(frames).size)
         vocoded = plan.loop_frames + 2 * VOCODED_BEYOND if plan.loop_frames else frames
         wanted: dict[str, dict[str, tuple[int, ...]]] = {

@@ -299,7 +299,7 @@ class Synthesizer(Parts):
             condition = self.encode_images(images)
         if plan.negative is None:
             return prompts, condition, None
-        if plan.guidance == 1.0:
+        if not plan.guided:
             logger.warning("negative query has no effect at guidance 1")
             return prompts, condition, None
         return prompts, condition, self.encode_text([plan.negative], plan.templates)[0]

@@ -312,7 +312,7 @@ def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | 
         precision,
         batch=1,
         frames=frame_bucket(plan.num_frames, bundle.manifest),
-        guided=plan.guidance != 1.0,
+        guided=plan.guided,
         denoiser=plan.denoiser,
     )
     cache = PlanCache()

@@ -67,7 +67,7 @@ def clip_inputs(
     """
     size = batch_size(len(seeds))
     frames = frame_bucket(plan.num_frames, manifest)
-    guided = plan.guidance != 1.0
+    guided = plan.guided
     key = ClipKey(
         frames, size, plan.steps, guided, tokens is not None, plan.eta > 0.0, plan.denoiser
     )

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from clipsynth_rt.training import autocast
@@ -12,9 +13,9 @@ def test_bfloat16_is_used_where_the_processor_has_it(monkeypatch):
         assert (a @ a).dtype == torch.float32
 
 
-def test_a_processor_without_bfloat16_stays_in_float32(monkeypatch):
+@pytest.mark.usefixtures("in_float32")
+def test_a_processor_without_bfloat16_stays_in_float32():
     a = torch.ones(2, 2)
-    monkeypatch.setattr(autocast, "cpu_has_bfloat16", lambda: False)
     with autocast.mixed_precision("cpu"):
         assert (a @ a).dtype == torch.float32
 
