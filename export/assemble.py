@@ -37,7 +37,7 @@ from clipsynth_rt.spec import (
 logger = logging.getLogger(__name__)
 
 GRAPHS = ("text_encoder", "image_encoder", *DENOISERS, "vocoder")
-_W8 = dict.fromkeys(("text_encoder", *DENOISERS), "w8")
+_W8 = dict.fromkeys(("text_encoder", "image_encoder", *DENOISERS), "w8")
 _INT8 = dict.fromkeys(DENOISERS, "int8")
 PLANS: dict[str, dict[str, str]] = {
     # what ships: small, and in integers what a plain query needs, where the corpus classifier hears
@@ -207,8 +207,11 @@ def convert(
         halved = precisions.to_fp16(model, graph.half_scopes, graph.name)
         return halved if precision == "fp16" else precisions.halve_products(halved)
     if precision == "w8":
-        store = precisions.store_blocks if graph.name in DENOISERS else precisions.store_tables
-        return store(model)
+        if graph.name == "text_encoder":
+            return precisions.store_tables(model)
+        if graph.name == "image_encoder":
+            return precisions.store_blocks(model, precisions.LEAST_OF_IMAGES)
+        return precisions.store_blocks(model)
     if graph.name == "vocoder":
         return precisions.quantise_products(model, graph.quantised_scopes, graph.name)
     return precisions.quantise_static(

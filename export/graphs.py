@@ -139,7 +139,7 @@ def image_encoder(source: ExportSource) -> GraphDescription:
         inputs={"image": TensorSpec("float32", ("B", 3, size, size))},
         outputs={"embedding": TensorSpec("float32", ("B", source.clip.dim))},
         cases=tuple(cases),
-        half_scopes=_half_scopes(source.clip.image_tower, ("stem", "blocks")),
+        half_scopes=_half_scopes(source.clip.image_tower, ("stem", "blocks", "body")),
     )
 
 

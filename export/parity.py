@@ -30,7 +30,9 @@ LARGEST_SNR_DB = 200.0
 #   what normalisation amplifies.
 # fp16-products: no more roundings than fp16, and no fewer in the light vocoder's transforms.
 # w8: for unit embeddings 27 dB is a cosine of 0.999; blocks of int8 are 45 to 47 dB from their
-#   weights, and a denoiser of such weights about as far from itself.
+#   weights, and a denoiser of such weights about as far from itself. A picture network of fifty
+#   layers between ReLU6 loses half of it: 20 dB is a cosine of 0.995, and concepts are further
+#   apart than that.
 # int8: 256 levels over the range of a tensor leave about 40 dB a layer; tens of layers and
 #   guidance (w = 2: 7 dB) leave half of that. The light vocoder's errors turn phases, which are
 #   summed over time: the waveform is soon another that sounds the same.
@@ -39,7 +41,7 @@ _TOLERANCE_DB: dict[str, dict[str, float]] = {
     "w16": {"": 45.0, "vocoder": 20.0},
     "fp16": {"": 35.0, "vocoder": 10.0},
     "fp16-products": {"": 35.0, "vocoder": 10.0},
-    "w8": {"": 27.0, DENOISER: 35.0, DISTILLED: 35.0},
+    "w8": {"": 27.0, "image_encoder": 20.0, DENOISER: 35.0, DISTILLED: 35.0},
     "int8": {"": 15.0, "vocoder": 5.0},
 }
 

@@ -49,6 +49,8 @@ from clipsynth_rt.training.text_projection import embed_phrases, fit_projection
 
 logger = logging.getLogger(__name__)
 STATE = "clip_state"
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "clip.toml"
+"""How the shipped encoder is trained."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def train_clip(
 
     torch.manual_seed(config.seed)
     towers = Towers(config.image_tower, encoder.width)
+    if config.image_tower.published is not None:
+        towers.image_tower.body.load_published()
     towers.image_tower.to(memory_format=torch.channels_last)
     average = {k: v.clone() for k, v in towers.state_dict().items()}
     optimiser = _optimiser(towers, config)
@@ -185,6 +189,8 @@ def train_clip(
             _update(average, towers, min(config.ema, (1 + step) / (10 + step)))
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}")
+        if (step + 1) % 100 == 0:
+            logger.info("step %d of %d: loss %.3f", step + 1, config.steps, loss.item())
         stopped = signals is not None and signals.received is not None
         if stopped or ((step + 1) % save_every == 0 and step + 1 < config.steps):
             _save(out_dir, config, towers, average, optimiser, step + 1, digest)
@@ -261,15 +267,22 @@ class _Batches:
 
 
 def _optimiser(towers: Towers, config: ClipTrainConfig) -> torch.optim.AdamW:
-    image = dict(towers.image_tower.named_parameters())
-    decayed = [p for p in image.values() if p.ndim > 1]
-    plain = [p for p in image.values() if p.ndim <= 1] + [towers.log_scale]
-    rate = config.learning_rate
-    groups = [
-        {"params": decayed, "peak": rate, "weight_decay": config.weight_decay},
-        {"params": plain, "peak": rate, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+    published = config.image_tower.published
+    slow = config.learning_rate * published.rate if published is not None else 0.0
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in (*towers.image_tower.named_parameters(), ("log_scale", towers.log_scale)):
+        if p.requires_grad:
+            rate = slow if name.startswith("body.") else config.learning_rate
+            decay = config.weight_decay if p.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(p)
+    return torch.optim.AdamW(
+        [
+            {"params": params, "peak": rate, "weight_decay": decay}
+            for (rate, decay), params in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
 
 
 def _schedule(step: int, config: ClipTrainConfig) -> float:

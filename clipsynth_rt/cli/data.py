@@ -74,7 +74,7 @@ def openav(
 @click.option(
     "--frame-size",
     "image_size",
-    default=64,
+    default=128,
     show_default=True,
     type=click.IntRange(8, 1024),
     help="Pixels of a picture, as the CLIP takes.",

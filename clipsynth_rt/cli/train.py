@@ -38,17 +38,26 @@ command.add_command(finetune.command)
 @command.command("clip")
 @click.option("--source-dir", default="/", show_default=True, type=FOLDER)
 @click.option("--config", type=FOLDER, help="TOML file; the shipped encoder's if left out.")
+@click.option(
+    "--text-from",
+    type=FOLDER,
+    help="Checkpoint folder whose text tower is kept, so that denoisers of its texts stay valid.",
+)
 @OUT
 @THREADS
-def clip(source_dir: Path, config: Path | None, out: Path, threads: int | None) -> None:
+def clip(
+    source_dir: Path, config: Path | None, text_from: Path | None, out: Path, threads: int | None
+) -> None:
     """Train the small dual encoder on the corpus's pictures and their names."""
     from clipsynth_rt.training import train_clip
     from clipsynth_rt.training.interruption import StopSignals
 
     set_threads(threads)
-    settings = train_clip.load_config(config) if config is not None else None
+    settings = train_clip.load_config(config or train_clip.DEFAULT_CONFIG)
     with StopSignals() as signals:
-        report = train_clip.train_clip(source_dir, out, settings, signals=signals)
+        report = train_clip.train_clip(
+            source_dir, out, settings, text_from=text_from, signals=signals
+        )
     click.echo(report)
     end(out, "clip", signals.received)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,7 +16,13 @@ from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.errors import ExportError, ParityError
 from clipsynth_rt.export import graphs, parity
 from clipsynth_rt.export.assemble import PLANS, convert
-from clipsynth_rt.export.parity import difference, measure_parity, reference_outputs, worst
+from clipsynth_rt.export.parity import (
+    difference,
+    measure_parity,
+    reference_outputs,
+    tolerance_db,
+    worst,
+)
 from clipsynth_rt.export.precision import (
     drop_repeats,
     quantise_static,
@@ -27,6 +34,8 @@ from clipsynth_rt.export.precision import (
 from clipsynth_rt.export.to_onnx import export_onnx, save_model
 from clipsynth_rt.spec import GraphSpec
 from clipsynth_rt.training.models.hifigan import HifiGan, HifiGanConfig
+from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
+from clipsynth_rt.training.models.published_network import PublishedConfig
 
 
 def small_model() -> onnx.ModelProto:
@@ -122,6 +131,20 @@ def test_openvino_folds_blocks_too():
 
     # what is not folded would be computed anew in every run
     assert kinds(store_blocks(small_model())) == kinds(small_model())
+
+
+def test_depthwise_kernels_and_small_weights_are_not_stored_in_blocks():
+    rng = np.random.default_rng(0)
+    shapes = {"depthwise": (256, 1, 3, 3), "small": (64, 32, 1, 1), "large": (64, 256, 1, 1)}
+    weights = [
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    graph = helper.make_graph([], "g", [], [], weights)
+    kinds = stored(store_blocks(helper.make_model(graph), least=4096))
+    assert kinds["depthwise.half"] == kinds["small.half"] == TensorProto.FLOAT16
+    assert TensorProto.INT8 in kinds.values()
+    assert "large.half" not in kinds
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3, 1e12])
@@ -329,3 +352,32 @@ def test_hifigan_exports(source, tmp_path, precision):
     )
     # no phases here: convolutions alone, as in the denoiser
     assert result.snr_db > parity.tolerance_db(precision, "denoiser_step")
+
+
+@pytest.fixture(scope="module")
+def published_tower():
+    """An image encoder on a published network (random weights), and its fp32 graph."""
+    torch.manual_seed(4)
+    published = PublishedConfig("tf_efficientnet_lite0")
+    tower = ImageTower(ImageTowerConfig(image_size=64, dim=12, published=published)).eval()
+    clip = SimpleNamespace(image_tower=tower, image_size=64, dim=12)
+    graph = graphs.image_encoder(SimpleNamespace(clip=clip, facts={}))
+    return graph, export_onnx(graph)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "w16", "w8", "fp16", "fp16-products"])
+def test_a_published_image_tower_at_every_precision(published_tower, precision):
+    graph, model = published_tower
+    smaller = convert(model, graph, precision, None)
+    onnx.checker.check_model(smaller, full_check=True)
+    session = onnxruntime.InferenceSession(
+        smaller.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for case in graph.cases:
+        with torch.no_grad():
+            want = graph.module(case["image"]).numpy()
+        found = session.run(None, {"image": case["image"].numpy()})[0]
+        assert difference(want, found).snr_db > tolerance_db(precision, graph.name)
+    if precision == "w8":
+        # 3.4M weights in a byte each, and a sixteenth for the scales
+        assert smaller.ByteSize() < 0.3 * model.ByteSize()

@@ -44,7 +44,7 @@ class CutSpec:
     hop_frames: int = 352
     clips_per_video: int = 10
     images: int = 3
-    image_size: int = 64
+    image_size: int = 128
     min_seconds: float = 1.0
     keep_pictureless: bool = False
 
