@@ -31,8 +31,8 @@ LARGEST_SNR_DB = 200.0
 # fp16-products: no more roundings than fp16, and no fewer in the light vocoder's transforms.
 # w8: for unit embeddings 27 dB is a cosine of 0.999; blocks of int8 are 45 to 47 dB from their
 #   weights, and a denoiser of such weights about as far from itself. A picture network of fifty
-#   layers between ReLU6 loses half of it: 20 dB is a cosine of 0.995, and concepts are further
-#   apart than that.
+#   layers between ReLU6 loses half of it: 20 dB is a cosine of 0.995. The shipped one names 278
+#   held-out pictures right as often as in fp32, and 99% of them alike.
 # int8: 256 levels over the range of a tensor leave about 40 dB a layer; tens of layers and
 #   guidance (w = 2: 7 dB) leave half of that. The light vocoder's errors turn phases, which are
 #   summed over time: the waveform is soon another that sounds the same.

@@ -38,7 +38,7 @@ class ImageEncoderGraph(nn.Module):
         the weights are those of zero-shot classification in Radford et al. 2021, arXiv:2103.00020.
     """
 
-    TEMPERATURE = 0.05
+    TEMPERATURE = 0.03
 
     def __init__(self, tower: nn.Module, texts: Tensor | None = None) -> None:
         super().__init__()

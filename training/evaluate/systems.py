@@ -314,6 +314,8 @@ def graphs_fingerprint(bundle: Bundle, *graphs: str) -> str:
     files = {name: files_fingerprint(bundle, only=name) for name in graphs}
     taken = {name: facts["default_precision"].get(name) for name in graphs}
     kept = {key: facts[key] for key in ("mel", "diffusion", "condition")}
+    if "image_encoder" not in graphs:  # words sound alike whatever size pictures are seen at
+        kept["condition"] = {k: v for k, v in kept["condition"].items() if k != "image_size"}
     return digest({"files": files, "precision": taken, **kept})
 
 
