@@ -184,6 +184,20 @@ def test_sounds_outlive_a_denoiser_that_did_not_make_them(study, distilled_bundl
     assert asked == [DISTILLED] * 2 + [DENOISER] * 2
 
 
+def test_words_sound_alike_whatever_size_pictures_are_seen_at(study, distilled_bundle, monkeypatch):
+    session = SimpleNamespace(provider="cpu")
+    monkeypatch.setattr(CuredSynthesizer, "session", lambda *_: session)
+    bundle = Bundle.open(distilled_bundle)
+    condition = dataclasses.replace(bundle.manifest.condition, image_size=99)
+    manifest = dataclasses.replace(bundle.manifest, condition=condition)
+    before, after = (
+        Voice("tiny", b, "cpu") for b in (bundle, dataclasses.replace(bundle, manifest=manifest))
+    )
+    words, pictures = study.question("text", 1), study.question("image", 1)
+    assert before.key(words) == after.key(words)
+    assert before.key(pictures) != after.key(pictures)
+
+
 def test_a_damaged_cache_is_named(tmp_path):
     cache = Cache(tmp_path)
     cache.json({"a": 1}, lambda: {"b": 2})
