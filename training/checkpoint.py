@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 KEPT_STATES = 2
 """Training states that stay: the newest, and the one to go back to should it be damaged."""
+BLOCK = 32
+"""Values that share a scale where weights are stored in int8."""
+_SCALE = ".scale_of_blocks"
 
 
 def default_checkpoint() -> Path:
@@ -91,6 +94,8 @@ def _umask() -> int:
 def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_part`` wrote.
 
+    Weights that ``in_blocks`` stored come back in float32.
+
     Raises:
         CheckpointError: If a file is missing or damaged; the message names it.
     """
@@ -101,9 +106,45 @@ def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[st
                 f"{path}: no such file; is {folder} a checkpoint folder with a trained {part}?"
             )
     try:
-        return load_file(weights), json.loads(facts.read_text())
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        return _in_floats(load_file(weights)), json.loads(facts.read_text())
+    except (
+        SafetensorError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         raise CheckpointError(f"{weights}: damaged ({error}); train or copy it again") from error
+
+
+def in_blocks(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return what ``load_part`` reads ``value`` back from: int8, and a scale for every 32 values.
+
+    Half the size of fp16, and 45 dB or so from it.
+
+    Args:
+        name: Of the weight.
+        value: Of a multiple of 32 values.
+
+    Source:
+        Dettmers & Zettlemoyer 2023, arXiv:2212.09720, section 3 (block-wise quantisation).
+    """
+    blocks = value.detach().float().reshape(-1, BLOCK)
+    largest = blocks.abs().amax(dim=1, keepdim=True)
+    scale = (largest / 127.0).clamp_min(1e-7).half()  # fp16's least is 6e-8
+    levels = (blocks / scale.float()).round().clamp(-127, 127).to(torch.int8)
+    return {name: levels.reshape(value.shape), f"{name}{_SCALE}": scale.reshape(-1)}
+
+
+def _in_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with those that ``in_blocks`` stored in float32."""
+    found = dict(tensors)
+    for key in [key for key in tensors if key.endswith(_SCALE)]:
+        name = key.removesuffix(_SCALE)
+        scale, levels = found.pop(key), found[name]
+        blocks = levels.float().reshape(-1, BLOCK) * scale.float()[:, None]
+        found[name] = blocks.reshape(levels.shape)
+    return found
 
 
 def save_state(

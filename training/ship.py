@@ -1,7 +1,8 @@
 """Collect a trained voice for shipping: python -m clipsynth_rt.training.ship RUN... --out DIR.
 
 Takes each part from the run folder that has it, and stores matrices as fp16, which halves what a
-clone has to carry; vectors (biases, statistics) stay fp32. Loading puts them back into fp32.
+clone has to carry; vectors (biases, statistics) stay fp32. The image tower's large matrices are
+int8 in blocks, as in a bundle. Loading puts them back into fp32.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from pathlib import Path
 import torch
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_rt.training.checkpoint import default_checkpoint, load_part, save_part
+from clipsynth_rt.training.checkpoint import (
+    BLOCK,
+    default_checkpoint,
+    in_blocks,
+    load_part,
+    save_part,
+)
 
 PARTS = ("clip", "denoiser", "denoiser_distilled", "vocoder", "classifier")
 OPTIONAL = frozenset({"denoiser_distilled"})
+LEAST = 20_000
+"""Values from which the image tower's weights are stored in blocks; as in export/precision.py."""
 
 
 def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
@@ -40,12 +49,21 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
             name: value.half() if value.is_floating_point() and value.ndim > 1 else value
             for name, value in tensors.items()
         }
+        for name in [name for name, value in tensors.items() if _in_blocks(name, value)]:
+            halved |= in_blocks(name, tensors[name])
         for name, value in halved.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise CheckpointError(f"{found[0]}: {part}: {name} does not fit fp16")
         save_part(out, part, halved, facts)
         sizes[part] = (Path(out) / f"{part}.safetensors").stat().st_size
     return sizes
+
+
+def _in_blocks(name: str, value: torch.Tensor) -> bool:
+    """Return whether a weight is one of those that a bundle's image encoder has in int8, too."""
+    depthwise = value.ndim == 4 and value.shape[1] == 1
+    large = value.ndim > 1 and value.numel() >= LEAST and value.numel() % BLOCK == 0
+    return name.startswith("image_tower.") and large and not depthwise
 
 
 def main() -> None:

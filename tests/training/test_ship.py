@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_rt.training.checkpoint import load_part, load_weights, save_part
+from clipsynth_rt.training.checkpoint import in_blocks, load_part, load_weights, save_part
 from clipsynth_rt.training.ship import PARTS, ship
 
 
@@ -27,6 +28,46 @@ def test_shipped_weights_load_and_matrices_are_halved(tmp_path):
     load_weights(fresh, tensors, "shipped")
     assert fresh[0].weight.dtype == torch.float32
     torch.testing.assert_close(fresh[0].weight, network()[0].weight, rtol=1e-3, atol=1e-4)
+
+
+def test_large_matrices_of_the_image_tower_are_int8_in_blocks(tmp_path):
+    torch.manual_seed(0)
+    tensors = {
+        "image_tower.body.wide.weight": torch.randn(64, 320, 1, 1)
+        * torch.logspace(-3, 1, 64)[:, None, None, None],
+        "image_tower.body.depthwise.weight": torch.randn(2048, 1, 5, 5),
+        "image_tower.head.bias": torch.randn(25_600),
+        "projection.weight": torch.randn(64, 384),
+    }
+    for part in PARTS:
+        save_part(tmp_path / "run", part, tensors if part == "clip" else {}, {})
+    ship([tmp_path / "run"], tmp_path / "out")
+    stored = load_file(tmp_path / "out" / "clip.safetensors")
+    assert [name for name, value in stored.items() if value.dtype == torch.int8] == [
+        "image_tower.body.wide.weight"
+    ]
+    loaded, _ = load_part(tmp_path / "out", "clip")
+    assert loaded.keys() == tensors.keys()
+    for name, value in tensors.items():
+        # half of 127 levels to the largest of 32 values, some 2.4 sigma: 45 dB
+        error = (loaded[name].float() - value).square().mean() / value.square().mean()
+        assert error < 1e-4, name
+    # stored once more, nothing is lost
+    save_part(
+        tmp_path / "again", "clip", in_blocks("w", loaded["image_tower.body.wide.weight"]), {}
+    )
+    again = load_part(tmp_path / "again", "clip")[0]["w"]
+    assert again.equal(loaded["image_tower.body.wide.weight"])
+
+
+def test_blocks_of_nothing_and_without_their_weights(tmp_path):
+    save_part(tmp_path, "clip", in_blocks("w", torch.zeros(2, 32)), {})
+    assert load_part(tmp_path, "clip")[0]["w"].equal(torch.zeros(2, 32))
+    tensors = in_blocks("w", torch.ones(2, 32))
+    del tensors["w"]
+    save_part(tmp_path, "clip", tensors, {})
+    with pytest.raises(CheckpointError, match=r"clip\.safetensors: damaged"):
+        load_part(tmp_path, "clip")
 
 
 def test_a_voice_needs_no_distilled_denoiser(tmp_path):
