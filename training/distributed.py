@@ -6,6 +6,7 @@ denoiser do not split well, clips do.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 
@@ -24,6 +25,15 @@ def join(backend: str = "gloo") -> None:
     """Join the other processes where ``torchrun`` started this one; else do nothing."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group(backend, timeout=TIMEOUT)
+        # its threads would otherwise outlive the interpreter, and now and then abort at the end
+        # of a run that was fine (PyTorch's documentation of destroy_process_group)
+        atexit.register(leave)
+
+
+def leave() -> None:
+    """Leave the other processes, if there are any."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def train_device(name: str) -> torch.device:
