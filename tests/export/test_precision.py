@@ -379,5 +379,5 @@ def test_a_published_image_tower_at_every_precision(published_tower, precision):
         found = session.run(None, {"image": case["image"].numpy()})[0]
         assert difference(want, found).snr_db > tolerance_db(precision, graph.name)
     if precision == "w8":
-        # 3.4M weights in a byte each, and a sixteenth for the scales
-        assert smaller.ByteSize() < 0.3 * model.ByteSize()
+        # weights in a byte each and a sixteenth for the scales; the rest are the exporter's notes
+        assert smaller.ByteSize() < 0.35 * model.ByteSize()
