@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 
 from clipsynth_rt import Synthesizer
+from clipsynth_rt.audio import finish
 from clipsynth_rt.backends import ENGINE_PROVIDERS, cuda, probe
 from clipsynth_rt.backends.ahead import build_ahead
 from clipsynth_rt.benchmark import (
@@ -242,7 +243,9 @@ def parity(save: Save, bundle: str, provider: str, precision: str) -> dict[str, 
 def pytorch(
     save: Save, checkpoint: str, compiled: bool, half: bool, repeats: int
 ) -> dict[str, Any]:
-    """Time the same guided clips in PyTorch on the same device.
+    """Time the same guided clips in PyTorch on the same device, both as ``device_only`` and whole.
+
+    Whole is what a synthesizer does beside its networks, too: tokens, noise, fade and limiter.
 
     Args:
         save: See the module.
@@ -265,9 +268,14 @@ def pytorch(
     if compiled:
         compiling = {"mode": "reduce-overhead"}
         text, step, vocoder = (torch.compile(m, **compiling) for m in (text, step, vocoder))
-    ids, mask = (value.cuda() for value in source.clip.tokenize(["a photo of drum"]))
     frames, bins = source.diffusion.default_frames, source.mel.n_mels
-    noise = torch.from_numpy(gaussian_noise(0, frames, bins)[None])
+    samples, rate = frames * source.mel.hop_length, source.mel.sample_rate
+
+    def ask() -> tuple[Any, Any, Any]:
+        noise = torch.from_numpy(gaussian_noise(0, frames, bins)[None])
+        return (*source.clip.tokenize(["a photo of drum"]), noise)
+
+    filled = ask()
     weight = source.diffusion.guidance_scale
     weights = torch.tensor([weight, 1.0 - weight], device="cuda")
     zero = torch.zeros(1, device="cuda")
@@ -283,17 +291,23 @@ def pytorch(
 
         @torch.inference_mode()
         @torch.autocast("cuda", torch.float16, enabled=half)
-        def clip(steps: int = steps, times: Any = times) -> np.ndarray:
+        def clip(asked: Any = filled, steps: int = steps, times: Any = times) -> np.ndarray:
+            ids, mask, x = (value.cuda() for value in asked)
             embedding = text(ids, mask).float().clone()
             condition = torch.stack([embedding, torch.zeros_like(embedding)])
-            x = noise.cuda()
             still = torch.zeros_like(x)
             for i in range(steps):
                 t, s = times[i : i + 1], times[i + 1 : i + 2]
                 x = step(x, t, s, condition, weights, zero, still)[0].float().clone()
-            return vocoder(x).float().cpu().numpy()
+            # its spectral part is no number in half precision, as in the exported graphs
+            with torch.autocast("cuda", enabled=False):
+                return vocoder(x).cpu().numpy()
+
+        def whole(clip: Callable[..., np.ndarray] = clip) -> np.ndarray:
+            return finish(clip(ask())[0], samples, rate)
 
         found[f"{steps} steps"] = measure(clip, repeats, WARMUP).median_s
+        found[f"{steps} steps, whole"] = measure(whole, repeats, WARMUP).median_s
         found["peak_device_mb"] = torch.cuda.max_memory_allocated() / 2**20
         save(found)
     return found
@@ -302,7 +316,7 @@ def pytorch(
 def gpu_tests(save: Save, bundle: str, limit_s: float) -> dict[str, Any]:
     """Run the tests marked ``gpu``, skips counted as failures, and keep what became of each."""
     # -P: the package as it is installed, not the folder that lies here
-    line = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "--no-cov"]
+    line = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "--no-cov", "-W", "default"]
     environment = {**os.environ, "CLIPSYNTH_RT_GPU": "1", "CLIPSYNTH_RT_BUNDLE": bundle}
     began, lines = time.perf_counter(), []
     with subprocess.Popen(

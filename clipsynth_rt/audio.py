@@ -190,23 +190,28 @@ def limit_peaks(waveform: NDArray[np.float32], *, loop: bool = False) -> NDArray
         raise NumericalError("vocoder gave samples that are not finite")
     if peak <= PEAK:
         return waveform
-    blocks = -(-len(waveform) // _LIMIT_BLOCK)
-    padded = np.pad(np.abs(waveform), (0, blocks * _LIMIT_BLOCK - len(waveform)))
-    gain = PEAK / np.maximum(padded.reshape(blocks, _LIMIT_BLOCK).max(axis=1), PEAK)
+    count = len(waveform)
+    blocks = -(-count // _LIMIT_BLOCK)
+    padded = np.zeros((blocks, _LIMIT_BLOCK), np.float32)
+    np.abs(waveform, out=padded.reshape(-1)[:count])
+    gain = PEAK / np.maximum(padded.max(axis=1), PEAK)
     # a block more than is smoothed over: samples lie between two blocks, and take from both
     around = np.pad(gain, 2 * _LIMIT_REACH + 1, mode="wrap" if loop else "edge")
     lowest = sliding_window_view(around, 2 * _LIMIT_REACH + 3).min(axis=1)
     smooth = np.hanning(2 * _LIMIT_REACH + 3)[1:-1]
     gain = np.convolve(lowest, smooth / smooth.sum(), mode="valid")
     ends = (gain[-1:], gain[:1]) if loop else (gain[:1], gain[-1:])
-    # between the centres of blocks a straight line: what np.interp does, which asks for each sample
-    # between which centres it lies, and takes ten times as long
+    # from one block's centre to the next one's a straight line, worked out where it is below 1
+    # alone: a clip has few such places
     knots = np.concatenate([ends[0], gain, ends[1]])
-    share = (np.arange(_LIMIT_BLOCK) + 0.5) / _LIMIT_BLOCK
-    lines = np.stack([knots[:-1], np.diff(knots)], axis=1) @ np.stack([np.ones_like(share), share])
-    curve = lines.reshape(-1)[_LIMIT_BLOCK // 2 :][: len(waveform)]
-    # 1e-6: the result is rounded to float32
-    limited: NDArray[np.float32] = (waveform * (curve * (1.0 - 1e-6))).astype(np.float32)
+    rows = np.flatnonzero(np.minimum(knots[:-1], knots[1:]) < 1.0)
+    share = (np.arange(_LIMIT_BLOCK, dtype=np.float32) + 0.5) / _LIMIT_BLOCK
+    knots *= 1.0 - 1e-6  # what follows is in float32
+    begin, rise = (values[rows, None].astype(np.float32) for values in (knots, np.diff(knots)))
+    framed = np.zeros((blocks + 1, _LIMIT_BLOCK), np.float32)
+    limited: NDArray[np.float32] = framed.reshape(-1)[_LIMIT_BLOCK // 2 :][:count]
+    limited[:] = waveform
+    framed[rows] *= begin + rise * share
     return limited
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class DistilConfig:
 
     Attributes:
         steps: Calls that a sound takes.
+        also: Further counts of calls that the same student is to make a sound in.
+        also_share: Share of training steps that go to these.
         batch_size: Clips a step, over all processes.
         learning_rate: Of the student, and of the discriminator.
         discriminator_rate: See there.
@@ -49,6 +52,8 @@ class DistilConfig:
     """
 
     steps: int = 2
+    also: tuple[int, ...] = ()
+    also_share: float = 0.5
     batch_size: int = 16
     learning_rate: float = 2e-4
     discriminator_rate: float = 4e-4
@@ -67,6 +72,23 @@ class DistilConfig:
     gradient_clip: float = 1.0
     seed: int = 0
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """All counts of calls that the student learns, the usual one first."""
+        return (self.steps, *self.also)
+
+    @property
+    def states(self) -> int:
+        """States of a trajectory that hold those after each call of every count."""
+        return math.lcm(*self.counts)
+
+    def calls_at(self, step: int) -> int:
+        """Return the count that a training step is of: a function of the seed and ``step``."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 64 + 63)
+        if not self.also or torch.rand((), generator=generator).item() >= self.also_share:
+            return self.steps
+        return self.also[int(torch.randint(len(self.also), (), generator=generator))]
+
 
 def load_config(path: str | Path | None) -> DistilConfig:
     """Read a configuration from a TOML file; the defaults if None.
@@ -77,16 +99,19 @@ def load_config(path: str | Path | None) -> DistilConfig:
     if path is None:
         return DistilConfig()
     try:
-        return decode(DistilConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        config = decode(DistilConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
         raise InputError(f"{path}: not a configuration of train distil ({error})") from error
+    if min(config.counts) < 1 or len(set(config.counts)) < len(config.counts):
+        raise InputError(f"{path}: steps and also must be different numbers from 1 on")
+    return config
 
 
 @dataclass(frozen=True)
 class DistilBatch:
     """One process's share of a step: ``real`` [b, M, F], ``label`` [b], and what to start from.
 
-    The first ``pairs`` clips have the teacher's trajectory: ``path`` [pairs, steps, M, F] holds
+    The first ``pairs`` clips have the teacher's trajectory: ``path`` [pairs, calls, M, F] holds
     its state after each of the student's calls, the last of them its sound.
     """
 
@@ -100,6 +125,11 @@ class DistilBatch:
     def pairs(self) -> int:
         """How many clips follow the teacher."""
         return len(self.path)
+
+    @property
+    def calls(self) -> int:
+        """In how many calls the student makes these clips."""
+        return self.path.shape[1]
 
     def to(self, device: torch.device) -> DistilBatch:
         """Return the batch on another device."""
@@ -135,7 +165,7 @@ class DistilBatches:
         self._ahead = Ahead(self.draw, READERS if ahead else 0)
         self.rank, self.processes = rank, processes
         self.indices = data.usable("text")
-        pairs.check(data.label[self.indices], config.steps)
+        pairs.check(data.label[self.indices], config.states)
 
     def take(self, step: int) -> DistilBatch:
         """Return this process's share of step ``step``."""
@@ -159,7 +189,8 @@ class DistilBatches:
         noise = torch.randn(real.shape, generator=generator)
         noise[:pairs], path = self.pairs.draw(label[:pairs], generator)
         condition = self._conditions(label, generator)
-        return DistilBatch(real, label, condition, noise, path)
+        stride = config.states // config.calls_at(step)
+        return DistilBatch(real, label, condition, noise, path[:, stride - 1 :: stride])
 
     def _conditions(self, label: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a text of each label, half of them with a little noise."""

@@ -101,7 +101,7 @@ def open_run(
             folder,
             frames=frames,
             rounds=count,
-            student_steps=config.steps,
+            student_steps=config.states,
             how=by,
             only=only,
             rank=rank,
@@ -111,7 +111,7 @@ def open_run(
         wait_for_all()
 
     # a student's calls are unguided, and all of its states are kept
-    alone = TeacherSpec(config.steps, 1.0, guided=0)
+    alone = TeacherSpec(config.states, 1.0, guided=0)
     sample(*((begin, alone) if own else (weights, how)), rounds)
     if more and (more_of or ear is not None):
         if more_of:

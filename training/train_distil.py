@@ -105,8 +105,9 @@ class DistilTrainer:
         self.average = WeightAverage(self.student, config.ema_decay)
         self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank, self.device)
         self.optimiser = adversarial_adam(self.student, config.learning_rate)
-        self.rollout = Rollout(model_config.diffusion, config.steps)
-        self.sizes: dict[str, float] = {}
+        self.rollouts = {n: Rollout(model_config.diffusion, n) for n in config.counts}
+        # in one call a student is further from its teacher than in two
+        self.sizes = {n: _Sizes() for n in config.counts}
         self.step = 0
         self._resume()
 
@@ -148,24 +149,26 @@ class DistilTrainer:
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.step)).item()
         end_to_end = adversarial and chance < self.config.end_to_end
         # where only the last call learns, the others need no gradient
-        first = self.config.steps - 1 if adversarial and not end_to_end else 0
+        rollout = self.rollouts[batch.calls]
+        first = batch.calls - 1 if adversarial and not end_to_end else 0
         self.optimiser.zero_grad(set_to_none=True)
         regression = batch.noise.new_zeros(())
         for number, (x, x0) in enumerate(
-            self.rollout(self.student, batch.noise, batch.condition, end_to_end, first)
+            rollout(self.student, batch.noise, batch.condition, end_to_end, first)
         ):
             if number >= first:
                 x = x[: batch.pairs].detach()
-                error = x0[: batch.pairs] - self.rollout.target(number, x, batch.path[:, number])
+                error = x0[: batch.pairs] - rollout.target(number, x, batch.path[:, number])
                 distance = (error.square() + HUBER**2).sqrt() - HUBER
                 regression = regression + distance.mean(dim=(1, 2)).sum() / len(x0)
         made = x0
         values = {"loss": float(regression.detach()) * len(x0) / batch.pairs}
         push = torch.zeros_like(made)
-        self._measure_regression(error.detach(), len(made))
+        sizes = self.sizes[batch.calls]
+        sizes.measure(error.detach(), len(made))
         if adversarial:
             gradient, values["generator"] = self.adversary.gradient(self.step, batch, made.detach())
-            push = self._brought_to(self.config.adversarial, "critic", gradient)
+            push = sizes.bring(self.config.adversarial, "critic", gradient)
         if self.tutor is not None:
             advice, values["tutor"] = self._advise(self.tutor, batch, made.detach())
             push = push + advice
@@ -189,22 +192,8 @@ class DistilTrainer:
         generator = torch.Generator(made.device).manual_seed(self.step * 2 + self.rank)
         loss = tutor.loss(made, batch.label, generator)
         (gradient,) = torch.autograd.grad(loss, made)
-        return self._brought_to(self.config.tutor, "tutor", gradient), float(loss.detach())
-
-    def _measure_regression(self, error: Tensor, count: int) -> None:
-        slope = error / (error.square() + HUBER**2).sqrt()
-        size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * count)
-        self.sizes["regression"] = _smooth(self.sizes.get("regression"), float(size))
-
-    def _brought_to(self, share: float, name: str, gradient: Tensor) -> Tensor:
-        """Scale a gradient [B, M, F]: ``share`` of the regression's, both averaged over steps.
-
-        Source:
-            Esser et al. 2021, arXiv:2012.09841, equation 7.
-        """
-        size = float(gradient.flatten(1).norm(dim=1).mean())
-        self.sizes[name] = _smooth(self.sizes.get(name), size)
-        return gradient * (share * self.sizes["regression"] / max(self.sizes[name], 1e-12))
+        push = self.sizes[batch.calls].bring(self.config.tutor, "tutor", gradient)
+        return push, float(loss.detach())
 
     def save(self) -> None:
         """Write all that resuming needs, and the averaged student.
@@ -215,7 +204,7 @@ class DistilTrainer:
         state = {
             "step": self.step,
             "ema_updates": self.average.num_updates,
-            "sizes": self.sizes,
+            "sizes": {str(n): sizes.known for n, sizes in self.sizes.items()},
             "config": self._description(),
         }
         student = pack(self.student, self.average, self.optimiser)
@@ -229,7 +218,7 @@ class DistilTrainer:
         return {
             **self.model_config.to_dict(),
             **self.facts,
-            "distilled_steps": [self.config.steps],
+            "distilled_steps": list(self.config.counts),
             "distil": encode(self.config),
             "steps": self.step,
         }
@@ -246,8 +235,32 @@ class DistilTrainer:
             part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             unpack(part, *triple, state["ema_updates"], str(self.out_dir))
         self.step = state["step"]
-        self.sizes = state["sizes"]
+        for n, sizes in self.sizes.items():
+            sizes.known = state["sizes"].get(str(n), {})
         logger.info("resumed %s at step %d", self.out_dir, self.step)
+
+
+class _Sizes:
+    """Sizes of gradients at the student's output, averaged over steps.
+
+    Source:
+        Esser et al. 2021, arXiv:2012.09841, equation 7.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, float] = {}
+
+    def measure(self, error: Tensor, count: int) -> None:
+        """Take the regression's, of errors [B, M, F] among ``count`` clips."""
+        slope = error / (error.square() + HUBER**2).sqrt()
+        size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * count)
+        self.known["regression"] = _smooth(self.known.get("regression"), float(size))
+
+    def bring(self, share: float, name: str, gradient: Tensor) -> Tensor:
+        """Scale a gradient [B, M, F] to ``share`` of the regression's."""
+        size = float(gradient.flatten(1).norm(dim=1).mean())
+        self.known[name] = _smooth(self.known.get(name), size)
+        return gradient * (share * self.known["regression"] / max(self.known[name], 1e-12))
 
 
 def _smooth(average: float | None, value: float) -> float:

@@ -212,6 +212,25 @@ def test_a_run_that_is_cut_off_goes_on_as_an_unbroken_one(network, data, pairs, 
     assert tensors.keys() == whole.student.state_dict().keys()
 
 
+def test_one_student_learns_several_counts_of_calls(network, data, pairs, tmp_path):
+    both = dataclasses.replace(FEW, also=(1,), also_share=0.6)
+    assert [both.calls_at(step) for step in range(200)].count(1) == pytest.approx(120, abs=20)
+    batches = DistilBatches(both, data, pairs)
+    for step in range(8):
+        batch = batches.draw(step)
+        assert batch.calls == both.calls_at(step)
+        # whatever the count, the last state is the teacher's sound
+        teacher = {tuple(row[:, :3].flatten().tolist()) for row in pairs.path[:, -1].float()}
+        assert {tuple(row[:, :3].flatten().tolist()) for row in batch.path[:, -1]} <= teacher
+    run = trainer(network, data, pairs, tmp_path, both)
+    run.run(RunLimits(max_steps=8))
+    # each is brought to size for itself
+    assert all(sizes.known.keys() == {"regression", "critic"} for sizes in run.sizes.values())
+    assert run.sizes[1].known != run.sizes[2].known
+    assert load_part(tmp_path, PART)[1]["distilled_steps"] == [2, 1]
+    assert trainer(network, data, pairs, tmp_path, both).sizes[1].known == run.sizes[1].known
+
+
 def test_losses_are_logged(network, data, pairs, tmp_path):
     run = trainer(network, data, pairs, tmp_path)
     run.run(RunLimits(max_steps=4, log_every=2))
@@ -263,7 +282,7 @@ def test_a_configuration_file_is_read(tmp_path):
     assert load_config(None) == DistilConfig()
 
 
-@pytest.mark.parametrize("text", ["stepz = 1", "steps = 'two'", "= 3"])
+@pytest.mark.parametrize("text", ["stepz = 1", "steps = 'two'", "= 3", "steps = 0", "also = [2]"])
 def test_a_wrong_configuration_is_named(text, tmp_path):
     path = tmp_path / "distil.toml"
     path.write_text(text)

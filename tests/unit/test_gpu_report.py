@@ -151,8 +151,15 @@ def test_ratios(script: ModuleType) -> None:
     ]
     rows.append({**rows[0], "distilled": True, "median_s": 0.0001})
     report = {
-        "pytorch_eager": {"4 steps": 0.06, "peak_device_mb": 1.0},
-        "pytorch_eager_fp32": {"4 steps": 0.05, "8 steps": 0.1},
+        "pytorch_eager": {"4 steps": 0.06, "4 steps, whole": 0.07, "peak_device_mb": 1.0},
+        "pytorch_eager_fp32": {"4 steps": 0.05, "4 steps, whole": 0.06, "8 steps": 0.1},
         "latency": {"tensorrt-rtx": {"rows": rows}, "cuda": {"problem": "no"}},
+        "device_only": {"tensorrt-rtx": {"4 steps, CUDA graph": 0.004, "took_s": 9.0}},
     }
-    assert script.ratios(report) == {"tensorrt-rtx": {"4 steps": pytest.approx(10.0)}}
+    # whole clips with whole clips, and the device's part with the device's part
+    assert script.ratios(report) == {
+        "tensorrt-rtx": {
+            "4 steps, whole": pytest.approx(12.0),
+            "4 steps, CUDA graph": pytest.approx(12.5),
+        }
+    }
