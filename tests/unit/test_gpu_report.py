@@ -101,6 +101,21 @@ def test_parts_run_apart_and_are_added(tmp_path: Path) -> None:
     assert report["providers"]["cpu"] == "ok"
 
 
+def test_only_names_parts_and_all_of_their_ways(script: ModuleType) -> None:
+    names = ("latency/cuda", "latency/cuda, NHWC", "latency/tensorrt-rtx", "pytorch_eager_fp32")
+    parts = [script.Part(tuple(name.split("/")), "x") for name in names]
+    for only, wanted in (
+        ("latency", names[:3]),
+        ("latency/cuda", names[:2]),
+        ("latency/tensorrt,pytorch_eager", ()),
+        ("tests,pytorch_eager_fp32", names[3:]),
+    ):
+        found = [
+            name for name, part in zip(names, parts, strict=True) if script.is_wanted(part, only)
+        ]
+        assert tuple(found) == wanted
+
+
 def test_what_no_longer_fits_is_left_out(script: ModuleType, tmp_path: Path) -> None:
     report = script.Report(tmp_path / "report.json", {}, budget_s=4.0)
     report.run(script.Part(("tests",), "gpu_tests", (), needs_s=5.0))
