@@ -18,7 +18,7 @@ import torch
 
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig, load_config
-from clipsynth_rt.training.distributed import join, rank_and_count
+from clipsynth_rt.training.distributed import end, join, rank_and_count
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
 
@@ -81,6 +81,7 @@ def train(out: str, steps: int) -> None:
     found = losses(DenoiserTrainer(CURVE, clips(), out), steps)
     if rank_and_count()[0] == 0:
         (Path(out) / "losses.json").write_text(json.dumps(found))
+    end(0)
 
 
 CURVE = tiny(batch_size=11, learning_rate=1e-2, warmup_steps=1)
