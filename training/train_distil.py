@@ -148,8 +148,8 @@ class DistilTrainer:
         adversarial = self.step >= self.config.regression_steps
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.step)).item()
         end_to_end = adversarial and chance < self.config.end_to_end
+        rollout, sizes = self.rollouts[batch.calls], self.sizes[batch.calls]
         # where only the last call learns, the others need no gradient
-        rollout = self.rollouts[batch.calls]
         first = batch.calls - 1 if adversarial and not end_to_end else 0
         self.optimiser.zero_grad(set_to_none=True)
         regression = batch.noise.new_zeros(())
@@ -164,7 +164,6 @@ class DistilTrainer:
         made = x0
         values = {"loss": float(regression.detach()) * len(x0) / batch.pairs}
         push = torch.zeros_like(made)
-        sizes = self.sizes[batch.calls]
         sizes.measure(error.detach(), len(made))
         if adversarial:
             gradient, values["generator"] = self.adversary.gradient(self.step, batch, made.detach())
