@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -79,8 +80,7 @@ class CompiledCache:
         except ValueError as error:
             logger.warning("%s: not a whole graph (%s); compiling it again", path, error)
             return None
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        _mark_used(path)
         return data
 
     def is_writable(self) -> bool:
@@ -99,6 +99,7 @@ class CompiledCache:
         except OutputError as error:
             logger.warning("%s; it will be compiled again next time", error)
             return
+        _mark_used(self.path(shapes))
         self._clear()
 
     def _clear(self) -> None:
@@ -124,6 +125,13 @@ def _by_age(folder: Path, pattern: str) -> list[Path]:
         with contextlib.suppress(OSError):
             ages.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(ages)]
+
+
+def _mark_used(path: Path) -> None:
+    # the time that a kernel gives by itself moves in ticks of some ms, so that two uses could tie
+    now = time.time_ns()
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(now, now))
 
 
 def _size(path: Path) -> int:
