@@ -264,8 +264,8 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return value
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load ``tensors`` into ``module``, refusing a checkpoint of another configuration.
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse a checkpoint of another configuration; a module on device ``meta`` tells, too.
 
     Raises:
         CheckpointError: If names or shapes differ; the message names the first that does.
@@ -278,5 +278,14 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -
                 f"{where}: {name} is {given.get(name)} in the checkpoint and {have.get(name)} in "
                 "this configuration; use the configuration that it was trained with"
             )
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load ``tensors`` into ``module``.
+
+    Raises:
+        CheckpointError: If they are of another configuration; see ``check_weights``.
+    """
+    check_weights(module, tensors, where)
     with torch.no_grad():
         module.load_state_dict(dict(tensors))

@@ -146,11 +146,14 @@ def denoiser(
 
     Goes on where a run in --out was, however it ended. SIGTERM and Ctrl-C save first.
     """
+    import torch
+
     from clipsynth_rt.training import config as configs
-    from clipsynth_rt.training.checkpoint import default_checkpoint, load_part
+    from clipsynth_rt.training.checkpoint import check_weights, default_checkpoint, load_part
     from clipsynth_rt.training.clip import load_clip
     from clipsynth_rt.training.conditions import load_conditioned, read_labels
     from clipsynth_rt.training.distributed import join, train_device
+    from clipsynth_rt.training.models.unet import UNet
     from clipsynth_rt.training.run_samples import choose_samples
     from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
 
@@ -175,6 +178,14 @@ def denoiser(
     if encoder.dim != settings.unet.condition_dim:
         unet = dataclasses.replace(settings.unet, condition_dim=encoder.dim)
         settings = dataclasses.replace(settings, unet=unet)
+    facts: dict[str, Any] = {}
+    weights = None
+    if start is not None:
+        # before the clips, which can take minutes to read
+        weights, begun = load_part(start, "denoiser")
+        with torch.device("meta"):
+            check_weights(UNet(settings.unet), weights, str(start))
+        facts = {"begun_with_steps": begun.get("steps"), "fresh_condition": fresh_condition}
     join("nccl" if where.type == "cuda" else "gloo")
     data = load_conditioned(shards, encoder, settings.mel, labels, kinds, stream=stream)
     held_out = None
@@ -189,18 +200,12 @@ def denoiser(
         samples = choose_samples(
             data, encoder, queries, settings.optimiser.variant, known, samples_every, sounds
         )
-    facts: dict[str, Any] = {"labels": known}
-    weights = None
-    if start is not None:
-        weights, begun = load_part(start, "denoiser")
-        facts["begun_with_steps"] = begun.get("steps")
-        facts["fresh_condition"] = fresh_condition
     trainer = DenoiserTrainer(
         settings,
         data,
         out,
         held_out,
-        facts,
+        {"labels": known, **facts},
         samples=samples,
         tensorboard=tensorboard,
         device=where,

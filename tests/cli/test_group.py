@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
+import tomllib
 import types
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import click
 import click.testing
 import pytest
 
-from clipsynth_rt import __version__, cli
+from clipsynth_rt import __main__, __version__, cli
 from clipsynth_rt.errors import DataError
 
 
@@ -116,3 +120,23 @@ def test_warnings_are_lines_on_stderr_and_leave_nothing_behind(
     assert (result.exit_code, result.stderr, result.stdout) == (0, "warning: mind the gap\n", "")
     assert logger.handlers == before
     assert logger.propagate
+
+
+def test_the_script_and_the_module_are_the_same() -> None:
+    # not the installed metadata, which may be older than the tree
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    script = EntryPoint("clipsynth-rt", project["scripts"]["clipsynth-rt"], "console_scripts")
+    assert script.load() is __main__.run
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("sing", 2)])
+def test_a_process_of_several_ends_with_its_code(
+    monkeypatch: pytest.MonkeyPatch, argument: str, code: int
+) -> None:
+    ended: list[int] = []
+    distributed = types.SimpleNamespace(end=ended.append)
+    monkeypatch.setitem(sys.modules, "clipsynth_rt.training.distributed", distributed)
+    monkeypatch.setattr(sys, "argv", ["clipsynth-rt", argument])
+    with pytest.raises(SystemExit) as stop:
+        __main__.run()
+    assert (stop.value.code, ended) == (code, [code])

@@ -18,6 +18,7 @@ from training_for_tests import Encoder, one_line, write_shards
 
 from clipsynth_rt.cli import main
 from clipsynth_rt.training import clip as clip_module
+from clipsynth_rt.training import conditions
 from clipsynth_rt.training.checkpoint import load_part
 from clipsynth_rt.training.run_log import read_metrics
 from clipsynth_rt.training.train_diffusion import DenoiserTrainer
@@ -146,6 +147,21 @@ def test_a_run_begins_with_another_checkpoints_weights(train: Train, tmp_path: P
     assert 0.0 < gap < 2e-4
     missing = train(*options, "--from-checkpoint", str(tmp_path / "nothing"))
     assert "nothing" in one_line(missing, 1)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_before_any_clip_is_read(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("--variant", "image", "--max-steps", "1", "--samples-every", "0")
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("clips were read")
+
+    monkeypatch.setattr(conditions, "load_conditioned", read)
+    start = ("--from-checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "second"))
+    message = one_line(train("--variant", "image", "--config", "edge", *start), 1)
+    assert str(tmp_path / "run") in message
+    assert "use the configuration that it was trained with" in message
 
 
 def test_a_run_may_begin_with_a_body_alone(train: Train, tmp_path: Path) -> None:
