@@ -52,6 +52,7 @@ def write_repository(
     out: str | Path,
     precision: str | Mapping[str, str] | None = None,
     *,
+    gpu: bool = False,
     tensorrt: bool = False,
 ) -> Path:
     """Write a model repository of a bundle's text path.
@@ -60,7 +61,9 @@ def write_repository(
         bundle: An opened bundle; every file is verified as it is copied.
         out: The repository's folder; an older one of this kind is replaced.
         precision: See ``Bundle.graph``.
-        tensorrt: Whether denoiser and vocoder run on ONNX Runtime's TensorRT provider.
+        gpu: Whether the graphs run on the server's GPU, their products in floating point; on its
+            CPU otherwise, as they are.
+        tensorrt: Whether denoiser and vocoder run on ONNX Runtime's TensorRT provider, on the GPU.
 
     Returns:
         ``out``.
@@ -68,10 +71,10 @@ def write_repository(
     Raises:
         InputError: If the bundle has no such precision.
         BundleError: If a file cannot be used.
-        MissingExtraError: If ``tensorrt`` needs onnx, for a graph in int8, and it is not installed.
+        MissingExtraError: If a GPU's graph is in int8, and onnx is not installed.
         OutputError: If ``out`` cannot be written, or holds something else.
     """
-    out = Path(out)
+    out, gpu = Path(out), gpu or tensorrt
     check_target(out, _MARKER, "Triton model repository of clipsynth-rt")
     with staging(out) as folder:
         # a request may wish for what the distilled denoiser cannot do: both are served
@@ -82,9 +85,9 @@ def write_repository(
             version = folder / name / VERSION
             version.mkdir(parents=True)
             accelerated = tensorrt and graph != "text_encoder"
-            model = read_for_gpu(file, "export") if accelerated else file.read()
+            model = read_for_gpu(file, "export") if gpu else file.read()
             (version / "model.onnx").write_bytes(model)
-            config = graph_config(name, file.spec, tensorrt=accelerated)
+            config = graph_config(name, file.spec, gpu=gpu, tensorrt=accelerated)
             (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
         _write_loop(bundle, folder / MODEL)
         put_in_place(folder, out)
@@ -110,11 +113,12 @@ def _write_loop(bundle: Bundle, folder: Path) -> None:
             shutil.copyfile(bundle.path / text_file, inner / text_file)
 
 
-def graph_config(name: str, spec: GraphSpec, *, tensorrt: bool = False) -> str:
+def graph_config(name: str, spec: GraphSpec, *, gpu: bool = False, tensorrt: bool = False) -> str:
     """Return config.pbtxt of one graph.
 
     Shapes are whole, without Triton's own batch dimension: a denoiser step's inputs do not share
-    one, and ``clipsynth`` batches by itself.
+    one, and ``clipsynth`` batches by itself. Where it runs is said: left to itself Triton takes a
+    GPU that it finds, on which ONNX Runtime has few operators of integers.
     """
     sides = [
         "\n".join(
@@ -124,7 +128,9 @@ def graph_config(name: str, spec: GraphSpec, *, tensorrt: bool = False) -> str:
         for side, tensors in (("input", spec.inputs), ("output", spec.outputs))
     ]
     head = f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 0\n'
-    return head + "\n".join(sides) + "\n" + (_TENSORRT.format(name=name) if tensorrt else "")
+    place = f"instance_group [ {{ count: 1 kind: {'KIND_GPU' if gpu else 'KIND_CPU'} }} ]\n"
+    more = _TENSORRT.format(name=name) if tensorrt else ""
+    return head + "\n".join(sides) + "\n" + place + more
 
 
 def loop_config() -> str:

@@ -59,7 +59,12 @@ _EXPORTING = (
 )
 @click.option("--bundle", metavar="BUNDLE", help=f"For --triton. {BUNDLE_HELP}")
 @click.option(
-    "--tensorrt", is_flag=True, help="For --triton: ONNX Runtime's TensorRT provider on its GPU."
+    "--gpu", is_flag=True, help="For --triton: for the server's GPU; for its CPU if left out."
+)
+@click.option(
+    "--tensorrt",
+    is_flag=True,
+    help="For --triton: ONNX Runtime's TensorRT provider, on the server's GPU.",
 )
 @click.pass_context
 def command(
@@ -76,6 +81,7 @@ def command(
     targets: tuple[str, ...],
     triton: Path | None,
     bundle: str | None,
+    gpu: bool,
     tensorrt: bool,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, each measured against PyTorch.
@@ -88,9 +94,9 @@ def command(
       clipsynth-rt synth drum -o drum.wav --bundle bundle/
     """  # noqa: D301  (click reads \b as "keep these lines")
     exporting = _given(context, _EXPORTING)
-    _check_usage(exporting, triton, bundle, tensorrt)
+    _check_usage(exporting, triton, bundle, gpu or tensorrt)
     if triton is not None and not exporting:
-        _write_triton(bundle, triton, precisions, tensorrt)
+        _write_triton(bundle, triton, precisions, gpu, tensorrt)
         return
     import torch
 
@@ -120,7 +126,7 @@ def command(
             built = export_engines(out, targets, report=click.echo, progress=progress)
         click.echo(f"{built.paths[0].parent}: {len(built.paths)} engines by {built.library}")
     if triton is not None:
-        _write_triton(out, triton, (), tensorrt)
+        _write_triton(out, triton, (), gpu, tensorrt)
 
 
 def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
@@ -130,10 +136,10 @@ def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
 
 
 def _check_usage(
-    exporting: list[str], triton: Path | None, bundle: str | None, tensorrt: bool
+    exporting: list[str], triton: Path | None, bundle: str | None, on_gpu: bool
 ) -> None:
-    if triton is None and (bundle is not None or tensorrt):
-        raise click.UsageError("--bundle and --tensorrt are for --triton DIR")
+    if triton is None and (bundle is not None or on_gpu):
+        raise click.UsageError("--bundle, --gpu and --tensorrt are for --triton DIR")
     if bundle is not None and exporting:
         option = exporting[0].replace("_", "-")
         raise click.UsageError(
@@ -143,7 +149,7 @@ def _check_usage(
 
 
 def _write_triton(
-    bundle: str | Path | None, out: Path, precisions: tuple[str, ...], tensorrt: bool
+    bundle: str | Path | None, out: Path, precisions: tuple[str, ...], gpu: bool, tensorrt: bool
 ) -> None:
     from clipsynth_rt.bundle import Bundle
     from clipsynth_rt.export.to_triton import write_repository
@@ -151,5 +157,6 @@ def _write_triton(
     if len(precisions) > 1:
         raise click.UsageError("--triton takes one --precision")
     opened = Bundle.open(bundle)
-    write_repository(opened, out, precisions[0] if precisions else None, tensorrt=tensorrt)
+    precision = precisions[0] if precisions else None
+    write_repository(opened, out, precision, gpu=gpu, tensorrt=tensorrt)
     click.echo(f"{out}: {opened.manifest.name} for tritonserver --model-repository={out}")

@@ -100,6 +100,19 @@ def test_tensors_are_the_graphs(repository):
                     assert size in (-1, other)
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_where_graphs_run_is_said(tiny_bundle, tmp_path, gpu):
+    out = tmp_path / "models"
+    more = ["--gpu"] if gpu else []
+    result = CliRunner().invoke(
+        main, ["export", "--triton", str(out), "--bundle", str(tiny_bundle), *more]
+    )
+    assert result.exit_code == 0, result.output
+    for name in list(MODELS)[1:]:
+        (group,) = parse(out / name / "config.pbtxt").instance_group
+        assert group.kind == (group.KIND_GPU if gpu else group.KIND_CPU)
+
+
 def test_tensorrt_is_asked_of_the_gpu(tiny_bundle, tmp_path):
     folder = write_repository(Bundle.open(tiny_bundle), tmp_path / "models", tensorrt=True)
     config = parse(folder / "clipsynth_denoiser_step" / "config.pbtxt")
@@ -107,6 +120,8 @@ def test_tensorrt_is_asked_of_the_gpu(tiny_bundle, tmp_path):
     assert accelerator.name == "tensorrt"
     text = parse(folder / "clipsynth_text_encoder" / "config.pbtxt")
     assert not text.HasField("optimization")
+    for group in (*text.instance_group, *config.instance_group):
+        assert group.kind == group.KIND_GPU
 
 
 def test_a_damaged_bundle_leaves_nothing(tiny_copy, tmp_path):
@@ -138,7 +153,8 @@ def test_command(tiny_bundle, tmp_path, monkeypatch):
         result = run(main, ["export", "--triton", out, "--bundle", str(tiny_bundle), *more])
         assert result.exit_code == 2
         assert result.output.count("\n") == 1
-    assert run(main, ["export", "--bundle", str(tiny_bundle)]).exit_code == 2
+    for alone in (["--bundle", str(tiny_bundle)], ["--gpu"], ["--tensorrt"]):
+        assert run(main, ["export", *alone]).exit_code == 2
     result = run(
         main, ["export", "--triton", out, "--bundle", str(tiny_bundle), "--precision", "fp16"]
     )

@@ -87,11 +87,10 @@ def test_what_is_missing_or_damaged_is_named(exported, tmp_path, monkeypatch):
         read_for_gpu(graph, "gpu")
 
 
-def test_triton_gets_floats_for_tensorrt_alone(exported, tmp_path):
-    bundle = Bundle.open(exported)
-    for accelerated in (False, True):
-        out = tmp_path / str(accelerated)
-        write_repository(bundle, out, {"vocoder": "int8"}, tensorrt=accelerated)
-        model = onnx.load(out / "clipsynth_vocoder" / "1" / "model.onnx")
-        integers = any(node.op_type == "MatMulInteger" for node in model.graph.node)
-        assert integers is not accelerated
+@pytest.mark.parametrize("place", ["cpu", "gpu", "tensorrt"])
+def test_triton_gets_floats_for_a_gpu_alone(exported, tmp_path, place):
+    bundle, on_gpu = Bundle.open(exported), {} if place == "cpu" else {place: True}
+    write_repository(bundle, tmp_path / "models", {"vocoder": "int8"}, **on_gpu)
+    model = onnx.load(tmp_path / "models" / "clipsynth_vocoder" / "1" / "model.onnx")
+    integers = any(node.op_type == "MatMulInteger" for node in model.graph.node)
+    assert integers is (place == "cpu")
