@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipsynth_rt.errors import CheckpointError
+from clipsynth_rt.errors import CheckpointError, ClipSynthError
 from clipsynth_rt.training.checkpoint import load_part, save_part
 
 
@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    average(arguments.part, arguments.runs, arguments.out)
+    try:
+        average(arguments.part, arguments.runs, arguments.out)
+    except ClipSynthError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.data.shards import ShardSet
+from clipsynth_rt.training.data.shards import ShardSet, video_id
 from clipsynth_rt.training.data.sounds import load_concepts
 from clipsynth_rt.training.data.streaming import StreamedMels, too_large
 from clipsynth_rt.training.distributed import rank_and_count
@@ -126,19 +126,26 @@ def read_labels(path: str | Path, column: str = "concept") -> dict[str, str]:
     """Return clip id -> concept, or another column, from a ``labels.csv``.
 
     Raises:
-        DataError: If the file is missing, or it or one of its rows lacks ``id`` or ``column``.
+        DataError: If the file is missing, it or one of its rows lacks ``id`` or ``column``, or an
+            id has two of the latter.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        # spreadsheets begin their UTF-8 with a byte order mark
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not {"id", column} <= set(rows.fieldnames or ()):
                 raise DataError(f"{path}: needs the columns id and {column}")
-            labels = {}
+            labels: dict[str, str] = {}
             for row in rows:
                 # a short row has None where nothing stands
-                if not row["id"] or row[column] is None:
+                id_, value = row["id"], (row[column] or "").strip()
+                if not id_ or not value:
                     raise DataError(f"{path}: line {rows.line_num} has no id or no {column}")
-                labels[row["id"]] = row[column]
+                if labels.setdefault(id_, value) != value:
+                    raise DataError(
+                        f"{path}: line {rows.line_num}: {id_} is {value} here and {labels[id_]} "
+                        "before"
+                    )
             return labels
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
@@ -249,7 +256,7 @@ def rows_of_kinds(
     if labels_csv is None:
         raise InputError("kinds of clips are told by labels.csv, and none was given")
     kind = read_labels(labels_csv, "kind")
-    rows = [i for i, id_ in enumerate(shards.ids) if kind.get(id_.split("#")[0]) in kinds]
+    rows = [i for i, id_ in enumerate(shards.ids) if kind.get(video_id(id_)) in kinds]
     if not rows:
         known = ", ".join(sorted(set(kind.values())))
         raise DataError(f"{labels_csv}: no clip is of kind {', '.join(kinds)}; kinds: {known}")
@@ -296,7 +303,7 @@ def label_indices(ids: Sequence[str], labels: Mapping[str, str], names: Sequence
         names: Labels in the order of their indices.
     """
     index = {name: number for number, name in enumerate(names)}
-    return [index.get(labels.get(clip.split("#")[0], ""), -1) for clip in ids]
+    return [index.get(labels.get(video_id(clip), ""), -1) for clip in ids]
 
 
 def check_all_heard(

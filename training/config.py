@@ -9,12 +9,35 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clipsynth_rt.errors import InputError, ManifestError
 from clipsynth_rt.spec import DiffusionSpec, MelSpec, decode, encode
-from clipsynth_rt.training.models.unet import UNetConfig
+from clipsynth_rt.training.models.unet import UNet, UNetConfig
+from clipsynth_rt.training.ranges import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    FROM_ONE,
+    FROM_ZERO,
+    SHARE,
+    check_ranges,
+)
 
 VARIANTS = ("image", "text", "hybrid")
 """CLIPSynth, CLIPSynth-Text and CLIPSynth-Hybrid (Dong et al. 2023): what conditions training."""
+_OPTIMISER = {
+    "batch_size": FROM_ONE,
+    "accumulate": FROM_ONE,
+    "learning_rate": ABOVE_ZERO,
+    "warmup_steps": FROM_ZERO,
+    "weight_decay": FROM_ZERO,
+    "gradient_clip": ABOVE_ZERO,
+    "ema_decay": BELOW_ONE,
+    "condition_dropout": SHARE,
+    "condition_noise": FROM_ZERO,
+    "crop_frames": FROM_ZERO,
+}
+_DIFFUSION = {"num_train_timesteps": FROM_ONE, "time_shift": ABOVE_ZERO}
 
 
 @dataclass(frozen=True)
@@ -95,9 +118,8 @@ class TrainConfig:
             raise InputError(f"{where}: optimiser.variant must be one of {', '.join(VARIANTS)}")
         if config.optimiser.loss not in ("v", "min_snr"):
             raise InputError(f"{where}: optimiser.loss must be v or min_snr")
-        for name in ("batch_size", "accumulate"):
-            if getattr(config.optimiser, name) < 1:
-                raise InputError(f"{where}: optimiser.{name} must be at least 1")
+        check_ranges(config.optimiser, _OPTIMISER, f"{where}: optimiser.")
+        check_ranges(config.diffusion, _DIFFUSION, f"{where}: diffusion.")
         if config.unet.n_mels != config.mel.n_mels:
             raise InputError(f"{where}: unet.n_mels differs from mel.n_mels")
         multiple = config.unet.frames_multiple
@@ -124,12 +146,32 @@ def load_config(name_or_path: str) -> TrainConfig:
     if preset.is_file():
         text = preset.read_text()
     elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text()
+        try:
+            text = Path(name_or_path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name_or_path}: cannot be read: {error}") from error
     else:
         raise InputError(
             f"{name_or_path}: no such preset or file; presets: {', '.join(preset_names())}"
         )
     try:
-        return TrainConfig.from_dict(tomllib.loads(text), name_or_path)
+        config = TrainConfig.from_dict(tomllib.loads(text), name_or_path)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{name_or_path}: not TOML: {error}") from error
+    _check_network(config, name_or_path)
+    return config
+
+
+def _check_network(config: TrainConfig, where: str) -> None:
+    """Build the network and call it once on a short mel: sizes must fit each other."""
+    unet = config.unet
+    sizes = (unet.condition_dim, unet.embedding, unet.groups, *unet.stem, *unet.channels)
+    if min(sizes) < 1:
+        raise InputError(f"{where}: unet: sizes must be at least 1, got {min(sizes)}")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            mel = torch.zeros(1, unet.n_mels, 2 * unet.frames_multiple)
+            UNet(unet)(mel, torch.zeros(1), torch.zeros(1, unet.condition_dim))
+        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{where}: unet: no network has these sizes ({reason})") from error

@@ -16,6 +16,14 @@ from clipsynth_rt.training.ahead import Ahead
 from clipsynth_rt.training.batches import READERS, clips_of_step
 from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.diffusion import add_noise
+from clipsynth_rt.training.ranges import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    FROM_ONE,
+    FROM_ZERO,
+    SHARE,
+    check_ranges,
+)
 from clipsynth_rt.training.teacher_pairs import TeacherPairs
 
 
@@ -90,6 +98,27 @@ class DistilConfig:
         return self.also[int(torch.randint(len(self.also), (), generator=generator))]
 
 
+_RANGES = {
+    "also_share": SHARE,
+    "batch_size": FROM_ONE,
+    "learning_rate": ABOVE_ZERO,
+    "discriminator_rate": ABOVE_ZERO,
+    "ema_decay": BELOW_ONE,
+    "regression_steps": FROM_ZERO,
+    "pair_share": SHARE,
+    "adversarial": FROM_ZERO,
+    "tutor": FROM_ZERO,
+    "penalty": FROM_ZERO,
+    "penalty_noise": FROM_ZERO,
+    "penalty_every": FROM_ONE,
+    "end_to_end": SHARE,
+    "emphasis": FROM_ZERO,
+    "plain_share": SHARE,
+    "condition_noise": FROM_ZERO,
+    "gradient_clip": ABOVE_ZERO,
+}
+
+
 def load_config(path: str | Path | None) -> DistilConfig:
     """Read a configuration from a TOML file; the defaults if None.
 
@@ -102,6 +131,7 @@ def load_config(path: str | Path | None) -> DistilConfig:
         config = decode(DistilConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
         raise InputError(f"{path}: not a configuration of train distil ({error})") from error
+    check_ranges(config, _RANGES, f"{path}: ")
     if min(config.counts) < 1 or len(set(config.counts)) < len(config.counts):
         raise InputError(f"{path}: steps and also must be different numbers from 1 on")
     return config

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.training.checkpoint import load_part, load_weights
 from clipsynth_rt.training.clip import load_clip
 from clipsynth_rt.training.conditions import check_all_heard, load_texts
@@ -74,6 +75,10 @@ def open_run(
     """
     weights, facts = load_part(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
+    if missing := [key for key in sections if key not in facts]:
+        raise CheckpointError(
+            f"{teacher}: denoiser.json has no {missing[0]}; choose another teacher"
+        )
     settings = TrainConfig.from_dict({key: facts[key] for key in sections}, str(teacher))
     data, names = load_texts(shards, load_clip(str(teacher)), settings.mel, labels_csv, kinds)
     check_all_heard(data.label, names)
@@ -99,6 +104,7 @@ def open_run(
             settings.diffusion,
             text,
             folder,
+            names=names,
             frames=frames,
             rounds=count,
             student_steps=config.states,

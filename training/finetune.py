@@ -8,6 +8,7 @@ and the weights are averaged from the voice's own on, which keeps near what it k
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from clipsynth_rt.errors import (
     OutputError,
 )
 from clipsynth_rt.spec import MelSpec, decode
-from clipsynth_rt.training.checkpoint import load_part
+from clipsynth_rt.training.checkpoint import load_part, load_state
 from clipsynth_rt.training.conditions import (
     ConditionedMels,
     embed_labels,
@@ -39,7 +40,7 @@ from clipsynth_rt.training.data.clips import CutSpec
 from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.data.sound_folder import NamedClips, read_sounds
 from clipsynth_rt.training.run_samples import SAMPLES, SampleSpec, spread
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+from clipsynth_rt.training.train_diffusion import STATE, DenoiserTrainer, RunLimits
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ def finetune(
         on_step: Told of every step and its loss.
 
     Raises:
-        InputError: If ``out`` is ``checkpoint``, or ``replay`` lacks labels.
+        InputError: If ``out`` is ``checkpoint`` or was taught other sounds, or ``replay`` lacks
+            labels.
         DataError: If sounds or shards cannot be used.
         CheckpointError: If ``checkpoint`` or an earlier run in ``out`` cannot be used.
         OutputError: If ``out`` cannot be written.
@@ -139,6 +141,8 @@ def finetune(
         most = steps * config.optimiser.batch_size // 2
         old = read_replay(replay, labels_csv, clip, config.mel, max(1, most), kinds)
         data = with_replay(data, old)
+    taught = {"names": sorted(names), "sounds": hashlib.sha256(sounds.mels.tobytes()).hexdigest()}
+    _check_taught(out, taught)
     _carry(checkpoint, out)
     # export tells pictures by them
     known = sorted({*facts.get("labels", ()), *names})
@@ -147,7 +151,12 @@ def finetune(
         shown = names[:SAMPLES]
         samples = SampleSpec(shown, clip.encode_queries(shown), samples_every)
     trainer = DenoiserTrainer(
-        config, data, out, facts={**facts, "labels": known}, samples=samples, start=weights
+        config,
+        data,
+        out,
+        facts={**facts, "labels": known, "taught": taught},
+        samples=samples,
+        start=weights,
     )
     limits = RunLimits(max_steps=steps, cooldown_steps=steps // 4, save_every=100, log_every=20)
     stopped_by = trainer.run(limits, on_step)
@@ -248,6 +257,17 @@ def _read_voice(
         )
     own = ("optimiser", "steps", "parameters", "flops")
     return weights, config, {key: value for key, value in facts.items() if key not in own}
+
+
+def _check_taught(out: Path, taught: dict[str, Any]) -> None:
+    """Refuse to go on with other sounds: a run that is finished would not learn them."""
+    if load_state(out, STATE) is None:
+        return
+    earlier = load_part(out, "denoiser")[1].get("taught")
+    # a run of before does not say
+    if earlier is not None and earlier != taught:
+        told = ", ".join(earlier["names"][:5])
+        raise InputError(f"{out}: was taught other sounds ({told}); choose another --out")
 
 
 def _carry(checkpoint: Path, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import MissingExtraError
-from clipsynth_rt.training.data.report import write_text
+from clipsynth_rt.training.data.report import writable_folder, write_text
+
+logger = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
 COLUMNS = (
@@ -38,9 +41,8 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
-        self.path = folder / METRICS
+        self.path = writable_folder(folder) / METRICS
         self._events = _open_events(folder / "tensorboard", step) if tensorboard else None
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(self.path, _csv_text(_earlier(folder, step), header=True))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -120,9 +122,21 @@ class Pace:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:
-    """Return the rows of a run's metrics.csv, without the columns that are empty in a row."""
-    with (Path(folder) / METRICS).open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    """Return the rows of a run's metrics.csv, without the columns that are empty in a row.
+
+    A row that was cut off as it was written is left out, with a warning.
+    """
+    path, rows = Path(folder) / METRICS, []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            try:
+                values = {key: float(value) for key, value in row.items() if value}
+                rows.append({**values, "step": int(values["step"])})
+            # TypeError: more fields than columns
+            except (KeyError, TypeError, ValueError):
+                logger.warning("%s: line %d is no row; left out", path, reader.line_num)
+    return rows
 
 
 def _earlier(folder: Path, step: int) -> list[dict[str, float]]:
@@ -133,7 +147,7 @@ def _earlier(folder: Path, step: int) -> list[dict[str, float]]:
     else:
         rows = []
     # a run that was killed may have logged further than it saved
-    return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= step]
+    return [row for row in rows if row["step"] <= step]
 
 
 def _csv_text(rows: list[dict[str, float]], *, header: bool = False) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from clipsynth_rt.errors import CheckpointError
+from clipsynth_rt.errors import CheckpointError, ClipSynthError
 from clipsynth_rt.training.checkpoint import (
     LEAST_OF_IMAGES,
     default_checkpoint,
@@ -65,7 +65,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=default_checkpoint())
     arguments = parser.parse_args()
-    for part, size in ship(arguments.runs, arguments.out).items():
+    try:
+        sizes = ship(arguments.runs, arguments.out)
+    except ClipSynthError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    for part, size in sizes.items():
         print(f"{part}: {size / 1e6:.1f} MB")  # noqa: T201
 
 

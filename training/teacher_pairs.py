@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError, DataError
 from clipsynth_rt.spec import DiffusionSpec, encode
-from clipsynth_rt.training.data.report import replacing
+from clipsynth_rt.training.data.report import replacing, writable_folder
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
 from clipsynth_rt.training.tutor import Tutor
@@ -142,6 +143,7 @@ def make_pairs(
     text: Tensor,
     folder: str | Path,
     *,
+    names: Sequence[str],
     frames: int,
     rounds: int,
     student_steps: int = 2,
@@ -158,6 +160,7 @@ def make_pairs(
         spec: Its schedule and bounds.
         text: What it is asked, by label.
         folder: Made if missing; one file a round and process.
+        names: Labels, in the order of ``text``'s rows.
         frames: Length F.
         rounds: Clips a label.
         student_steps: How many states of the trajectory are kept, the sound one of them.
@@ -169,7 +172,7 @@ def make_pairs(
 
     Raises:
         DataError: If the teacher's steps are no multiple of ``student_steps``, or a file that
-            exists is of a teacher that sampled otherwise.
+            exists is of another teacher, of one that sampled otherwise, or of other labels.
         OutputError: If a file cannot be written.
     """
     how = how or TeacherSpec()
@@ -177,16 +180,16 @@ def make_pairs(
         raise DataError(
             f"{how.steps} steps of the teacher are no multiple of the student's {student_steps}"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_folder(Path(folder))
     device = next(teacher.parameters()).device
     label = (torch.arange(len(text)) if only is None else only)[rank::processes]
     at_once = AT_ONCE[device.type]
     kind, seed = ("", 17) if only is None else (_MORE, 500_017)
+    origin = {"teacher": json.dumps(encode(how)), "source": _source(teacher, names, frames)}
     for number in range(rounds if len(label) else 0):
         path = folder / f"{kind}{number:03d}-{rank}.safetensors"
         if path.is_file():
-            _check_teacher(path, how)
+            _check_origin(path, origin, only)
             continue
         generator = torch.Generator().manual_seed(number * 1000 + rank + seed)
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
@@ -200,20 +203,39 @@ def make_pairs(
         )
         tensors = {"noise": noise.half(), "path": states.half(), "label": label.contiguous()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"teacher": json.dumps(encode(how))})
+            save_file(tensors, temporary, origin)
         if on_round is not None:
             on_round(number)
 
 
-def _check_teacher(path: Path, how: TeacherSpec) -> None:
+def _source(teacher: UNet, names: Sequence[str], frames: int) -> str:
+    """Return a hash of what trajectories depend on besides how the teacher samples."""
+    digest = hashlib.sha256(json.dumps([list(names), frames]).encode())
+    for key, value in sorted(teacher.state_dict().items()):
+        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_origin(path: Path, origin: Mapping[str, str], only: Tensor | None) -> None:
     try:
         with safe_open(path, "pt") as file:
-            written = json.loads((file.metadata() or {}).get("teacher", "null"))
-    except SafetensorError as error:
+            written = file.metadata() or {}
+            labels = file.get_tensor("label")
+        teacher = json.loads(written.get("teacher", "null"))
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
     # files of before say nothing, and are of the defaults
-    if (encode(TeacherSpec()) if written is None else written) != encode(how):
+    teacher = encode(TeacherSpec()) if teacher is None else teacher
+    if teacher != json.loads(origin["teacher"]):
         raise DataError(f"{path}: of a teacher with other steps or guidance: choose another --out")
+    if "source" not in written:
+        logger.warning("%s: does not say which teacher made it; it is taken for this one's", path)
+    elif written["source"] != origin["source"]:
+        raise DataError(
+            f"{path}: of another teacher, other labels or another length: choose another --out"
+        )
+    if only is not None and not torch.isin(labels, only).all():
+        raise DataError(f"{path}: of other labels than are wanted more of: choose another --out")
 
 
 def _trajectory(

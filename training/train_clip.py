@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from clipsynth_rt.errors import CheckpointError
+from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.spec import decode, encode
 from clipsynth_rt.training.autocast import mixed_precision
 from clipsynth_rt.training.checkpoint import (
@@ -76,9 +76,12 @@ def load_config(path: str | Path) -> ClipTrainConfig:
     """Read a configuration from TOML; a key that is not known is refused.
 
     Raises:
-        ManifestError: If a key is unknown or a value has the wrong type.
+        InputError: If the file cannot be read, or a key or value is not known.
     """
-    return decode(ClipTrainConfig, tomllib.loads(Path(path).read_text()), "")
+    try:
+        return decode(ClipTrainConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")), "")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
+        raise InputError(f"{path}: not a configuration of train clip ({error})") from error
 
 
 class Towers(nn.Module):

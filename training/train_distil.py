@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
 from clipsynth_rt.training.distributed import (
+    any_process,
     mean_over_processes,
     rank_and_count,
+    same_in_all,
     take_step,
 )
 from clipsynth_rt.training.ema import WeightAverage
@@ -118,9 +121,14 @@ class DistilTrainer:
             The signal that ended it, or None.
 
         Raises:
-            CheckpointError: If a loss is not finite.
+            CheckpointError: If a loss is not finite, or processes resumed at different steps.
             OutputError: If the checkpoint cannot be written.
         """
+        if not same_in_all(self.step):
+            raise CheckpointError(
+                f"{self.out_dir}: the processes resumed at different steps; do all see the same "
+                "folder?"
+            )
         log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
         pace, sums = Pace(self.config.batch_size), dict[str, float]()
         with StopSignals() as signals, contextlib.closing(self.batches):
@@ -140,7 +148,9 @@ class DistilTrainer:
                     self.save()
             if log is not None:
                 self.save()
-            return signals.received
+            # every process was told of the signal, and ends as the one that got it
+            stopped = any_process(signals.received is not None)
+            return (signals.received or signal.SIGTERM) if stopped else None
 
     def train_step(self, rate: float = 1.0) -> dict[str, float]:
         """Take one step of the student and one of the discriminator; returns their losses."""
@@ -240,7 +250,9 @@ class DistilTrainer:
 
 
 class _Sizes:
-    """Sizes of gradients at the student's output, averaged over steps.
+    """Sizes of gradients at the student's output, averaged over processes and steps.
+
+    Over processes, because one of them saves what all go on with.
 
     Source:
         Esser et al. 2021, arXiv:2012.09841, equation 7.
@@ -253,14 +265,13 @@ class _Sizes:
         """Take the regression's, of errors [B, M, F] among ``count`` clips."""
         slope = error / (error.square() + HUBER**2).sqrt()
         size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * count)
-        self.known["regression"] = _smooth(self.known.get("regression"), float(size))
+        self._note("regression", float(size))
 
     def bring(self, share: float, name: str, gradient: Tensor) -> Tensor:
         """Scale a gradient [B, M, F] to ``share`` of the regression's."""
-        size = float(gradient.flatten(1).norm(dim=1).mean())
-        self.known[name] = _smooth(self.known.get(name), size)
+        self._note(name, float(gradient.flatten(1).norm(dim=1).mean()))
         return gradient * (share * self.known["regression"] / max(self.known[name], 1e-12))
 
-
-def _smooth(average: float | None, value: float) -> float:
-    return value if average is None else 0.98 * average + 0.02 * value
+    def _note(self, name: str, size: float) -> None:
+        size = mean_over_processes(size)
+        self.known[name] = 0.98 * self.known.get(name, size) + 0.02 * size

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.spec import MelSpec, decode
+from clipsynth_rt.training.data.report import writable_folder
 from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
 from clipsynth_rt.training.interruption import StopSignals
 from clipsynth_rt.training.mel import MelSpectrogram
@@ -70,7 +71,7 @@ def train_vocoder(
         raise InputError(str(error)) from error
     if resume:
         trainer.resume(out)
-    out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out)
     deadline = math.inf if max_minutes is None else time.monotonic() + 60.0 * max_minutes
     with (out / "vocoder_log.jsonl").open("a", encoding="utf-8") as log:
         for report in _steps(trainer):

@@ -10,8 +10,10 @@ from typing import Any
 
 from clipsynth_rt.errors import InputError, ManifestError
 from clipsynth_rt.spec import MelSpec, decode
+from clipsynth_rt.training.losses import TRAINING_RESOLUTIONS
 from clipsynth_rt.training.models.discriminators import DiscriminatorConfig
 from clipsynth_rt.training.models.vocoder import VocoderConfig, decode_vocoder_config
+from clipsynth_rt.training.ranges import ABOVE_ZERO, BELOW_ONE, FROM_ONE, FROM_ZERO, check_ranges
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class VocoderTraining:
     validation_clips: int = 32
 
 
+_RANGES = {
+    **dict.fromkeys(("steps", "batch_size", "log_every", "save_every"), FROM_ONE),
+    **dict.fromkeys(("learning_rate", "discriminator_learning_rate", "gradient_clip"), ABOVE_ZERO),
+    **dict.fromkeys(("final_learning_rate", "weight_decay", "warmup_steps"), FROM_ZERO),
+    **dict.fromkeys(("stft_weight", "mel_weight", "amplitude_weight", "phase_weight"), FROM_ZERO),
+    **dict.fromkeys(("adversarial_weight", "feature_weight", "mel_noise"), FROM_ZERO),
+    "ema": BELOW_ONE,
+}
+
+
 @dataclass(frozen=True)
 class VocoderTrainConfig:
     """A whole run: model, analysis, training and discriminators."""
@@ -91,4 +103,15 @@ def read_vocoder_config(source: str | Path | Mapping[str, Any]) -> VocoderTrainC
         vocoder = decode_vocoder_config(source.get("vocoder", {}))
     except ManifestError as error:
         raise InputError(f"{where}: {error}") from error
-    return VocoderTrainConfig(vocoder, **parts)
+    config = VocoderTrainConfig(vocoder, **parts)
+    check_ranges(config.training, _RANGES, f"{where}: training.")
+    # the longest window of the losses, reflected at both ends
+    frames, hop = config.training.segment_frames, config.mel.hop_length
+    half = max(n_fft for n_fft, _, _ in TRAINING_RESOLUTIONS) // 2
+    if frames * hop <= half:
+        raise InputError(
+            f"{where}: training.segment_frames must be above {half // hop}, got {frames}"
+        )
+    if len(config.training.betas) != 2 or not all(0.0 <= b < 1.0 for b in config.training.betas):
+        raise InputError(f"{where}: training.betas must be two numbers from 0 to below 1")
+    return config

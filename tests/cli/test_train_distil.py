@@ -155,5 +155,8 @@ def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
     distil(voice, "--max-steps", "1")
     other = distil(voice, "--max-steps", "2", "--teacher-guidance", "4", code=1)
     assert "choose another --out" in one_line(other, 1)
+    (voice.parent / "file").write_text("in the way")
+    taken = distil(voice, "--out", str(voice.parent / "file"), code=1)
+    assert "choose another folder" in one_line(taken, 1)
     odd = distil(voice, "--teacher-steps", "3", "--out", str(voice.parent / "odd"), code=1)
     assert "no multiple" in one_line(odd, 1)

@@ -163,6 +163,11 @@ def test_a_voice_learns_and_can_be_exported(
     assert again.exit_code == 0, again.output
     assert "learnt my drum, rain from 4 clips" in again.output
     assert "denoiser at step 21" in again.output
+    # a run that is finished would learn nothing of a sound that came later
+    soundfile.write(sounds / "horn.wav", np.random.default_rng(3).normal(0, 0.1, 9000), 16000)
+    with pytest.raises(InputError, match=r"was taught other sounds \(my drum, rain\)"):
+        finetune(sounds, out, checkpoint, encoder, steps=22, samples_every=0)
+    assert load_part(out, "denoiser")[1]["labels"] == ["my drum", "rain"]
 
 
 def test_an_epoch_holds_as_many_new_clips_as_old_ones():

@@ -75,8 +75,9 @@ def test_a_student_learns_what_it_would_on_a_cpu(tmp_path: Path) -> None:
         folder = tmp_path / device
         network.to(device)
         make_pairs(
-            network, config.diffusion, text, folder / "pairs", frames=FRAMES, rounds=2, how=how
-        )
+            network, config.diffusion, text, folder / "pairs", names=("a", "b"), frames=FRAMES,
+            rounds=2, how=how,
+        )  # fmt: skip
         tutor = Tutor(classifier, Hum(), config.mel, ("a", "b")).to(torch.device(device))
         pairs = TeacherPairs.open(folder / "pairs").taught(tutor)
         rollout = Rollout(config.diffusion, 2)

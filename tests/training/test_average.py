@@ -1,11 +1,15 @@
 """Checkpoints of one run are averaged, and of others refused."""
 
+import sys
+
 import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError
 from clipsynth_rt.training.average import average
+from clipsynth_rt.training.average import main as average_main
 from clipsynth_rt.training.checkpoint import load_part, save_part
+from clipsynth_rt.training.ship import main as ship_main
 
 
 def test_weights_are_averaged_and_their_steps_kept(tmp_path):
@@ -23,3 +27,16 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
     save_part(tmp_path / "b", "net", {"w": torch.zeros(3)}, {})
     with pytest.raises(CheckpointError, match="net is of another shape"):
         average("net", [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", [average_main, ship_main])
+def test_a_command_that_finds_nothing_says_so_in_a_line(tmp_path, monkeypatch, capsys, command):
+    part = ["denoiser"] if command is average_main else []
+    out = ["--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["mean", *part, str(tmp_path / "none"), *out])
+    with pytest.raises(SystemExit) as stop:
+        command()
+    assert stop.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("mean: ")
+    assert told.count("\n") == 1

@@ -8,7 +8,7 @@ import torch
 
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.conditions import load_conditioned
+from clipsynth_rt.training.conditions import label_indices, load_conditioned, read_labels
 from clipsynth_rt.training.data.shards import ShardWriter
 
 SPEC = MelSpec()
@@ -135,3 +135,21 @@ def test_an_epoch_holds_emphasised_labels_more_often(corpus):
     assert data.usable("text").tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4]
     with pytest.raises(InputError, match="gong"):
         data.emphasise({"gong": 2}, ["drum", "flute"])
+
+
+def test_a_label_is_of_its_video_whatever_it_is_called():
+    labels = {"clip": "drum", "clip#2.mp4": "flute", "take#1 drum": "drum"}
+    ids = ["clip", "clip#3", "clip#2.mp4", "clip#2.mp4#1", "take#1 drum", "take"]
+    assert label_indices(ids, labels, ["drum", "flute"]) == [0, 0, 1, 1, 0, -1]
+
+
+def test_labels_are_read_as_a_spreadsheet_writes_them(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes("id,concept\r\na, drum \r\na,drum\r\n".encode("utf-8-sig"))
+    assert read_labels(path) == {"a": "drum"}
+    path.write_text("id,concept\na,drum\na,flute\n")
+    with pytest.raises(DataError, match="line 3: a is flute here and drum before"):
+        read_labels(path)
+    path.write_text("id,concept\na, \n")
+    with pytest.raises(DataError, match="line 2 has no id or no concept"):
+        read_labels(path)

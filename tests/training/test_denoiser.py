@@ -113,9 +113,36 @@ def test_a_wrong_configuration_is_refused_by_name(data, message):
         TrainConfig.from_dict(data)
 
 
-def test_an_unknown_preset_is_refused():
+def test_an_unknown_preset_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such preset or file"):
         load_config("nonesuch")
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
+    with pytest.raises(InputError, match=r"latin\.toml: cannot be read"):
+        load_config(str(tmp_path / "latin.toml"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("unet.channels = []", "unet: no network has these sizes"),
+        ("unet.channels = [10, 20]", "unet: no network has these sizes"),
+        ("unet.blocks = [1]", "unet: no network has these sizes"),
+        ("unet.stem = [0, 1]", "unet: sizes must be at least 1"),
+        ("unet.canvas = -1", "unet: no network has these sizes"),
+        ("optimiser.learning_rate = -1.0", r"optimiser\.learning_rate must be above 0, got -1.0"),
+        ("optimiser.ema_decay = 2.0", r"optimiser\.ema_decay must be from 0 to below 1"),
+        ("optimiser.condition_dropout = 7.0", "condition_dropout must be from 0 to 1"),
+        ("optimiser.gradient_clip = 0.0", "gradient_clip must be above 0"),
+        ("optimiser.weight_decay = -0.1", "weight_decay must be at least 0"),
+        ("diffusion.num_train_timesteps = 0", "num_train_timesteps must be at least 1"),
+        ("diffusion.time_shift = -1.0", "time_shift must be above 0"),
+    ],
+)
+def test_a_value_that_trains_nothing_is_refused(tmp_path, line, message):
+    path = tmp_path / "odd.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match=message):
+        load_config(str(path))
 
 
 def test_config_round_trip(config):

@@ -28,6 +28,7 @@ from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_
 from clipsynth_rt.training.train_diffusion import RunLimits
 from clipsynth_rt.training.train_distil import PART, DistilTrainer
 
+NAMES = ("a", "b")
 FEW = DistilConfig(batch_size=4, learning_rate=1e-3, regression_steps=3)
 
 
@@ -49,7 +50,7 @@ def data():
 def pairs(network, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     make_pairs(
-        network, tiny().diffusion, data.text[:, 0], folder, frames=16, rounds=2,
+        network, tiny().diffusion, data.text[:, 0], folder, names=NAMES, frames=16, rounds=2,
         how=TeacherSpec(steps=4, guided=2),
     )  # fmt: skip
     return TeacherPairs.open(folder)
@@ -133,8 +134,8 @@ def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
     def make(rounds):
         done = []
         make_pairs(
-            network, tiny().diffusion, data.text[:, 0], tmp_path, frames=16, rounds=rounds,
-            how=TeacherSpec(steps=2, guided=0), on_round=done.append,
+            network, tiny().diffusion, data.text[:, 0], tmp_path, names=NAMES, frames=16,
+            rounds=rounds, how=TeacherSpec(steps=2, guided=0), on_round=done.append,
         )  # fmt: skip
         return done
 
@@ -142,21 +143,28 @@ def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
     assert make(2) == [1]
 
 
-def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_path):
-    def make(how, folder="p"):
-        text = data.text[:, 0]
-        make_pairs(network, tiny().diffusion, text, tmp_path / folder, frames=16, rounds=1, how=how)
+def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_path, caplog):
+    def make(how, folder="p", names=NAMES, teacher=network):
+        make_pairs(
+            teacher, tiny().diffusion, data.text[:, 0], tmp_path / folder, names=names, frames=16,
+            rounds=1, how=how,
+        )  # fmt: skip
 
     make(TeacherSpec.of(4, 2.0))
     with pytest.raises(DataError, match=r"000-0\.safetensors: of a teacher with other steps"):
         make(TeacherSpec.of(4, 3.0))
     with pytest.raises(DataError, match="3 steps of the teacher are no multiple of"):
         make(TeacherSpec.of(3, 2.0), "other")
+    torch.manual_seed(4)
+    for other in ({"teacher": UNet(tiny().unet).eval()}, {"names": NAMES[::-1]}):
+        with pytest.raises(DataError, match="of another teacher, other labels"):
+            make(TeacherSpec.of(4, 2.0), **other)
     # what versions before wrote says nothing, and is of the defaults
     assert TeacherSpec.of(8, 2.5) == TeacherSpec()
     tensors = load_file(tmp_path / "p" / "000-0.safetensors")
     save_file(tensors, tmp_path / "p" / "000-0.safetensors")
     make(None)
+    assert "does not say which teacher made it" in caplog.text
     (tmp_path / "p" / "000-0.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="damaged"):
         make(None)
@@ -282,7 +290,21 @@ def test_a_configuration_file_is_read(tmp_path):
     assert load_config(None) == DistilConfig()
 
 
-@pytest.mark.parametrize("text", ["stepz = 1", "steps = 'two'", "= 3", "steps = 0", "also = [2]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stepz = 1",
+        "steps = 'two'",
+        "= 3",
+        "steps = 0",
+        "also = [2]",
+        "batch_size = -1",
+        "penalty_every = 0",
+        "pair_share = 9.0",
+        "ema_decay = 1.0",
+        "learning_rate = nan",
+    ],
+)
 def test_a_wrong_configuration_is_named(text, tmp_path):
     path = tmp_path / "distil.toml"
     path.write_text(text)
@@ -306,8 +328,9 @@ def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
 
     def sample(rounds, **more):
         make_pairs(
-            network, tiny().diffusion, text, tmp_path, frames=16, rounds=rounds, how=how, **more
-        )
+            network, tiny().diffusion, text, tmp_path, names=("a", "b", "c"), frames=16,
+            rounds=rounds, how=how, **more,
+        )  # fmt: skip
 
     sample(2)
     sample(3, only=torch.tensor([2]))
@@ -316,6 +339,8 @@ def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
     assert torch.bincount(pairs.label).tolist() == [2, 2, 5]
     assert len(torch.unique(pairs.noise[pairs.label == 2], dim=0)) == 5
     assert torch.bincount(TeacherPairs.open(tmp_path, every_label=True).label).tolist() == [2, 2, 2]
+    with pytest.raises(DataError, match="of other labels than are wanted more of"):
+        sample(3, only=torch.tensor([1]))
     # a run that goes on keeps what was made
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     sample(3, only=torch.tensor([2]))

@@ -239,3 +239,20 @@ def test_metrics_are_logged_and_cut_to_where_a_run_goes_on(tmp_path):
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [2, 4, 6]
     assert json.loads((tmp_path / "denoiser.json").read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize("end", [b"3,0.1e-", b"3,1.0,\xff\n", b"three,1.0\n", b"1,2" * 99])
+def test_metrics_that_were_cut_off_do_not_stop_a_run(end, tmp_path, caplog):
+    DenoiserTrainer(tiny(), clips(), tmp_path).run(RunLimits(max_steps=2, log_every=1))
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(end)
+    DenoiserTrainer(tiny(), clips(), tmp_path).run(RunLimits(max_steps=3, log_every=1))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+    assert "line 4 is no row" in caplog.text
+
+
+def test_a_file_in_place_of_the_run_is_an_output_error(tmp_path):
+    (tmp_path / "run").write_text("in the way")
+    trainer = DenoiserTrainer(tiny(), clips(), tmp_path / "run")
+    with pytest.raises(OutputError, match="run: cannot be written"):
+        trainer.run(RunLimits(max_steps=1))

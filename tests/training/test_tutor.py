@@ -145,8 +145,9 @@ def test_a_student_learns_from_it(classifier, tmp_path):
     teacher, data = UNet(tiny().unet).eval(), clips(frames=64)
     how = TeacherSpec(steps=2, guided=0)
     make_pairs(
-        teacher, tiny().diffusion, data.text[:, 0], tmp_path / "p", frames=64, rounds=1, how=how
-    )
+        teacher, tiny().diffusion, data.text[:, 0], tmp_path / "p", names=NAMES, frames=64,
+        rounds=1, how=how,
+    )  # fmt: skip
     pairs = TeacherPairs.open(tmp_path / "p")
     start = {k: v + 0.1 * torch.randn(v.shape) for k, v in teacher.state_dict().items()}
     noise, label = torch.randn(16, 16, 64), torch.arange(16) % 2

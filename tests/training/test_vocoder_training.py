@@ -154,6 +154,10 @@ def test_presets_read(name: str) -> None:
         ("[vocoder]\nkind = 'istft'\n[extra]", "extra: unknown key"),
         ("[training]\nsteps = 1", r"vocoder\.kind"),
         ("steps = ", "not TOML"),
+        *(
+            (f"[vocoder]\nkind = 'istft'\n[training]\n{line}", rf"training\.{line.split()[0]}")
+            for line in ("log_every = 0", "batch_size = 0", "betas = [0.8]", "segment_frames = 4")
+        ),
     ],
 )
 def test_a_bad_configuration_is_named(text: str, message: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,17 @@ DTYPES = {"mel": ("F16", 3), "frames": ("U8", 5), "audio": ("I16", 2)}
 """Tensors of a shard: safetensors' name of their type, and their number of dimensions."""
 OPEN = 256
 """Shards kept open: a corpus may have more than a process may open files."""
+WINDOW = re.compile(r"#\d+$")
+"""What ends the id of a video's second and later clips."""
+
+
+def video_id(clip: str) -> str:
+    """Return the id of the video that a clip was cut from.
+
+    >>> video_id("take#1 drum#2"), video_id("take#1 drum")
+    ('take#1 drum', 'take#1 drum')
+    """
+    return WINDOW.sub("", clip)
 
 
 def to_int16(audio: NDArray[np.floating]) -> NDArray[np.int16]:

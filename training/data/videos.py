@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +16,12 @@ from clipsynth_rt.errors import DataError
 from clipsynth_rt.training.data.clips import Clips, CutSpec, UnusableError, read_video
 from clipsynth_rt.training.data.parallel import Crashed, ordered_map, single_thread
 from clipsynth_rt.training.data.report import SkipReport, write_json
-from clipsynth_rt.training.data.shards import ShardWriter
+from clipsynth_rt.training.data.shards import WINDOW, ShardWriter, video_id
 
 EXTENSIONS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 SETTINGS = "prepare.json"
-WINDOW = re.compile(r"#\d+$")
-"""What ends the id of a video's second and later clips."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def prepare(
     existed = shards_dir.exists()
     writer = ShardWriter(shards_dir, cut.mel, shard_size)
     _check_settings(shards_dir, cut)
-    done = {_video_id(clip) for clip in writer.done}
+    done = {video_id(clip) for clip in writer.done}
     todo = {path: name for path, name in videos.items() if name not in done}
     report = SkipReport()
     results = ordered_map(_Reader(cut), todo, workers or os.cpu_count() or 1, single_thread)
@@ -129,10 +126,6 @@ def find_videos(folder: Path) -> dict[Path, str]:
 
 def _clip_id(video: str, number: int) -> str:
     return f"{video}#{number}" if number else video
-
-
-def _video_id(clip: str) -> str:
-    return WINDOW.sub("", clip)
 
 
 def _check_settings(folder: Path, cut: CutSpec) -> None:
