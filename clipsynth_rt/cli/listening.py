@@ -29,9 +29,8 @@ def command() -> None:
     "anchors",
     multiple=True,
     type=click.FloatRange(min=100),
-    default=(3500.0,),
-    show_default=True,
-    help="Cut-off in Hz of a low-pass anchor; may be repeated.",
+    help="Cut-off in Hz of a low-pass anchor; may be repeated. 3500 and 7000 if left out, "
+    "3500 alone for sounds of 15000 Hz or less.",
 )
 @_TITLE
 def mushra(
@@ -49,7 +48,7 @@ def mushra(
     from clipsynth_rt.training.evaluate.listening import mushra_kit
 
     page = mushra_kit(
-        sounds, out, reference=reference, systems=systems, anchors_hz=anchors, title=title
+        sounds, out, reference=reference, systems=systems, anchors_hz=anchors or None, title=title
     )
     _done(page)
 

@@ -7,6 +7,7 @@ A kit is a folder: ``index.html`` with the test, ``clips/`` under names that tel
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,17 @@ from clipsynth_rt.errors import InputError, MissingExtraError, OutputError
 from clipsynth_rt.training.data.report import writable_folder, write_json, write_text
 from clipsynth_rt.training.evaluate.html import render
 
+logger = logging.getLogger(__name__)
+
 Sound = tuple[NDArray[np.float32], int]
 """A waveform [T] and its sample rate."""
 REFERENCE, ANCHOR = "reference", "anchor"
+ANCHORS_HZ = (3500.0, 7000.0)
+"""Cut-offs of the low and the mid anchor that BS.1534-3 asks for."""
 TARGET_LUFS = -23.0
 PEAK_DB = -1.0
 SOUND_FILES = (".wav", ".flac", ".ogg")
+_ANCHOR_EDGE_HZ = 500.0  # from the last frequency that passes to the first that does not
 
 
 def mushra_kit(
@@ -36,7 +42,7 @@ def mushra_kit(
     *,
     reference: str = "real",
     systems: Sequence[str] = (),
-    anchors_hz: Sequence[float] = (3500.0,),
+    anchors_hz: Sequence[float] | None = None,
     title: str = "Listening test",
     seed: int = 0,
 ) -> Path:
@@ -47,7 +53,8 @@ def mushra_kit(
         out: The kit's folder; must not hold a kit yet.
         reference: The system that the others are rated against.
         systems: Which to rate; all but the reference if empty.
-        anchors_hz: Cut-off of each anchor, made from the reference.
+        anchors_hz: Cut-off of each anchor, made from the reference; ``ANCHORS_HZ`` if None, the
+            mid one only where every reference has a sample rate above 15 kHz.
         title: Of the page.
         seed: Of the order of clips within the kit; every listener's page shuffles anew.
 
@@ -55,7 +62,8 @@ def mushra_kit(
         The page.
 
     Raises:
-        InputError: If a system or its sounds are missing, or a sound is silent or too short.
+        InputError: If a system or its sounds are missing, a system is named as the hidden reference
+            or an anchor is, or a sound is silent or too short.
         MissingExtraError: If pyloudnorm is not installed.
         OutputError: If the kit cannot be written.
 
@@ -67,9 +75,18 @@ def mushra_kit(
     rated = list(systems) or [name for name in found if name != reference]
     if not rated:
         raise InputError(f"{sounds}: holds no system but the reference {reference}")
+    for system in rated:
+        if system == REFERENCE or system.startswith(f"{ANCHOR} "):
+            raise InputError(
+                f"{sounds}: system {system!r} has the name of a clip that the test adds; "
+                "rename its folder"
+            )
+    names = _common(found, [reference, *rated], Path(sounds))
+    originals = {name: _load(found[reference][name]) for name in names}
+    if anchors_hz is None:
+        anchors_hz = _anchors(min(rate for _, rate in originals.values()), Path(sounds))
     trials = []
-    for name in _common(found, [reference, *rated], Path(sounds)):
-        original = _load(found[reference][name])
+    for name, original in originals.items():
         stimuli = {system: _load(found[system][name]) for system in rated}
         stimuli[REFERENCE] = original
         for hz in anchors_hz:
@@ -92,7 +109,7 @@ def ab_kit(
     Args:
         sounds: See ``mushra_kit``.
         out: See ``mushra_kit``.
-        systems: At least two; all if empty.
+        systems: At least two; all if empty. One that is named twice counts once.
         title: Of the page.
         question: Asked of each pair; ``{name}`` is the sound's name.
         seed: See ``mushra_kit``.
@@ -104,9 +121,9 @@ def ab_kit(
         ClipSynthError: As ``mushra_kit``.
     """
     found = _read(Path(sounds))
-    compared = list(systems) or list(found)
+    compared = list(dict.fromkeys(systems)) or list(found)
     _known(found, compared)
-    if len(set(compared)) < 2:
+    if len(compared) < 2:
         raise InputError(f"{sounds}: needs two systems to compare; has {', '.join(compared)}")
     trials = [
         {"name": name, "stimuli": {system: _load(found[system][name]) for system in pair}}
@@ -124,14 +141,32 @@ def low_pass(waveform: NDArray[np.float32], rate: int, cutoff_hz: float) -> NDAr
     Raises:
         InputError: If the sound has nothing above the cut-off to take away.
     """
-    width = 500.0
-    if cutoff_hz + width >= rate / 2:
-        raise InputError(f"an anchor at {cutoff_hz:g} Hz needs sounds of over {2 * cutoff_hz:g} Hz")
-    taps, beta = signal.kaiserord(65.0, width / (rate / 2))
+    if rate <= _least_rate(cutoff_hz):
+        raise InputError(
+            f"an anchor at {cutoff_hz:g} Hz needs sounds of over {_least_rate(cutoff_hz):g} Hz"
+        )
+    taps, beta = signal.kaiserord(65.0, _ANCHOR_EDGE_HZ / (rate / 2))
     filter_ = signal.firwin(
-        taps | 1, cutoff_hz + width / 2, window=("kaiser", beta), fs=rate
+        taps | 1, cutoff_hz + _ANCHOR_EDGE_HZ / 2, window=("kaiser", beta), fs=rate
     )  # odd: symmetric about a sample
     return signal.convolve(waveform, filter_, mode="same").astype(np.float32)
+
+
+def _least_rate(cutoff_hz: float) -> float:
+    """Return the sample rate, Hz, that sounds must pass for an anchor at ``cutoff_hz``."""
+    return 2 * (cutoff_hz + _ANCHOR_EDGE_HZ)
+
+
+def _anchors(rate: int, sounds: Path) -> tuple[float, ...]:
+    """Return the anchors of BS.1534-3 that ``rate`` allows; the low one is not done without."""
+    low, mid = ANCHORS_HZ
+    if rate > _least_rate(mid):
+        return low, mid
+    logger.warning(
+        "%s: no anchor at %g Hz, which BS.1534-3 asks for: it needs sounds of over %g Hz, got %d",
+        sounds, mid, _least_rate(mid), rate,
+    )  # fmt: skip
+    return (low,)
 
 
 def match_levels(sounds: Mapping[str, Sound], where: str) -> dict[str, NDArray[np.float32]]:
