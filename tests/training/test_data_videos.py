@@ -243,6 +243,32 @@ def test_names_that_would_share_an_id_keep_their_extension(tmp_path):
     assert ShardSet.open(tmp_path / "shards").ids == ["a.mkv", "a.mp4", "b#1.mp4", "b"]
 
 
+def test_a_video_keeps_its_id_whatever_comes_later(tmp_path):
+    good(tmp_path / "a.mkv", 1.1)
+    prepare(tmp_path, tmp_path / "shards", CUT, workers=1)
+    good(tmp_path / "a.mp4", 1.1)
+    prepare(tmp_path, tmp_path / "shards", CUT, workers=1)
+    assert ShardSet.open(tmp_path / "shards").ids == ["a", "a.mp4"]
+
+
+def test_another_video_of_the_same_name_is_not_passed_over(tmp_path):
+    for folder, seconds in (("one", 1.1), ("other", 2.0)):
+        (tmp_path / folder).mkdir()
+        good(tmp_path / folder / "a.mkv", seconds)
+    prepare(tmp_path / "one", tmp_path / "shards", CUT, workers=1)
+    with pytest.raises(DataError, match=r"other/a\.mkv: .* another video of that name"):
+        prepare(tmp_path / "other", tmp_path / "shards", CUT, workers=1)
+    # what was of no use may be replaced
+    (tmp_path / "one" / "b.mkv").write_bytes(b"broken")
+    prepare(tmp_path / "one", tmp_path / "shards", CUT, workers=1)
+    good(tmp_path / "one" / "b.mkv", 1.1)
+    prepare(tmp_path / "one", tmp_path / "shards", CUT, workers=1)
+    assert ShardSet.open(tmp_path / "shards").ids == ["a", "b"]
+    (tmp_path / "shards" / "videos.json").write_text("[]")
+    with pytest.raises(DataError, match=r"videos\.json: damaged"):
+        prepare(tmp_path / "one", tmp_path / "shards", CUT, workers=1)
+
+
 def test_a_folder_without_a_usable_video_leaves_nothing(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "notes.txt").write_text("")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ EXTENSIONS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 SETTINGS = "prepare.json"
+VIDEOS = "videos.json"
+"""Which file each id is of: path below the folder of videos, and size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,28 @@ def prepare(
         The report: counts of videos and clips, and the skipped files by reason.
 
     Raises:
-        DataError: If there is no usable video, or the shards were cut in another way.
+        DataError: If there is no usable video, or the shards were cut in another way or hold clips
+            of another video by the same name.
         OutputError: If the shards cannot be written.
     """
     cut, videos_dir, shards_dir = cut or CutSpec(), Path(videos_dir), Path(shards_dir)
-    videos = find_videos(videos_dir)
+    known = _read_videos(shards_dir)
+    videos = find_videos(videos_dir, {path: name for name, (path, _) in known.items()})
     existed = shards_dir.exists()
     writer = ShardWriter(shards_dir, cut.mel, shard_size)
     _check_settings(shards_dir, cut)
     done = {video_id(clip) for clip in writer.done}
+    found = {
+        name: (path.relative_to(videos_dir).as_posix(), path.stat().st_size)
+        for path, name in videos.items()
+    }
+    for name in sorted(done & known.keys() & found.keys()):
+        if found[name] != known[name]:
+            raise DataError(
+                f"{videos_dir / found[name][0]}: {shards_dir} holds clips of another video of that "
+                "name; prepare into another folder"
+            )
+    write_json(shards_dir / VIDEOS, known | found)
     todo = {path: name for path, name in videos.items() if name not in done}
     report = SkipReport()
     results = ordered_map(_Reader(cut), todo, workers or os.cpu_count() or 1, single_thread)
@@ -96,11 +112,15 @@ def prepare(
     return facts
 
 
-def find_videos(folder: Path) -> dict[Path, str]:
+def find_videos(folder: Path, known: Mapping[str, str] | None = None) -> dict[Path, str]:
     """Return the videos under ``folder``, sorted, each with its id.
 
     The id is the path without extension; with it where two videos would share one, or where the
     name ends like the number of a clip.
+
+    Args:
+        folder: Searched with its subfolders.
+        known: Path below ``folder`` -> id of videos that have one, which they keep.
 
     Raises:
         DataError: If ``folder`` is none, or holds no file with a video's extension.
@@ -115,17 +135,30 @@ def find_videos(folder: Path) -> dict[Path, str]:
             f"{folder}: no videos in it or its subfolders ({', '.join(sorted(EXTENSIONS))})"
         )
     stems = {path: path.relative_to(folder).with_suffix("").as_posix() for path in paths}
-    shared = Counter(stems.values())
-    return {
-        path: path.relative_to(folder).as_posix()
-        if shared[stem] > 1 or WINDOW.search(stem)
-        else stem
-        for path, stem in stems.items()
-    }
+    shared, known = Counter(stems.values()), known or {}
+    taken, videos = set(known.values()), {}
+    for path, stem in stems.items():
+        name = path.relative_to(folder).as_posix()
+        if name not in known and shared[stem] == 1 and stem not in taken:
+            videos[path] = name if WINDOW.search(stem) else stem
+        else:
+            videos[path] = known.get(name, name)
+    return videos
 
 
 def _clip_id(video: str, number: int) -> str:
     return f"{video}#{number}" if number else video
+
+
+def _read_videos(folder: Path) -> dict[str, tuple[str, int]]:
+    path = folder / VIDEOS
+    if not path.exists():  # nothing is prepared, or a version did that which wrote none
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {name: (str(where), int(size)) for name, (where, size) in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); prepare into another folder") from error
 
 
 def _check_settings(folder: Path, cut: CutSpec) -> None:
@@ -148,7 +181,8 @@ def _check_settings(folder: Path, cut: CutSpec) -> None:
 
 def _forget(folder: Path, existed: bool) -> None:
     """Leave no trace of a run that found nothing."""
-    (folder / SETTINGS).unlink(missing_ok=True)
+    for name in (SETTINGS, VIDEOS):
+        (folder / name).unlink(missing_ok=True)
     if not existed:
         with contextlib.suppress(OSError):
             folder.rmdir()
