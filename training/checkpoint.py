@@ -101,7 +101,8 @@ def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[st
     Weights that ``in_blocks`` stored come back in float32.
 
     Raises:
-        CheckpointError: If a file is missing or damaged; the message names it.
+        CheckpointError: If a file is missing or damaged, or its JSON is no object; the message
+            names it.
     """
     weights, facts = Path(folder) / f"{part}.safetensors", Path(folder) / f"{part}.json"
     for path in (weights, facts):
@@ -110,15 +111,21 @@ def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[st
                 f"{path}: no such file; is {folder} a checkpoint folder with a trained {part}?"
             )
     try:
-        return _in_floats(load_file(weights)), json.loads(facts.read_text())
-    except (
-        SafetensorError,
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        KeyError,
-        RuntimeError,
-    ) as error:
+        tensors = _in_floats(load_file(weights))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: damaged ({error}); train or copy it again") from error
+    return tensors, _read_facts(facts)
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    # of a wrong encoding, too, and of brackets too deep to follow
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); train or copy it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: holds no JSON object; train or copy it again")
+    return found
 
 
 def fits_blocks(shape: Sequence[int], least: int) -> bool:

@@ -70,6 +70,15 @@ def test_blocks_of_nothing_and_without_their_weights(tmp_path):
         load_part(tmp_path, "clip")
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe{}", b"{", b"[1]", b"3", b"[" * 100_000])
+def test_a_part_whose_json_is_no_object_is_named(damage, tmp_path):
+    save_part(tmp_path, "clip", {"w": torch.zeros(2)}, {})
+    (tmp_path / "clip.json").write_bytes(damage)
+    told = r"clip\.json: (damaged|holds no JSON object).*train or copy it again"
+    with pytest.raises(CheckpointError, match=told):
+        load_part(tmp_path, "clip")
+
+
 def test_a_voice_needs_no_distilled_denoiser(tmp_path):
     for part in set(PARTS) - {"denoiser_distilled"}:
         save_part(tmp_path / "run", part, network().state_dict(), {})
