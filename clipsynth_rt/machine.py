@@ -10,10 +10,23 @@ from pathlib import Path
 
 def processor_name() -> str:
     """Return the processor's name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def processor_features() -> str:
+    """Return the instruction sets that the processor has, as the system lists them, or nothing.
+
+    A name alone may hide them: virtual machines call unlike processors alike.
+    """
+    return _cpuinfo("flags", "Features")  # of x86 and of Arm
+
+
+def _cpuinfo(*fields: str) -> str:
+    """Return the first value of one of the fields that the system tells of its processors."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(fields))
+    return next(found, "")
 
 
 def describe_machine() -> str:

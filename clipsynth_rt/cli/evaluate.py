@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from contextlib import ExitStack
@@ -13,8 +14,10 @@ import click
 from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.cli.build import whole
 from clipsynth_rt.cli.progress import query_progress
+from clipsynth_rt.cli.targets import check_file
 from clipsynth_rt.cli.voice import BUNDLE_HELP
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.machine import package_version
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -102,12 +105,22 @@ def command(
     from clipsynth_rt.training.evaluate import report as reports
     from clipsynth_rt.training.evaluate.cache import Cache
     from clipsynth_rt.training.evaluate.embedders import load_embedder
-    from clipsynth_rt.training.evaluate.parts import CURVE_STEPS, Setup
+    from clipsynth_rt.training.evaluate.parts import (
+        CURVE_STEPS,
+        Setup,
+        check_measurable,
+        check_names,
+    )
     from clipsynth_rt.training.evaluate.study import open_study
     from clipsynth_rt.training.evaluate.systems import Voice
     from clipsynth_rt.training.evaluate.tables import markdown
 
-    reports.check_parts(parts)
+    names = reports.check_parts(parts)
+    called = [_split(text)[0] for text in systems]
+    try:
+        check_names(called)
+    except InputError as error:
+        raise click.UsageError(f"--system: {error}") from error
     if update and out is None:
         raise InputError("--update needs -o FILE")
     earlier = _read_report(out) if update and out is not None else None
@@ -115,10 +128,11 @@ def command(
         from clipsynth_rt.training.evaluate.page import check_page
 
         check_page(page)
+    if out is not None:
+        check_file(out)
     with ExitStack() as stack:
         results = Cache(cache)
         scratch = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        named = [_system(text, scratch) for text in systems]
         study = open_study(
             checkpoint or default_checkpoint(), shards, labels, concept_count=concepts,
             cache=results,
@@ -128,7 +142,6 @@ def command(
         opened = Bundle.open(bundle)
         setup = Setup(
             Voice(opened.manifest.name, opened, provider),
-            [Voice(name, Bundle.open(path), provider) for name, path in named],
             seeds=seeds,
             steps=steps,
             guidance=guidance,
@@ -139,9 +152,12 @@ def command(
             teacher_steps=teacher_steps,
             resynthesis_clips=resynthesis_clips,
         )
-        report = reports.evaluate(study, setup, parts)
-        if earlier is not None:
-            report = reports.merge(earlier, report)
+        # before checkpoints are exported, which takes minutes each
+        check_measurable(study, setup, names)
+        named = [_system(text, scratch) for text in systems]
+        voices = [Voice(name, Bundle.open(path), provider) for name, path in named]
+        setup = dataclasses.replace(setup, systems=voices)
+        report = reports.evaluate(study, setup, parts, earlier)
         text = json.dumps(report, indent=1)
         if out is not None:
             write_atomically(out, (text + "\n").encode())
@@ -154,20 +170,36 @@ def command(
         click.echo(f"{results.found} results from {cache}, {results.made} made anew", err=True)
 
 
-def _system(text: str, scratch: Path) -> tuple[str, Path]:
-    """Return the name and bundle of ``NAME=PATH``; a checkpoint is exported once."""
+def _split(text: str) -> tuple[str, Path]:
+    """Return the two sides of ``NAME=PATH``."""
     name, _, place = text.partition("=")
     if not name or not place:
         raise InputError(f"--system {text}: give NAME=PATH, a bundle or a checkpoint folder")
-    path = Path(place)
+    return name, Path(place)
+
+
+def _system(text: str, scratch: Path) -> tuple[str, Path]:
+    """Return the name and bundle of ``NAME=PATH``; a checkpoint is exported once."""
+    name, path = _split(text)
     if (path / "manifest.json").is_file() or not (path / "denoiser.json").is_file():
         return name, path  # what is neither is refused as the bundle that it is not
     from clipsynth_rt.export import assemble, graphs, precision, source, to_onnx, wrappers
+    from clipsynth_rt.training import checkpoint, clip, conditions, models
     from clipsynth_rt.training.evaluate.cache import code_version, digest
 
-    code = code_version(assemble, graphs, precision, source, to_onnx, wrappers)
-    facts = [file.read_text(encoding="utf-8") for file in sorted(path.glob("denoiser*.json"))]
-    key = {"checkpoint": source.checkpoint_hashes(path), "facts": facts, "code": code}
+    code = code_version(
+        *(assemble, graphs, precision, source, to_onnx, wrappers),
+        *(checkpoint, clip, conditions, models),
+    )
+    parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
+    files = {part: path / f"{part}.json" for part in parts}
+    facts = {part: source.file_sha256(file) for part, file in files.items() if file.is_file()}
+    key = {
+        "checkpoint": source.checkpoint_hashes(path),
+        "facts": facts,
+        "code": code,
+        "libraries": {name: package_version(name) for name in ("onnx", "onnxruntime", "torch")},
+    }
     out = scratch / f"{digest(key)}.bundle"
     if not out.is_dir():
         assemble.export_bundle(path, out, name=name)

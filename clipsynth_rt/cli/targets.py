@@ -36,7 +36,7 @@ def plan_targets(
     paths = _paths(out, names, seeds, file_format or "wav")
     for path in paths:
         format_for(path, file_format)
-        _check_folder(path)
+        check_file(path)
     return list(paths)
 
 
@@ -51,7 +51,7 @@ def plan_pictures(plot: str, names: Sequence[str], seeds: Sequence[int]) -> list
     for path in paths:
         if path.suffix.lower() != ".png":
             raise InputError(f"{path}: --plot writes PNG; name it .png")
-        _check_folder(path)
+        check_file(path)
     return paths
 
 
@@ -83,11 +83,20 @@ def _fill(pattern: str, **fields: str) -> str:
     )
 
 
-def _check_folder(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check that a file can be written, before what goes into it is made.
+
+    Raises:
+        OutputError: If it is a folder, or the folder it would be in is missing or not writable.
+    """
     folder = path.parent
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: is a folder; give a file name")
     if not os.path.isdir(folder):
         raise OutputError(f"{path}: there is no folder {folder}; make it first")
-    if not os.path.exists(path) and not os.access(folder, os.W_OK):
+    # a file is replaced by another, a device or a pipe is not
+    replaced = os.path.isfile(path) or not os.path.exists(path)
+    if replaced and not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: folder {folder} is not writable")
 
 

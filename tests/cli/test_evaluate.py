@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipsynth_rt.cli import main
+from clipsynth_rt.errors import CheckpointError
 
 pytest.importorskip("torch")
 
@@ -28,6 +29,54 @@ def test_update_needs_a_report(tmp_path: Path) -> None:
     assert "report.json: cannot be read" in refused(*options)
     report.write_text("[1]")
     assert "is no report" in refused(*options)
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_corpus_is_read(
+    tmp_path: Path,
+) -> None:
+    corpus = (str(tmp_path / "no shards"), "--labels", str(tmp_path / "labels.csv"))
+    assert "there is no folder" in refused(*corpus, "-o", str(tmp_path / "nope" / "report.json"))
+    assert "is a folder; give a file name" in refused(*corpus, "-o", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("x", "y", "x"), "'x' is named twice"),
+        (("retrieval",), "'retrieval' is one of the baselines' names"),
+        (("real",), "'real' is one of the baselines' names"),
+        (("resynthesis",), "'resynthesis' is one of the baselines' names"),
+        # which would share a folder of the page
+        (("step 1", "step.1"), "'step.1' is too much like 'step 1'"),
+    ],
+)
+def test_systems_have_names_of_their_own(
+    names: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    options = [option for name in names for option in ("--system", f"{name}=voice")]
+    labels = ["--labels", str(tmp_path / "labels.csv")]
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path), *labels, *options])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(b"\xff\xfe", r"denoiser\.json: damaged"), (b"[1]", r"denoiser\.json: holds no JSON object")],
+)
+def test_a_system_of_damaged_json_is_refused_by_name(
+    damage: bytes, message: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    import torch
+
+    from clipsynth_rt.cli.evaluate import _system
+    from clipsynth_rt.training.checkpoint import save_part
+
+    save_part(tmp_path / "run", "denoiser", {"w": torch.zeros(1)}, {})
+    (tmp_path / "run" / "denoiser.json").write_bytes(damage)
+    with pytest.raises(CheckpointError, match=message):
+        _system(f"ours={tmp_path / 'run'}", tmp_path)
 
 
 def test_a_checkpoint_is_exported_once(
@@ -55,3 +104,36 @@ def test_a_checkpoint_is_exported_once(
     assert _system(f"ours={checkpoint}", tmp_path) != first
     assert _system(f"tiny={tiny_bundle}", tmp_path) == ("tiny", tiny_bundle)
     assert exported == [checkpoint] * 2
+    # configurations decide as much as weights do
+    known = {_system(f"ours={checkpoint}", tmp_path)[1]}
+    for name in ("clip.json", "vocoder.json", "denoiser_distilled.json"):
+        (checkpoint / name).write_text("{}")
+        known.add(_system(f"ours={checkpoint}", tmp_path)[1])
+    assert len(known) == 4
+
+
+def test_a_checkpoint_is_exported_anew_by_other_code(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipsynth_rt.cli.evaluate import _system
+    from clipsynth_rt.export import assemble
+    from clipsynth_rt.training import checkpoint, clip
+    from clipsynth_rt.training import models as networks
+    from clipsynth_rt.training.evaluate import cache
+
+    monkeypatch.setattr(
+        assemble, "export_bundle", lambda _, out, name: shutil.copytree(tiny_bundle, out)
+    )
+    (tmp_path / "denoiser.json").write_text("{}")
+    known = {_system(f"ours={tmp_path}", tmp_path)}
+    read = cache._source
+    for changed in (assemble, checkpoint, clip, networks):
+        monkeypatch.setattr(
+            cache, "_source", lambda part, it=changed: read(part) + "# new" * (part is it)
+        )
+        cache.code_version.cache_clear()
+        known.add(_system(f"ours={tmp_path}", tmp_path))
+    cache.code_version.cache_clear()
+    assert len(known) == 5
+    # of a package, every file counts
+    assert "class UNet" in read(networks)

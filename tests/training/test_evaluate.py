@@ -1,5 +1,9 @@
 """Measures against closed forms, and the classifier on sounds that differ by a glance."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -153,6 +157,47 @@ def test_reports_of_one_bundle_merge_and_others_do_not():
     assert reports.merge({**earlier, **facts}, newer) == newer
     with pytest.raises(InputError, match="has bundle_sha256 b, this one a"):
         reports.merge({**earlier, "bundle_sha256": "b"}, later)
+
+
+FACTS = {"bundle_sha256": "a", "steps_default": 8, "guidance_default": 2.0, "cure": None}
+FACTS |= {"machine": "m", "real": {"top1": 0.9}}
+
+
+@pytest.mark.parametrize("fact", [{"template": ["{query}"]}, {"prior_sha256": "p"}])
+def test_reports_of_other_wishes_do_not_merge(fact):
+    plain, wished = {**FACTS, "text": {}}, {**FACTS, "image": {}, **fact}
+    (name,) = fact
+    for earlier, later in ((plain, wished), (wished, plain)):
+        with pytest.raises(InputError, match=f"the earlier report has {name}"):
+            reports.merge(earlier, later)
+    assert reports.merge({**plain, **fact}, wished) == {**plain, **wished}
+
+
+def test_merged_reports_say_with_how_many_seeds_each_part_was_measured():
+    many = {**FACTS, "seeds": {"text": 8, "steps": 8}, "text": {}, "steps": {}}
+    few = {**FACTS, "seeds": {"paraphrases": 1, "steps": 1}, "paraphrases": {}, "steps": {}}
+    merged = reports.merge(many, few)
+    assert merged["seeds"] == {"text": 8, "paraphrases": 1, "steps": 1}
+
+
+def test_a_report_of_before_merges_as_one_of_the_defaults():
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "evaluation.json"
+    earlier = json.loads(path.read_text())
+    later = {key: value for key, value in earlier.items() if not isinstance(value, dict)}
+    later |= {"real": earlier["real"], "seeds": {"paraphrases": 1}, "paraphrases": {}}
+    merged = reports.merge(earlier, later)
+    assert merged == {**earlier, **later}
+    # its one number is that of its last run, and not of every part
+    assert merged["seeds"] == {"paraphrases": 1}
+
+
+def test_the_order_of_labels_is_part_of_a_judge(judged, tmp_path):
+    folder, _ = judged
+    shutil.copytree(folder, tmp_path / "other")
+    facts = json.loads((folder / "classifier.json").read_text())
+    facts["classifier"]["labels"].reverse()
+    (tmp_path / "other" / "classifier.json").write_text(json.dumps(facts))
+    assert Judge(folder).fingerprint != Judge(tmp_path / "other").fingerprint
 
 
 def test_markdown_shows_what_was_measured():

@@ -1,6 +1,7 @@
 """The evaluation from end to end, on a corpus and a voice of a few kilobytes."""
 
 import dataclasses
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,19 +10,46 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 
+from clipsynth_rt import images, mel, pipeline, sampler, sessions, stages, tokenizer, windows
+from clipsynth_rt import parts as runtime_parts
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.cli import main
 from clipsynth_rt.config import SynthConfig, make_plan
-from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.errors import ClipSynthError, DataError, InputError
 from clipsynth_rt.spec import DENOISER, DISTILLED
-from clipsynth_rt.training.evaluate import page, parts, report, tables
-from clipsynth_rt.training.evaluate.cache import Cache
+from clipsynth_rt.training import checkpoint, clip, prior, train_classifier
+from clipsynth_rt.training import mel as training_mel
+from clipsynth_rt.training.checkpoint import save_part
+from clipsynth_rt.training.evaluate import cache as cache_module
+from clipsynth_rt.training.evaluate import (
+    embedders,
+    gap,
+    intervals,
+    metrics,
+    page,
+    parts,
+    protocol,
+    report,
+    systems,
+    tables,
+)
+from clipsynth_rt.training.evaluate import study as study_module
+from clipsynth_rt.training.evaluate.cache import Cache, digest
 from clipsynth_rt.training.evaluate.listening import mushra_kit
 from clipsynth_rt.training.evaluate.parts import Setup
+from clipsynth_rt.training.evaluate.protocol import LabelledClips
 from clipsynth_rt.training.evaluate.study import Study, open_study
-from clipsynth_rt.training.evaluate.systems import CuredSynthesizer, Voice
+from clipsynth_rt.training.evaluate.systems import (
+    CuredSynthesizer,
+    Real,
+    Resynthesis,
+    Sounds,
+    Voice,
+)
+from clipsynth_rt.training.models import classifier, image_tower
 from clipsynth_rt.training.prior import load_pairs, train_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -198,6 +226,103 @@ def test_words_sound_alike_whatever_size_pictures_are_seen_at(study, distilled_b
     assert before.key(pictures) != after.key(pictures)
 
 
+def changed_constants(module, changed, monkeypatch) -> dict[str, str]:
+    """Return a module's code versions, had the source of ``changed`` another line."""
+    read = cache_module._source
+    monkeypatch.setattr(
+        cache_module, "_source", lambda part: read(part) + "# new" * (part is changed)
+    )
+    cache_module.code_version.cache_clear()
+    spec = importlib.util.spec_from_file_location("loaded_again", module.__file__)
+    again = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "loaded_again", again)
+    spec.loader.exec_module(again)
+    monkeypatch.undo()
+    cache_module.code_version.cache_clear()
+    return {name: value for name, value in vars(again).items() if name.endswith("_CODE")}
+
+
+@pytest.mark.parametrize(
+    ("module", "constants", "parts"),
+    [
+        (
+            study_module,
+            {"METRIC_CODE", "HEARING_CODE"},
+            (protocol, train_classifier, classifier, checkpoint),
+        ),
+        (study_module, {"METRIC_CODE", "HEARING_CODE", "EMBEDDING_CODE"}, (training_mel, mel)),
+        (study_module, {"METRIC_CODE", "EMBEDDING_CODE"}, (embedders,)),
+        (study_module, {"METRIC_CODE"}, (metrics, intervals)),
+        (systems, {"BASELINE_CODE"}, (training_mel, mel)),
+        (
+            systems,
+            {"RUNTIME_CODE"},
+            (images, runtime_parts, pipeline, sampler, sessions, stages, tokenizer, windows),
+        ),
+        (gap, {"ENCODER_CODE"}, (clip, image_tower)),
+        (gap, {"CURE_CODE"}, (prior,)),
+    ],
+)
+def test_changed_code_changes_the_keys_of_what_it_decides(module, constants, parts, monkeypatch):
+    plain = changed_constants(module, None, monkeypatch)
+    for part in parts:
+        found = changed_constants(module, part, monkeypatch)
+        assert {name for name in plain if found[name] != plain[name]} == constants, part
+
+
+def test_a_voice_is_asked_anew_on_another_machine_or_library(study, tiny_bundle, monkeypatch):
+    voice, question = Voice("tiny", Bundle.open(tiny_bundle), "cpu"), study.question("text", 1)
+    real = Real(study.test)
+    resynthesis = Resynthesis(voice, real, study.analyse)
+
+    def keys() -> list[str]:
+        return [digest(voice.key(question)), digest(resynthesis.answer(None, Cache()).key)]
+
+    found = [keys()]
+    assert keys() == found[0]
+    for name, told in (
+        ("package_version", lambda _: "99.0"),
+        ("processor_features", lambda: "avx512_bf16"),
+        ("describe_machine", lambda: "another"),
+    ):
+        monkeypatch.setattr(systems, name, told)
+        found.append(keys())
+    for column in zip(*found, strict=True):
+        assert len(set(column)) == 4
+
+
+def test_embeddings_are_made_anew_by_other_code_and_of_another_analysis(study, monkeypatch):
+    monkeypatch.setattr(
+        study, "cache", SimpleNamespace(arrays=lambda key, _: {"embedding": digest(key)})
+    )
+    embedder = SimpleNamespace(name="inception", fingerprint="f")
+    sounds = Sounds(np.zeros((1, 4), np.int16), np.zeros(1, np.int64), 0.0, {})
+    found = [study._embed(embedder, sounds)]
+    monkeypatch.setattr(study_module, "EMBEDDING_CODE", "other")
+    found.append(study._embed(embedder, sounds))
+    spec = dataclasses.replace(study.judge.mel_spec, std=99.0)
+    monkeypatch.setattr(study.judge, "mel_spec", spec)
+    found.append(study._embed(embedder, sounds))
+    assert len(set(found)) == 3
+
+
+def test_as_many_real_clips_are_not_the_same_clips(study):
+    test = study.test
+    twenty = LabelledClips(test.shards, np.resize(test.rows, 20), np.resize(test.target, 20))
+    some, others = (Real(twenty, limit).answer(None, Cache()) for limit in (3, 4))
+    assert len(some.target) == len(others.target) == 4
+    assert some.key != others.key
+
+
+def test_a_cure_is_of_its_encoder_and_its_prior(study, tmp_path):
+    other = dataclasses.replace(study.clip, templates=("{query}",))
+    cures = [gap.make_cure("none", encoder, study.clouds) for encoder in (study.clip, other)]
+    assert cures[0].fingerprint != cures[1].fingerprint
+    for name in "ab":
+        save_part(tmp_path / name, "prior", {"w": torch.zeros(1)}, {"kept": name})
+    assert gap.prior_fingerprint(tmp_path / "a") != gap.prior_fingerprint(tmp_path / "b")
+
+
 def test_a_damaged_cache_is_named(tmp_path):
     cache = Cache(tmp_path)
     cache.json({"a": 1}, lambda: {"b": 2})
@@ -292,6 +417,86 @@ def test_bad_wishes_are_refused_by_name(study, setup):
         dataclasses.replace(setup, cure="aspirin")
     with pytest.raises(InputError, match="needs --prior"):
         dataclasses.replace(setup, cure="prior")
+
+
+@pytest.mark.parametrize(
+    ("part", "wishes", "concepts", "message"),
+    [
+        ("systems", {"resynthesis_clips": 1}, None, "give --resynthesis-clips 2 or more"),
+        ("systems", {"seeds": 1}, 1, "part systems: .* one text query.* give --seeds 2 or more"),
+        ("text", {"seeds": 1}, 1, "part text: .* give --seeds 2 or more, or more --concepts"),
+        ("image", {"seeds": 1}, 1, "part image: .* one image query"),
+        # a quarter of the seeds
+        ("curves", {"seeds": 7}, 1, "part curves: .* give --seeds 8 or more"),
+        ("gap", {"prior": Path("nowhere")}, None, "prior.safetensors: no such file"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    part, wishes, concepts, message, corpus, tiny_bundle, setup, monkeypatch
+):
+    folder, shards, labels = corpus
+    encoder = tiny_clip(tiny_bundle)
+    study = open_study(folder / "judge", shards, labels, encoder=encoder, concept_count=concepts)
+    monkeypatch.setattr(study.judge, "hear", lambda *_: pytest.fail("heard already"))
+    monkeypatch.setattr(setup.voice, "answer", lambda *_: pytest.fail("asked already"))
+    with pytest.raises(ClipSynthError, match=message):
+        report.evaluate(study, dataclasses.replace(setup, **wishes), ["vocoder", part])
+
+
+def test_concepts_without_a_paraphrase_have_no_such_part(study, setup, monkeypatch):
+    monkeypatch.setattr(parts, "load_paraphrases", dict)
+    with pytest.raises(InputError, match="leave the part paraphrases out"):
+        report.evaluate(study, setup, ["paraphrases"])
+
+
+def test_baselines_that_fail_do_so_before_the_voices_are_asked(study, setup, monkeypatch):
+    def no_pictures():
+        raise DataError("no clip has pictures")
+
+    monkeypatch.setattr(study, "retrieval", no_pictures)
+    monkeypatch.setattr(setup.voice, "answer", lambda *_: pytest.fail("asked already"))
+    with pytest.raises(DataError, match="no clip has pictures"):
+        parts.systems(study, setup)
+
+
+def test_systems_of_one_name_are_refused(study, setup):
+    with pytest.raises(InputError, match="'tiny' is named twice"):
+        dataclasses.replace(setup, systems=[setup.voice] * 2)
+    setup.voice.name = "retrieval"
+    with pytest.raises(InputError, match="one of the baselines' names"):
+        report.evaluate(study, setup, ["systems"])
+
+
+def test_a_report_says_its_template_prior_and_seeds(corpus, study, setup, tiny, tmp_path):
+    found = report.evaluate(study, setup, ["text", "vocoder"])
+    assert found["seeds"] == {"text": 4}
+    assert not found.keys() & {"template", "prior_sha256"}
+    # said, but what the bundle says itself
+    usual = setup.voice.synthesizer.bundle.manifest.condition.templates
+    asked = dataclasses.replace(setup, template=usual, seeds=8)
+    both = report.evaluate(study, asked, ["image"], found)
+    assert both["seeds"] == {"text": 4, "image": 8}
+    assert both.keys() >= {"text", "vocoder", "image"}
+    pairs = load_pairs(corpus[1] / "train", study.clip, tiny.MEL, corpus[2])
+    train_prior(pairs, tmp_path / "prior", steps=2, batch_size=4, noise=0.0)
+    bare = dataclasses.replace(setup, template="{query}")
+    through = dataclasses.replace(setup, cure="prior", prior=tmp_path / "prior")
+    voice = setup.voice.answer
+    for other, key in ((bare, "template"), (through, "prior_sha256")):
+        told = report.evaluate(study, other, ["paraphrases"])
+        assert told[key]
+        with pytest.raises(InputError, match="they cannot be merged"):
+            report.merge(found, told)
+        # which is said before the voice is asked
+        setup.voice.answer = lambda *_: pytest.fail("asked already")
+        with pytest.raises(InputError, match="they cannot be merged"):
+            report.evaluate(study, other, ["paraphrases"], found)
+        setup.voice.answer = voice
+    # a prior that only the part gap goes through says nothing of the others
+    beside = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=1)
+    merged = report.evaluate(study, beside, ["gap"], found)
+    assert merged["modality_gap"]["prior_sha256"] == told["prior_sha256"]
+    assert "prior_sha256" not in merged
 
 
 def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):

@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,9 +26,12 @@ T = TypeVar("T")
 class Cache:
     """Arrays and JSON data, each under the SHA-256 of its key; without a folder it keeps nothing.
 
-    A key is JSON data that names everything the result depends on: files by their hash, settings
-    by their value, code by ``code_version``. Old results are never wrong, only unused: the folder
-    may be deleted at any time.
+    A key is JSON data that names what the result depends on: files by their hash (those of real
+    clips by size and time of change), settings by their value, code by ``code_version``, and for
+    what a voice makes the library and the machine that ran it. Where one of these changes, the old
+    result is not wrong but unused: the folder may be deleted at any time. No key names the other
+    libraries, such as PyTorch and NumPy, whose versions may differ in the last digits: begin
+    another folder after an update of them.
 
     Args:
         folder: Made if missing; None for no cache.
@@ -96,10 +99,21 @@ def digest(key: Mapping[str, Any]) -> str:
 
 
 @functools.lru_cache
-def code_version(*modules: ModuleType) -> str:
-    """Return one hash of the modules' source: a changed metric is another metric."""
-    text = "".join(inspect.getsource(module) for module in modules)
+def code_version(*parts: ModuleType | type | FunctionType) -> str:
+    """Return one hash of the source of modules, classes or functions: another metric, another hash.
+
+    Their imports are not followed: name every part that decides the result. Of a package it is
+    every file of the folder, but not of folders in it.
+    """
+    text = "".join(map(_source, parts))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _source(part: ModuleType | type | FunctionType) -> str:
+    if not hasattr(part, "__path__"):
+        return inspect.getsource(part)
+    files = sorted(Path(part.__path__[0]).glob("*.py"))
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @functools.lru_cache

@@ -7,6 +7,7 @@ et al. 2022, arXiv:2203.02053). Noise on the training conditions is one remedy
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.training import clip as encoders
+from clipsynth_rt.training import frame_embeddings, open_clip_encoder
+from clipsynth_rt.training import prior as priors
 from clipsynth_rt.training.clip import Clip
-from clipsynth_rt.training.evaluate.cache import digest, file_hash
+from clipsynth_rt.training.evaluate.cache import code_version, digest, file_hash
 from clipsynth_rt.training.evaluate.intervals import mean_interval, statistic_interval
+from clipsynth_rt.training.models import bert, image_tower, published_network
 from clipsynth_rt.training.prior import load_prior
 
 Embeddings = NDArray[np.float32]
 CURES = ("none", "mean_shift", "prior")
+ENCODER_CODE = code_version(
+    encoders, frame_embeddings, open_clip_encoder, bert, image_tower, published_network
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ def make_cure(name: str, clip: Clip, clouds: Clouds, prior: str | Path | None = 
     check_cure(name, prior)
     text: Callable[[Embeddings], Embeddings] = lambda x: x  # noqa: E731
     image: Callable[[Embeddings], Embeddings] = lambda x: x  # noqa: E731
-    basis: dict[str, Any] = {"cure": name}
+    basis = {"cure": name, "encoder": encoder_fingerprint(clip), "code": CURE_CODE}
     if name == "mean_shift":
         shift = (clouds.image - clouds.text[clouds.label]).mean(axis=0)
         basis["shift"] = shift.tolist()
@@ -123,7 +131,7 @@ def make_cure(name: str, clip: Clip, clouds: Clouds, prior: str | Path | None = 
                 "cure prior: needs --prior FOLDER; make it with clipsynth-rt train prior"
             )
         network = load_prior(prior)
-        basis["prior"] = file_hash(Path(prior) / "prior.safetensors")
+        basis["prior"] = prior_fingerprint(prior)
         if network.dim != clouds.text.shape[1]:
             raise InputError(
                 f"{prior}: its embeddings have {network.dim} dimensions, this encoder's "
@@ -137,5 +145,28 @@ def make_cure(name: str, clip: Clip, clouds: Clouds, prior: str | Path | None = 
     return Cure(name, digest(basis), text, of_pictures)
 
 
+def encoder_fingerprint(clip: Clip) -> str:
+    """Return one hash of what decides an encoder's embeddings: weights, tokens, templates, code."""
+    found = hashlib.sha256(clip.tokenizer.to_str().encode())
+    for tower in (clip.image_tower, clip.text_tower):
+        for name, value in tower.state_dict().items():
+            found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    settings = [clip.context_length, clip.image_size, list(clip.templates)]
+    return digest({"towers": found.hexdigest(), "settings": settings, "code": ENCODER_CODE})
+
+
+def prior_fingerprint(folder: str | Path) -> str:
+    """Return one hash of a prior's files.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    files = [Path(folder) / f"prior.{end}" for end in ("safetensors", "json")]
+    return digest({path.name: file_hash(path) for path in files})
+
+
 def _unit(x: Embeddings) -> Embeddings:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+CURE_CODE = code_version(make_cure, _unit, priors)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from clipsynth_rt.errors import MissingExtraError
+
+
+def file_name(text: str) -> str:
+    """Return ``text`` as part of a file name or link."""
+    return re.sub(r"[^\w-]+", "_", text).strip("_") or "_"
 
 
 def render(template: str, **values: Any) -> str:

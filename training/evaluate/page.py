@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from clipsynth_rt.audio import AudioClip, write_atomically
 from clipsynth_rt.training.data.report import writable_folder, write_text
 from clipsynth_rt.training.evaluate import plots
-from clipsynth_rt.training.evaluate.html import render
+from clipsynth_rt.training.evaluate.html import file_name, render
 from clipsynth_rt.training.evaluate.parts import Setup
 from clipsynth_rt.training.evaluate.protocol import LabelledClips
 from clipsynth_rt.training.evaluate.study import Study
@@ -148,8 +147,3 @@ def _write_sounds(
         AudioClip(sound.astype(np.float32) / 32767.0, rate).save(path)
         names.append(path.relative_to(folder).as_posix())
     return names
-
-
-def file_name(text: str) -> str:
-    """Return ``text`` as part of a file name or link."""
-    return re.sub(r"[^\w-]+", "_", text).strip("_") or "_"

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.training.evaluate import gap
+from clipsynth_rt.training.evaluate.html import file_name
 from clipsynth_rt.training.evaluate.metrics import mean_and_interval
 from clipsynth_rt.training.evaluate.paraphrases import load_paraphrases
 from clipsynth_rt.training.evaluate.study import Study
 from clipsynth_rt.training.evaluate.systems import Question, Real, Resynthesis, Voice
 from clipsynth_rt.training.griffin_lim import griffin_lim_from_mel
 from clipsynth_rt.training.mel import MelSpectrogram
+from clipsynth_rt.training.prior import load_prior
 from clipsynth_rt.training.vocoder_metrics import resynthesis_distances
 
 Report = dict[str, Any]
@@ -36,6 +39,21 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "dpmpp_2m": {"sampler": "dpmpp_2m"},
 }
 CURVE_STEPS = (1, 2, 4, 8, 16, 25, 50, 100, 1000)
+BASELINES = ("retrieval", "resynthesis", "real")
+"""Names of systems that stand beside the voices in tables, and on the page."""
+ASKED: dict[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "image": ("image",),
+    "steps": ("text",),
+    "teacher": ("text",),
+    "systems": ("text", "image"),
+    "templates": ("text",),
+    "gap": ("text", "image"),
+    "curves": ("text",),
+}
+"""Parts that measure a Fréchet distance, and the kinds of query that they ask."""
+FEW = ("steps", "teacher", "templates", "gap", "curves")
+"""Those of them that take ``Setup.few`` clips a query."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class Setup:
 
     def __post_init__(self) -> None:
         gap.check_cure(self.cure, self.prior)
+        check_names([voice.name for voice in self.systems])
         # what cannot be done is said now, not after an hour of what can
         manifest = self.voice.synthesizer.bundle.manifest
         make_plan(SynthConfig(**self.wishes), manifest)
@@ -134,14 +153,8 @@ def image(study: Study, setup: Setup) -> Report:
 
 def paraphrases(study: Study, setup: Setup) -> Report:
     """Other words for the concepts, none of which training used."""
-    index = {label: number for number, label in enumerate(study.labels)}
-    chosen = study.concepts or range(len(study.labels))
-    asked = [
-        (text, index[concept])
-        for text, concept in load_paraphrases().items()
-        if concept in index and index[concept] in chosen
-    ]
-    queries, target = [text for text, _ in asked], [concept for _, concept in asked]
+    asked = _paraphrases(study)
+    queries, target = list(asked), list(asked.values())
     question = Question("text", queries, target, setup.few, setup.wishes)
     question = setup.cured(study, question, setup.cure)
     sounds = setup.voice.answer(question, study.cache, study.progress)
@@ -247,8 +260,19 @@ def vocoder(study: Study, setup: Setup) -> Report:
 
 def systems(study: Study, setup: Setup) -> Report:
     """Every system by text and by image, with every figure."""
-    rows: Report = {}
     questions = {kind: setup.question(study, kind) for kind in ("text", "image")}
+    # the baselines come last in the table, but first here: what is wrong with the corpus or the
+    # vocoder is said before the voices take hours
+    baselines: Report = {}
+    retrieval = study.retrieval()
+    for kind, question in questions.items():
+        baselines[f"{retrieval.name}, {kind}"] = study.ask(retrieval, question, full=True)
+    real = Real(study.test)
+    few = Real(study.test, setup.resynthesis_clips)
+    for system in (Resynthesis(setup.voice, few, study.analyse), real):
+        sounds = system.answer(None, study.cache, study.progress)
+        baselines[system.name] = study.figures(sounds)
+    rows: Report = {}
     for voice in setup.systems or (setup.voice,):
         for kind, question in questions.items():
             rows[f"{voice.name}, {kind}"] = {
@@ -256,14 +280,7 @@ def systems(study: Study, setup: Setup) -> Report:
                 **_of_voice(study, voice, question, full=True),
                 **voice.facts,
             }
-    retrieval = study.retrieval()
-    for kind, question in questions.items():
-        rows[f"{retrieval.name}, {kind}"] = study.ask(retrieval, question, full=True)
-    real = Real(study.test)
-    few = Real(study.test, setup.resynthesis_clips)
-    for system in (Resynthesis(setup.voice, few, study.analyse), real):
-        rows[system.name] = study.figures(system.answer(None, study.cache, study.progress))
-    return {"systems": {name: brief(row) for name, row in rows.items()}}
+    return {"systems": {name: brief(row) for name, row in (rows | baselines).items()}}
 
 
 def templates(study: Study, setup: Setup) -> Report:
@@ -281,6 +298,8 @@ def modality_gap(study: Study, setup: Setup) -> Report:
     cures = [name for name in gap.CURES if name != "prior" or setup.prior is not None]
     clouds = study.clouds
     report: Report = {"clips": len(clouds.image), "concepts": len(clouds.text), "cures": {}}
+    if setup.prior is not None:
+        report["prior_sha256"] = gap.prior_fingerprint(setup.prior)
     for name in cures:
         cure = gap.make_cure(name, study.clip, clouds, setup.prior)
         report["cures"][name] = clouds.measure(text=cure.text(clouds.text))
@@ -337,6 +356,72 @@ PARTS: dict[str, Callable[[Study, Setup], Report]] = {
 """Parts by name, in the order of the report."""
 CHEAP = ("text", "image", "paraphrases", "steps", "vocoder")
 """What is measured where nothing is asked for: minutes on two cores."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that systems have names, and folders of the page, that are theirs alone.
+
+    Raises:
+        InputError: If not; the message names the first that has not.
+    """
+    taken: dict[str, str] = {}
+    for name in names:
+        folder = file_name(name)
+        if folder in BASELINES:
+            raise InputError(f"{name!r} is one of the baselines' names; call it something else")
+        if folder in taken:
+            same = taken[folder] == name
+            told = "named twice" if same else f"too much like {taken[folder]!r}"
+            raise InputError(f"{name!r} is {told}; give each system a name of its own")
+        taken[folder] = name
+
+
+def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
+    """Check that parts can be measured, before any of them is: voices take hours.
+
+    Raises:
+        InputError: If a Fréchet distance would have fewer than two clips on a side, or nothing is
+            asked.
+        DataError: If the corpus lacks the clips or pictures.
+        CheckpointError: If the prior is asked for and cannot be read.
+    """
+    if "paraphrases" in names and not _paraphrases(study):
+        raise InputError("no paraphrase is of these concepts; leave the part paraphrases out")
+    if setup.prior is not None and ("gap" in names or setup.cure == "prior"):
+        load_prior(setup.prior)
+    if not (measured := [name for name in names if name in ASKED]):
+        return
+    for clips in (study.test, study.train.of(study.concepts)):
+        if len(clips.rows) < 2:
+            raise DataError(
+                f"{clips.shards.folder}: holds one clip of these concepts, and a Fréchet distance "
+                "takes two at least; give more --concepts"
+            )
+    if "systems" in measured and setup.resynthesis_clips < 2:
+        raise InputError(
+            "part systems: a Fréchet distance takes two clips at least; give --resynthesis-clips 2 "
+            "or more"
+        )
+    kinds = {kind for name in measured for kind in ASKED[name]}
+    queries = {kind: len(study.question(kind, 1).queries) for kind in kinds}
+    for name in measured:
+        seeds, least = (setup.few, 8) if name in FEW else (setup.seeds, 2)
+        for kind in ASKED[name]:
+            if queries[kind] * seeds < 2:
+                raise InputError(
+                    f"part {name}: it would make one clip, of one {kind} query, and a Fréchet "
+                    f"distance takes two at least; give --seeds {least} or more, or more --concepts"
+                )
+
+
+def _paraphrases(study: Study) -> dict[str, int]:
+    """Return paraphrase -> label index, of the chosen concepts."""
+    index = {label: number for number, label in enumerate(study.labels)}
+    chosen = study.concepts or range(len(study.labels))
+    known = {
+        text: index[concept] for text, concept in load_paraphrases().items() if concept in index
+    }
+    return {text: label for text, label in known.items() if label in chosen}
 
 
 def brief(scores: Report) -> Report:

@@ -48,6 +48,10 @@ class Judge:
     Args:
         checkpoint: Folder with the part ``classifier``.
 
+    Attributes:
+        fingerprint: Hash of the weights, and of the JSON that says in which order labels are and
+            which mels are heard.
+
     Raises:
         CheckpointError: If it cannot be read.
     """
@@ -56,7 +60,8 @@ class Judge:
         self.model: SoundClassifier
         self.model, self.mel_spec = load_classifier(checkpoint)
         self.labels = self.model.config.labels
-        self.fingerprint = file_hash(Path(checkpoint) / "classifier.safetensors")
+        files = [Path(checkpoint) / f"classifier.{end}" for end in ("safetensors", "json")]
+        self.fingerprint = digest({path.name: file_hash(path) for path in files})
         self._mel = MelSpectrogram(self.mel_spec)
 
     def hear(self, clips: Sequence[Audio], target: Sequence[int]) -> Heard:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.training.evaluate.parts import CHEAP, PARTS, Setup
+from clipsynth_rt.training.evaluate.gap import prior_fingerprint
+from clipsynth_rt.training.evaluate.parts import CHEAP, PARTS, Setup, check_measurable, check_names
 from clipsynth_rt.training.evaluate.study import Study
 from clipsynth_rt.training.evaluate.systems import files_fingerprint
 
@@ -28,23 +29,35 @@ def check_parts(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in PARTS if name in names or "all" in names)
 
 
-def evaluate(study: Study, setup: Setup, parts: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    study: Study,
+    setup: Setup,
+    parts: Sequence[str] = (),
+    earlier: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Measure a voice, and the systems beside it, on the open corpus.
 
     Args:
         study: What is measured with.
         setup: What is measured.
         parts: See ``parts.PARTS``; the cheap ones if empty.
+        earlier: A report whose other parts are kept; see ``merge``.
 
     Returns:
-        A report of JSON data: ``real``, a key or two of each part, and where and when it was
-        measured.
+        A report of JSON data: ``real``, a key or two of each part, ``seeds`` by part, and where
+        and when it was measured. ``template`` stands in it where it is not the bundle's, and
+        ``prior_sha256`` where queries went through a prior.
 
     Raises:
-        InputError: If a part is not known.
+        InputError: If a part is not known or would have too few clips, the voice is called as a
+            baseline, or ``earlier`` is of another voice or other settings; all before a voice is
+            asked.
         ClipSynthError: If an input cannot be used.
     """
     names = check_parts(parts)
+    check_measurable(study, setup, names)
+    if "systems" in names and not setup.systems:
+        check_names([setup.voice.name])
     bundle = setup.voice.synthesizer.bundle
     real = study.real.scores(study.labels)
     plan = make_plan(SynthConfig(**setup.wishes), bundle.manifest)
@@ -58,7 +71,7 @@ def evaluate(study: Study, setup: Setup, parts: Sequence[str] = ()) -> dict[str,
         "distilled_default": plan.distilled,
         "fad_embedding": "penultimate layer of the corpus classifier",
         "concepts": len(study.concepts) or len(study.labels),
-        "seeds": setup.seeds,
+        "seeds": {name: setup.seeds for name in names if name != "vocoder"},
         "cure": setup.cure,
         "real": {key: real[key] for key in shares},
         "real_hard_concepts": {
@@ -67,9 +80,15 @@ def evaluate(study: Study, setup: Setup, parts: Sequence[str] = ()) -> dict[str,
             if found["right"] < 0.7 * found["of"]
         },
     }
+    if plan.templates != bundle.manifest.condition.templates:
+        report["template"] = list(plan.templates)
+    if setup.cure == "prior" and setup.prior is not None:
+        report["prior_sha256"] = prior_fingerprint(setup.prior)
+    if earlier is not None:
+        _check_same(earlier, report, names)
     for name in names:
         report |= PARTS[name](study, setup)
-    return report
+    return report if earlier is None else merge(earlier, report)
 
 
 def describe_voice(bundle: Bundle) -> dict[str, str]:
@@ -84,14 +103,28 @@ def describe_voice(bundle: Bundle) -> dict[str, str]:
 def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return ``report`` with the parts that only ``earlier`` has.
 
-    The image encoder may have changed where all that depends on it was measured again.
+    The image encoder may have changed where all that depends on it was measured again. Seeds may
+    differ: ``seeds`` says them part by part. An older report has one number there, that of its last
+    run, which need not be true of every part and is dropped.
 
     Raises:
-        InputError: If the two were not measured on one bundle under the same defaults.
+        InputError: If the two were not measured on one bundle under the same settings.
     """
+    _check_same(earlier, report, report)
+    merged = {**earlier, **report}
+    seeds = [found["seeds"] for found in (earlier, report) if isinstance(found.get("seeds"), dict)]
+    if seeds:
+        merged["seeds"] = {part: count for found in seeds for part, count in found.items()}
+    return merged
+
+
+def _check_same(earlier: dict[str, Any], report: dict[str, Any], measured: Collection[str]) -> None:
+    """Refuse a report that the parts ``measured`` anew cannot be put into."""
+    # a key that neither has says the same of both
     keys = ["bundle_sha256", "steps_default", "guidance_default", "machine", "real"]
+    keys += ["template", "prior_sha256"]
     keys += [key for key in ("concepts", "cure", "distilled_default") if key in earlier]
-    if "image" in earlier and "image" not in report:
+    if "image" in earlier and "image" not in measured:
         keys.append("image_encoder_sha256")
     for key in keys:
         if earlier.get(key) != report.get(key):
@@ -99,4 +132,3 @@ def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
                 f"the earlier report has {key} {earlier.get(key)}, this one {report.get(key)}: "
                 "they cannot be merged; write to another file"
             )
-    return {**earlier, **report}

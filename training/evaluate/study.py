@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,20 +14,36 @@ import torch
 from numpy.typing import NDArray
 
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.spec import encode
+from clipsynth_rt.training import checkpoint as checkpoints
+from clipsynth_rt.training import train_classifier
 from clipsynth_rt.training.clip import Clip, load_clip
 from clipsynth_rt.training.conditions import check_all_heard
+from clipsynth_rt.training.evaluate import embedders as embedding
 from clipsynth_rt.training.evaluate import intervals, metrics, protocol
 from clipsynth_rt.training.evaluate.cache import Cache, code_version, digest
 from clipsynth_rt.training.evaluate.embedders import Clap, Embedder
-from clipsynth_rt.training.evaluate.gap import Clouds
+from clipsynth_rt.training.evaluate.gap import Clouds, encoder_fingerprint
 from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips, Progress
-from clipsynth_rt.training.evaluate.systems import Question, Real, Retrieval, Sounds, System
+from clipsynth_rt.training.evaluate.systems import (
+    ANALYSIS,
+    Question,
+    Real,
+    Retrieval,
+    Sounds,
+    System,
+)
 from clipsynth_rt.training.frame_embeddings import embed_frames
 from clipsynth_rt.training.mel import MelSpectrogram
+from clipsynth_rt.training.models import classifier
 
 TRAIN_LIMIT = 2500
 """Training clips that a Fréchet distance of training to test clips is measured on."""
-METRIC_CODE = code_version(metrics, intervals, protocol)
+_HEARING = (protocol, train_classifier, checkpoints, classifier, *ANALYSIS)
+HEARING_CODE = code_version(*_HEARING)
+EMBEDDING_CODE = code_version(embedding, *ANALYSIS)
+# this module, too: it chooses and names the figures
+METRIC_CODE = code_version(sys.modules[__name__], metrics, intervals, embedding, *_HEARING)
 
 
 @dataclass
@@ -79,15 +95,6 @@ class Study:
         return self.encoder if isinstance(self.encoder, Clip) else load_clip(self.encoder)
 
     @cached_property
-    def _encoder_fingerprint(self) -> str:
-        """A hash of both towers' weights."""
-        found = hashlib.sha256()
-        for tower in (self.clip.image_tower, self.clip.text_tower):
-            for name, value in tower.state_dict().items():
-                found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
-
-    @cached_property
     def train_pictures(self) -> NDArray[np.float32]:
         """Unit mean embedding of each training clip's pictures [N, D]; zeros where it has none."""
         image, shown = embed_frames(self.train.shards, self.clip)
@@ -111,7 +118,7 @@ class Study:
     def retrieval(self) -> Retrieval:
         """Return the retrieval baseline."""
         fingerprint = digest(
-            {"train": self.train.fingerprint, "encoder": self._encoder_fingerprint}
+            {"train": self.train.fingerprint, "encoder": encoder_fingerprint(self.clip)}
         )
         return Retrieval(self.clip, self.train, self.train_pictures, fingerprint)
 
@@ -211,11 +218,16 @@ class Study:
         )
 
     def _embed(self, embedder: Embedder, sounds: Sounds) -> NDArray[np.float32]:
-        key = {"embedded": sounds.key, "embedder": [embedder.name, embedder.fingerprint]}
-        rate = self.judge.mel_spec.sample_rate
+        spec = self.judge.mel_spec
+        key = {
+            "embedded": sounds.key,
+            "embedder": [embedder.name, embedder.fingerprint],
+            "mel": encode(spec),
+            "code": EMBEDDING_CODE,
+        }
 
         def make() -> dict[str, NDArray[Any]]:
-            return {"embedding": embedder.embed(sounds.clips(), rate)}
+            return {"embedding": embedder.embed(sounds.clips(), spec.sample_rate)}
 
         return self.cache.arrays(key, make)["embedding"]
 
@@ -231,7 +243,7 @@ class Study:
         target: NDArray[np.int64],
         read: Callable[[slice], list[NDArray[np.float32]]],
     ) -> Heard:
-        key = {"heard": source, "judge": self.judge.fingerprint, "code": METRIC_CODE}
+        key = {"heard": source, "judge": self.judge.fingerprint, "code": HEARING_CODE}
 
         def make() -> dict[str, NDArray[Any]]:
             parts = []

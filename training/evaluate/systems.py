@@ -5,8 +5,10 @@ A system answers a ``Question`` with ``Sounds``; whatever made them, they are ju
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,19 +17,51 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsynth_rt import audio, config, pipeline, sampler, schedule, stages
+from clipsynth_rt import (
+    audio,
+    backends,
+    config,
+    images,
+    parts,
+    pipeline,
+    sampler,
+    schedule,
+    sessions,
+    stages,
+)
+from clipsynth_rt import mel as runtime_mel
+from clipsynth_rt import tokenizer as tokenizers
+from clipsynth_rt import windows as windowing
 from clipsynth_rt.audio import to_int16
+from clipsynth_rt.backends import Session, cuda, engines
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.config import SynthConfig, SynthPlan, make_plan
-from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.errors import ClipSynthError, DataError, InputError
+from clipsynth_rt.machine import describe_machine, package_version, processor_features
 from clipsynth_rt.pipeline import Synthesizer
 from clipsynth_rt.stages import Embedding
+from clipsynth_rt.training import mel as training_mel
 from clipsynth_rt.training.clip import Clip
 from clipsynth_rt.training.evaluate.cache import Cache, code_version, digest
 from clipsynth_rt.training.evaluate.gap import Cure
 from clipsynth_rt.training.evaluate.protocol import LabelledClips, Progress
 
-RUNTIME_CODE = code_version(audio, config, pipeline, sampler, schedule, stages)
+ANALYSIS = (training_mel, runtime_mel)
+"""Code that turns waveforms into mels."""
+_RUNTIME = (
+    *(audio, config, engines, images, parts, pipeline, sampler, schedule, sessions, stages),
+    *(tokenizers, windowing),
+)
+"""Code of the runtime that a question's sound goes through: none asks for a loop, a loudness or a
+variation. The provider's own stands in ``_computed_by``."""
+LIBRARIES = {
+    "cpu": ("onnxruntime", "onnxruntime-gpu"),  # either of which brings ONNX Runtime
+    "openvino": ("openvino",),
+    "cuda": ("onnxruntime-gpu",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13-bindings",),
+}
+"""Packages whose version decides what a provider computes."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +201,8 @@ class Voice:
         encoder = "text_encoder" if question.kind == "text" else "image_encoder"
         # another denoiser's weights change nothing in the answer
         files = graphs_fingerprint(bundle, encoder, plan.denoiser, "vocoder")
-        provider = self.synthesizer.session(plan.denoiser).provider
-        voice = {"voice": files, "provider": provider, "code": RUNTIME_CODE}
-        return {"sounds": voice, **question.key}
+        computed = _computed_by(self.synthesizer.session(plan.denoiser))
+        return {"sounds": {"voice": files, "code": RUNTIME_CODE, **computed}, **question.key}
 
     def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
         """Make the clips, or take them from the cache."""
@@ -239,7 +272,8 @@ class Retrieval:
         seeds = min(question.seeds, len(self._shown))
         nearest = self._shown[np.argsort(-scores, axis=1, kind="stable")[:, :seeds]]
         target = np.repeat(np.asarray(question.target, np.int64), seeds)
-        key = {"sounds": {"retrieval": self.fingerprint}, **question.key}
+        played = {"retrieval": self.fingerprint, "code": BASELINE_CODE}
+        key = {"sounds": played, **question.key}
         return Sounds(self._train.shards.audio(nearest.ravel()), target, 0.0, key)
 
 
@@ -249,15 +283,17 @@ class Real:
     name = "real"
 
     def __init__(self, test: LabelledClips, limit: int | None = None) -> None:
-        step = 1 if limit is None else max(1, len(test.rows) // limit)
-        self.test, self._rows = test, test.rows[::step]
-        self._target = test.target[::step]
+        self._step = 1 if limit is None else max(1, len(test.rows) // limit)
+        self.test, self._rows = test, test.rows[:: self._step]
+        self._target = test.target[:: self._step]
 
     def answer(
         self, question: Question | None, cache: Cache, progress: Progress | None = None
     ) -> Sounds:
         """Return the clips."""
-        key = {"sounds": {"real": self.test.fingerprint, "clips": len(self._rows)}}
+        # not their number: of 20 clips every fifth and every sixth are four
+        chosen = {"real": self.test.fingerprint, "every": self._step, "code": BASELINE_CODE}
+        key = {"sounds": chosen}
         order = np.argsort(self._target, kind="stable")
         audio = self.test.shards.audio(self._rows[order])
         return Sounds(audio, self._target[order], 0.0, key)
@@ -287,11 +323,14 @@ class Resynthesis:
                 f"{self._voice.name}: its vocoder reads other mels than the shards hold"
             )
         original = self._real.answer(question, cache)
-        vocoder = graphs_fingerprint(self._voice.synthesizer.bundle, "vocoder")
+        synthesizer = self._voice.synthesizer
         key = {
-            "sounds": {"vocoded": original.key, "voice": vocoder},
-            "code": RUNTIME_CODE,
-            "provider": self._voice.provider,
+            "sounds": {
+                "vocoded": original.key,
+                "voice": graphs_fingerprint(synthesizer.bundle, "vocoder"),
+                "code": [RUNTIME_CODE, BASELINE_CODE],
+                **_computed_by(synthesizer.session("vocoder")),
+            }
         }
 
         def make() -> dict[str, NDArray[Any]]:
@@ -299,7 +338,7 @@ class Resynthesis:
             starts = range(0, len(original.audio), 16)
             for number, start in enumerate(starts):
                 clips = np.stack(original.clips(slice(start, start + 16)))
-                vocoded = self._voice.synthesizer.vocode(self._analyse(clips))
+                vocoded = synthesizer.vocode(self._analyse(clips))
                 parts.append(to_int16(vocoded[:, : clips.shape[1]]))
                 if progress is not None:
                     progress(number + 1, len(starts))
@@ -325,3 +364,29 @@ def files_fingerprint(bundle: Bundle, only: str = "", without: str = "") -> str:
     names = [name for name in graphs if name != without and only in ("", name)]
     files = sorted(spec.sha256 for name in names for spec in graphs[name].files.values())
     return hashlib.sha256("".join(files).encode()).hexdigest()
+
+
+def _computed_by(session: Session) -> dict[str, Any]:
+    """Return what decides a graph's outputs beside its file, as JSON data.
+
+    Products are rounded by the library and by the processor: some compute in bfloat16.
+    """
+    on_gpu = session.provider not in ("cpu", "openvino")
+    # a GPU's clips go through several of these modules, a processor's through the session alone
+    code = backends if on_gpu else inspect.getmodule(type(session))
+    found: dict[str, Any] = {
+        "provider": session.provider,
+        "provider_code": code_version(code),
+        "libraries": {name: package_version(name) for name in LIBRARIES[session.provider]},
+        "machine": describe_machine(),
+        "processor": processor_features(),
+    }
+    if on_gpu:
+        with contextlib.suppress(ClipSynthError):  # ONNX Runtime needs no cuda-bindings
+            found["gpu"] = cuda.open_device().name
+    return found
+
+
+# of these classes alone: the rest of this module changes no voice's sound
+RUNTIME_CODE = code_version(*_RUNTIME, CuredSynthesizer, Voice)
+BASELINE_CODE = code_version(Sounds, Retrieval, Real, Resynthesis, *ANALYSIS)
