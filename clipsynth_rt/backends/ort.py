@@ -69,7 +69,9 @@ class OrtSession:
         self.name = graph.name
         self._graph, self._threads = graph, threads
         self._captures = provider == "cuda" and graph.name in CAPTURED
-        self._session = self._open(graph, provider, threads)
+        # loading takes memory of the device, which would spoil another thread's capture
+        with _turn(provider):
+            self._session = self._open(graph, provider, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_interface(graph, _tensors(inputs), _tensors(outputs))
         # a denoiser that is captured plays in sessions of its own
@@ -81,7 +83,9 @@ class OrtSession:
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
         options = session_options(threads)
-        model = read_for_gpu(graph, "gpu") if provider == "cuda" else graph.read()
+        if provider != "cuda":
+            return _load(graph.read(), provider, options, graph.path)
+        model = read_for_gpu(graph, "gpu")
         # a denoiser is captured in sessions of its own; see _loops_for
         if not self._captures or graph.name in DENOISERS:
             return _load(model, provider, options, graph.path)
@@ -96,12 +100,13 @@ class OrtSession:
     def _stop_capturing(self, error: BaseException) -> None:
         """Load the graph anew, after ONNX Runtime has found out in a run what it cannot capture."""
         logger.warning("%s: no CUDA graph (%s)", self.name, _first_line(error))
-        self._captures = False
-        self._shaped.clear()
-        # the stream of the old session may still be in its capture
-        self._session = self._open(self._graph, self._provider, self._threads)
-        for name in ("loops", "_fixed"):
-            self.__dict__.pop(name, None)
+        with _turn(self._provider):
+            self._captures = False
+            self._shaped.clear()
+            # the stream of the old session may still be in its capture
+            self._session = self._open(self._graph, self._provider, self._threads)
+            for name in ("loops", "_fixed"):
+                self.__dict__.pop(name, None)
 
     @property
     def provider(self) -> str:
@@ -129,7 +134,6 @@ class OrtSession:
             if isinstance(size, str)
         }
         key = tuple(sorted(sizes.items()))
-        # loading takes memory of the device, which would spoil another thread's capture
         with TURNS:
             if key not in self._shaped:
                 while len(self._shaped) >= MAX_LOOPS:
@@ -178,7 +182,8 @@ class OrtSession:
                 values = self._run_captured(inputs)
             if values is None:
                 # a denoiser's steps are captured by ``loop``; this session captures nothing
-                values = self._session.run(self._outputs, dict(inputs))
+                with _turn(self._provider):
+                    values = self._session.run(self._outputs, dict(inputs))
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
             raise BackendError(f"{self.name}: {_first_line(error)}") from error
@@ -191,6 +196,11 @@ class OrtSession:
         except NotCapturedError as error:
             self._stop_capturing(error.__cause__ or error)
             return None
+
+
+def _turn(provider: str) -> contextlib.AbstractContextManager[object]:
+    """Return what a use of the device is held under: no other thread may capture meanwhile."""
+    return TURNS if provider == "cuda" else contextlib.nullcontext()
 
 
 def session_options(threads: int | None = None) -> Any:

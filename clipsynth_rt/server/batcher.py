@@ -104,11 +104,24 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = False
         self._clip_s = 1.0
+        self._first: Callable[[], None] | None = None
+        self._begun: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="clipsynth-worker", daemon=True)
 
-    def start(self) -> None:
-        """Begin to take and to make clips."""
-        self._thread.start()
+    def start(self, first: Callable[[], None] | None = None) -> None:
+        """Begin to take and to make clips, if that has not begun.
+
+        Args:
+            first: Called on the thread that makes clips, before it makes any, and waited for: what
+                is captured or compiled for a thread is then there for the first clip.
+
+        Raises:
+            Exception: What ``first`` raises.
+        """
+        if self._thread.ident is None:
+            self._first = first
+            self._thread.start()
+            self._begun.result()
 
     @property
     def depth(self) -> int:
@@ -166,6 +179,14 @@ class Batcher:
             self._thread.join()
 
     def _work(self) -> None:
+        try:
+            if self._first is not None:
+                self._first()
+            self._begun.set_result(None)
+        # for who waits for it in start
+        except BaseException as error:
+            self._begun.set_exception(error)
+            return
         while batch := self._next():
             began = time.perf_counter()
             for job in batch:

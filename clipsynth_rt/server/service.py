@@ -77,9 +77,14 @@ class Service:
     def warm_up(self) -> None:
         """Let the voice compile what it compiles for each size of batch, before anyone waits.
 
+        On the queue's thread, for ONNX Runtime keeps CUDA graphs by the thread that captured them.
+
         Raises:
             ClipSynthError: If it cannot make a sound.
         """
+        self.batcher.start(self._make_every_size)
+
+    def _make_every_size(self) -> None:
         size = 1
         while size <= self.settings.limits.batch:
             self.synthesizer.synth_batch(["sound"] * size)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import nvinfer
+from clipsynth_rt.backends import nvinfer, plans
 from clipsynth_rt.backends.ahead import build_ahead, build_engines, choose_builder, estimate_s
 from clipsynth_rt.backends.engines import (
     EngineSpec,
@@ -147,7 +147,11 @@ def test_fp16_is_taken_where_there_is_one(tiny_copy: Path, edit_manifest: Any) -
 
 
 def test_the_key_has_everything_that_a_plan_depends_on(
-    bundle: Bundle, vocoder: EngineSpec, gpu_double: Any, fake_cuda: Any, tiny_copy: Path
+    bundle: Bundle,
+    vocoder: EngineSpec,
+    gpu_double: Any,
+    fake_cuda: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def make(name: str, version: str) -> nvinfer.Library:
         return nvinfer.Library(name, gpu_double.Tensorrt(fake_cuda, version))
@@ -161,6 +165,9 @@ def test_the_key_has_everything_that_a_plan_depends_on(
         "builder": plan_key(vocoder, make("tensorrt", "1.0"), "86"),
         "shapes": plan_key(engine_spec(bundle, "vocoder", batch=4, frames=168), library, "86"),
     }
+    with monkeypatch.context() as patch:
+        patch.setattr(plans, "RECIPE", plans.RECIPE + 1)
+        others["recipe"] = plan_key(vocoder, library, "86")
     graph = dataclasses.replace(vocoder.graph, sha256="0" * 64)
     others["onnx"] = plan_key(EngineSpec(graph, 1, 168, 0, vocoder.shapes), library, "86")
     assert len({key, *others.values()}) == 1 + len(others)

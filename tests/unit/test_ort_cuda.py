@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
+from threads_for_tests import check_threads
 
 from clipsynth_rt import Bundle, Synthesizer, sampler
 from clipsynth_rt.errors import BackendError
@@ -229,6 +236,57 @@ def test_graphs_that_run_once_a_clip_keep_their_buffers(
     ]
     # the one used longest ago went first
     assert released == [2]
+
+
+def test_threads_share_the_buffers_of_a_loop(step: ort.OrtSession) -> None:
+    times = np.linspace(1.0, 0.0, 4)
+
+    def make(seed: int) -> np.ndarray:
+        x = gaussian_noise(seed, 16, 8)[None]
+        with step.loops.loop(x, fixed(1)) as device:
+            return sampler.ddim(device, x, times).numpy().copy()  # type: ignore[attr-defined]
+
+    check_threads(make, [1, 2])
+
+
+def test_threads_share_the_buffers_of_a_graph(tiny_bundle: Path) -> None:
+    session = ort.OrtSession(Bundle.open(tiny_bundle).graph("text_encoder"), "cpu", 1)
+
+    def make(first: int) -> np.ndarray:
+        ids = np.arange(first, first + 3, dtype=np.int64)[None] % 4
+        return session._fixed.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+
+    check_threads(make, [0, 1])
+
+
+def test_nothing_uses_the_device_while_another_thread_captures(tiny_bundle: Path) -> None:
+    """Memory that is taken meanwhile would spoil the capture."""
+    step = ort.OrtSession(Bundle.open(tiny_bundle).graph("denoiser_step"), "cpu", 1)
+    vocoder = ort.OrtSession(Bundle.open(tiny_bundle).graph("vocoder"), "cpu", 1)
+    x, one = np.zeros((1, 8, 16), np.float32), np.ones(1, np.float32)
+    inputs = {"x": x, "noise": x, "t": one, "s": 0 * one, "eta": 0 * one, **fixed(1)}
+    uses: list[Callable[[], object]] = [lambda: step.run(inputs)]
+    uses.append(lambda: vocoder._stop_capturing(ValueError("none")))
+    done: list[bool] = []
+
+    def work(use: Callable[[], object]) -> None:
+        use()
+        done.append(True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for session in (step, vocoder):
+            patch.setattr(session, "_provider", "cuda")
+        # what _stop_capturing loads is the CPU's all the same
+        patch.setattr(vocoder, "_open", lambda *_: vocoder._session)
+        threads = [threading.Thread(target=work, args=(use,)) for use in uses]
+        with ort_loop.TURNS:
+            for thread in threads:
+                thread.start()
+            time.sleep(0.3)
+            assert not done
+        for thread in threads:
+            thread.join(30)
+    assert len(done) == len(uses)
 
 
 class _Uncapturable:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
+from threads_for_tests import check_threads
 
 from clipsynth_rt import AudioClip, Bundle, Synthesizer, backends
 from clipsynth_rt.backends import cuda, trt
@@ -311,6 +315,10 @@ def test_two_synthesizers_in_two_threads(tiny_bundle: Path, fake_gpu: Any) -> No
         for again in found[query][1:]:
             np.testing.assert_array_equal(found[query][0], again)
     assert not np.array_equal(found["drum"][0], found["piano"][0])
+
+
+def test_two_threads_share_a_synthesizer(gpu: Synthesizer) -> None:
+    check_threads(lambda query: gpu.synth(query, **ONE).waveform, ["drum", "piano"])
 
 
 def test_auto_takes_engines_only_where_they_are_built(tiny_bundle: Path, fake_gpu: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,35 @@ def test_a_step_that_looks_at_one_frame_does_not_notice_windows() -> None:
     parts = windowed(step, Windows.over(500, 176, 40, 8))(x, 0.5, 0.25, 0.1, noise)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_where_windows_overlap_they_are_averaged_by_their_weights() -> None:
+    windows, number = Windows.over(500, 176, 40, 8), itertools.count()
+
+    def step(x: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        made = np.full_like(x, next(number))
+        return made, -made
+
+    zero = np.zeros((1, 2, 500), np.float32)
+    x_next, x0 = windowed(step, windows)(zero, 0.5, 0.25, 0.0, zero)
+    mean = np.zeros(500, np.float32)
+    for k, (start, weight) in enumerate(zip(windows.starts, windows.weights, strict=True)):
+        mean[start : start + 176] += k * weight
+    # what the test rests on: some frames are neither the one window's nor the other's
+    assert (mean % 1.0 > 0.1).sum() > 50
+    np.testing.assert_allclose(x_next, np.broadcast_to(mean, x_next.shape), atol=1e-5)
+    np.testing.assert_allclose(x0, np.broadcast_to(-mean, x0.shape), atol=1e-5)
+
+
+def test_vocoded_parts_meet_in_the_middle_of_what_both_hold() -> None:
+    number = itertools.count(1)
+
+    def vocode(part: np.ndarray) -> np.ndarray:
+        return np.full(part.shape[1] * 4, next(number), np.float32)
+
+    sound = vocode_windows(vocode, np.zeros((2, 336), np.float32), 200, 4)
+    assert (sound[: 164 * 4] == 1.0).all()
+    assert (sound[172 * 4 :] == 2.0).all()
 
 
 def test_a_vocoder_without_memory_does_not_notice_parts() -> None:
