@@ -99,7 +99,7 @@ class Bundle:
                 with the package.
 
         Raises:
-            BundleError: If there is no such folder, or what is no folder cannot be had or trusted.
+            BundleError: If there is no such folder or archive, or it cannot be had or trusted.
             MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
@@ -112,6 +112,11 @@ class Bundle:
             folder = local_folder(path)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
+            if os.path.exists(folder):
+                raise BundleError(
+                    f"{folder}: neither a folder nor an archive (.zip, .tar.gz, .tgz, .tar); name "
+                    "one with --bundle"
+                )
             hint = "this installation has no default bundle; " if path is None else ""
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
@@ -164,21 +169,47 @@ class Bundle:
                 mapping leaves out, is the manifest's default.
 
         Raises:
-            InputError: If the bundle has no such graph at that precision.
+            InputError: If the bundle has no such graph at that precision; see ``check_precision``.
             BundleError: If its path leaves the bundle.
         """
         spec = self.manifest.graphs.get(name)
         if spec is None:
             raise InputError(f"bundle {self.manifest.name} has no {name}; it cannot do this")
+        self.check_precision(precision)
         wanted = precision if isinstance(precision, str) else (precision or {}).get(name)
         chosen = wanted or self.manifest.default_precision[name]
-        if chosen not in spec.files:
-            raise InputError(
-                f"bundle {self.manifest.name} has no {chosen} {name}; it has "
-                f"{', '.join(sorted(spec.files))}"
-            )
+        self._check_file(name, chosen)
         file = spec.files[chosen]
         return GraphFile(name, chosen, self.inside(file.path), spec, file.sha256)
+
+    def check_precision(self, precision: str | Mapping[str, str] | None) -> None:
+        """Check what a mapping asks for, of graphs that are not loaded too.
+
+        Args:
+            precision: As for ``graph``. One for every graph is checked where a graph is opened:
+                not every graph needs to have it.
+
+        Raises:
+            InputError: If it names a graph that the bundle does not have, or a precision that the
+                graph does not have.
+        """
+        if precision is None or isinstance(precision, str):
+            return
+        for name, wanted in precision.items():
+            if name not in self.manifest.graphs:
+                raise InputError(
+                    f"bundle {self.manifest.name} has no graph {name!r}; it has "
+                    f"{', '.join(self.manifest.graphs)}"
+                )
+            self._check_file(name, wanted)
+
+    def _check_file(self, name: str, precision: str) -> None:
+        files = self.manifest.graphs[name].files
+        if precision not in files:
+            raise InputError(
+                f"bundle {self.manifest.name} has no {precision} {name}; it has "
+                f"{', '.join(sorted(files))}"
+            )
 
     def tokenizer_spec(self) -> FileSpec:
         """Return where tokenizer.json is; ``read`` gives its bytes.

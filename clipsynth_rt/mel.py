@@ -55,6 +55,12 @@ def mel_filterbank(spec: MelSpec) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
+def min_samples(spec: MelSpec) -> int:
+    """Return the fewest samples that ``mel_spectrogram`` takes."""
+    # padding mirrors the sound around its first sample and its last
+    return max((spec.n_fft - spec.hop_length) // 2, spec.hop_length) + 1
+
+
 def mel_spectrogram(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.float32]:
     """Return the normalised log-mel of a waveform, float32 [M, T // hop_length].
 
@@ -76,12 +82,12 @@ def mel_spectrogram(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.
     known = ("reflect_same", "natural", "slaney", "slaney")
     if (spec.padding, spec.log, spec.norm, spec.mel_scale) != known:
         raise InputError(f"no such mel analysis here: {spec}")
-    pad = (spec.n_fft - spec.hop_length) // 2
-    if len(waveform) <= max(pad, spec.hop_length):
+    if len(waveform) < min_samples(spec):
         raise InputError(
             f"sound of {len(waveform)} samples; the mel analysis needs more than "
-            f"{max(pad, spec.hop_length)}"
+            f"{min_samples(spec) - 1}"
         )
+    pad = (spec.n_fft - spec.hop_length) // 2
     padded = np.pad(waveform.astype(np.float32), pad, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
     window, filters = _window(spec), mel_filterbank(spec)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import TYPE_CHECKING, Protocol, SupportsIndex, Unpack
 
 import numpy as np
 
@@ -23,10 +24,11 @@ from clipsynth_rt.config import (
     make_plan,
 )
 from clipsynth_rt.errors import CancelledError, InputError
-from clipsynth_rt.mel import mel_spectrogram
+from clipsynth_rt.mel import mel_spectrogram, min_samples
 from clipsynth_rt.parts import MAX_BATCH as MAX_BATCH
 from clipsynth_rt.parts import Part, Parts
 from clipsynth_rt.sampler import Progress
+from clipsynth_rt.schedule import check_seed
 from clipsynth_rt.sound_in import load_sound
 from clipsynth_rt.stages import Embedding
 from clipsynth_rt.timing import StageTimer
@@ -112,7 +114,7 @@ class Synthesizer(Parts):
         self,
         query: str | None = None,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         image: str | Path | Image | None = None,
         init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
@@ -123,7 +125,7 @@ class Synthesizer(Parts):
 
         Args:
             query: What to hear.
-            seed: The same seed gives the same noise everywhere.
+            seed: Any integer, from 0 to 2**64 - 1; the same seed gives the same noise everywhere.
             image: A picture in place of ``query``.
             init: A sound to make a variation of, by ``strength``; its length is the result's
                 where no ``duration_s`` is wished.
@@ -157,7 +159,7 @@ class Synthesizer(Parts):
         *,
         images: Sequence[str | Path | Image] = (),
         init: str | Path | AudioClip | None = None,
-        seed: int | Sequence[int] = 0,
+        seed: SupportsIndex | Iterable[SupportsIndex] = 0,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         **wishes: Unpack[SynthWishes],
@@ -170,7 +172,8 @@ class Synthesizer(Parts):
             queries: Texts.
             images: Pictures, in place of texts.
             init: One sound that all clips are variations of; see ``synth``.
-            seed: One a clip; a single number gives the i-th clip ``seed + i``.
+            seed: One a clip, such as an array of integers; a single number gives the i-th clip
+                ``seed + i``.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
             cancel: Looked at between steps; on engines, where a clip is one CUDA graph, between
                 batches of clips.
@@ -183,14 +186,15 @@ class Synthesizer(Parts):
             raise InputError("synth_batch takes a list of queries; for one, use synth")
         if bool(queries) == bool(images):
             raise InputError("give queries or images, one of the two")
+        count = len(queries) or len(images)
+        seeds = _seeds(seed, count)
         manifest = self.bundle.manifest
-        start = None if init is None else load_sound(init, manifest.mel.sample_rate, MAX_DURATION_S)
+        start = None
+        if init is not None:
+            shortest = min_samples(manifest.mel)
+            start = load_sound(init, manifest.mel.sample_rate, MAX_DURATION_S, shortest)
         init_s = None if start is None else len(start) / manifest.mel.sample_rate
         plan = make_plan(SynthConfig(**wishes), manifest, init_s)
-        count = len(queries) or len(images)
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != count:
-            raise InputError(f"{len(seeds)} seeds for {count} clips")
         check_cancel(cancel)
         timer = StageTimer()
         with timer.stage("text"):
@@ -216,7 +220,7 @@ class Synthesizer(Parts):
         self,
         queries: Iterable[str],
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         ahead: int = 1,
         init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
@@ -249,7 +253,7 @@ class Synthesizer(Parts):
             An iterator, in the order of the queries.
 
         Raises:
-            InputError: At once, if a wish is out of range.
+            InputError: At once, if the seed or a wish is out of range.
             ClipSynthError: From the iterator, as ``synth``.
         """
         if isinstance(queries, str):
@@ -257,11 +261,12 @@ class Synthesizer(Parts):
         if not 1 <= ahead <= MAX_AHEAD:
             raise InputError(f"ahead must be from 1 to {MAX_AHEAD}, got {ahead}")
         # what is wrong for every clip is said before there is a thread
+        first = check_seed(seed)
         make_plan(SynthConfig(**wishes), self.bundle.manifest)
 
         def make(stop: threading.Event) -> Iterator[AudioClip]:
             either = _Either(stop, cancel)
-            for number, query in zip(count_from(seed), queries):
+            for number, query in zip(count_from(first), queries):
                 yield self.synth(
                     query, seed=number, init=init, progress=progress, cancel=either, **wishes
                 )
@@ -319,6 +324,30 @@ def check_cancel(cancel: Cancel | None) -> None:
     """Raise ``CancelledError`` if the caller has had enough."""
     if cancel is not None and cancel.is_set():
         raise CancelledError("synthesis cancelled")
+
+
+def _seeds(seed: SupportsIndex | Iterable[SupportsIndex], count: int) -> list[int]:
+    """Return the seed of each of ``count`` clips.
+
+    Raises:
+        InputError: If one is no integer or out of range, or there are others than clips.
+    """
+    try:
+        first = operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    else:
+        return [check_seed(first + i) for i in range(count)]
+    try:
+        given = list(seed)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(
+            f"seed must be a whole number or a list of them, got {seed!r:.60}"
+        ) from error
+    seeds = [check_seed(one) for one in given]
+    if len(seeds) != count:
+        raise InputError(f"{len(seeds)} seeds for {count} clips")
+    return seeds
 
 
 def _image_name(image: str | Path | Image) -> str:

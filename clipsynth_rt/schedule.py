@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +67,27 @@ def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
     return np.array([1.0, *(shift_time(u, spec.time_shift) for u in even[1:-1]), 0.0])
 
 
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as a Python integer, whatever kind of integer it is.
+
+    >>> check_seed(np.int64(3))
+    3
+
+    Raises:
+        InputError: If it is no integer, or out of range.
+    """
+    try:
+        # int(): the index of True is True itself
+        number = int(operator.index(seed))
+    except TypeError as error:
+        raise InputError(f"seed must be a whole number, got {seed!r:.60}") from error
+    if not 0 <= number <= MAX_SEED:
+        raise InputError(f"seed must be from 0 to {MAX_SEED}, got {number}")
+    return number
+
+
 def gaussian_noise(
-    seed: int, num_frames: int, num_bins: int, stream: int = 0
+    seed: SupportsIndex, num_frames: int, num_bins: int, stream: int = 0
 ) -> NDArray[np.float32]:
     """Return standard normal noise that depends on its arguments alone, float32 [M, F].
 
@@ -82,16 +103,14 @@ def gaussian_noise(
         stream: 0 for the noise that sampling starts from, i for what step i adds.
 
     Raises:
-        InputError: If ``seed`` is out of range.
+        InputError: If ``seed`` is no integer, or out of range.
 
     Source:
         Salmon et al. 2011, doi:10.1145/2063384.2063405; Box and Muller 1958,
         doi:10.1214/aoms/1177706645.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
     count = num_frames * num_bins
-    generator = np.random.Philox(key=np.array([seed, stream], np.uint64))
+    generator = np.random.Philox(key=np.array([check_seed(seed), stream], np.uint64))
     raw = generator.random_raw(count + count % 2).reshape(-1, 2)
     # in place, because fresh memory takes longer than what is worked out in it: 53 bits a value,
     # and + 1 keeps log() away from zero

@@ -30,7 +30,8 @@ class Sessions:
         threads: CPU threads; None is one for each physical core.
 
     Raises:
-        InputError: If there is no provider of that name.
+        InputError: If there is no provider of that name, or ``precision`` names what the bundle
+            does not have.
         MissingExtraError: If ONNX Runtime is not installed.
         ProviderUnavailableError: If the provider asked for by name does not load here.
     """
@@ -43,6 +44,7 @@ class Sessions:
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle
+        bundle.check_precision(precision)
         if isinstance(provider, str):
             provider = choose(provider, self._unready(precision))
         self.choice = provider

@@ -16,7 +16,7 @@ _MAX_CHANNELS = 64
 
 
 def load_sound(
-    source: str | Path | AudioClip, sample_rate: int, max_s: float
+    source: str | Path | AudioClip, sample_rate: int, max_s: float, min_samples: int = 1
 ) -> NDArray[np.float32]:
     """Return a sound as float32 [T], mono, at ``sample_rate``.
 
@@ -26,10 +26,11 @@ def load_sound(
         source: A file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF...), or a clip.
         sample_rate: Of the result, in Hz.
         max_s: Longest sound that is taken, in seconds.
+        min_samples: Length of the shortest result that is taken, in samples.
 
     Raises:
-        InputError: If the file cannot be read, is empty or longer than ``max_s``, or holds what is
-            not finite.
+        InputError: If the file cannot be read, is too short or longer than ``max_s``, or holds what
+            is not finite.
         MissingExtraError: If the rate differs and soxr is not installed.
     """
     if isinstance(source, AudioClip):
@@ -43,6 +44,12 @@ def load_sound(
         raise InputError(f"{name}: there is no sound in it")
     if not np.isfinite(sound).all():
         raise InputError(f"{name}: holds samples that are not finite")
+    # before it is converted, which rounds the length
+    if len(sound) * sample_rate < min_samples * rate:
+        raise InputError(
+            f"{name}: the sound is too short, {1000 * len(sound) / rate:.3g} ms; at least "
+            f"{1000 * min_samples / sample_rate:.3g} ms are needed"
+        )
     if rate == sample_rate:
         return np.ascontiguousarray(sound, np.float32)
     try:

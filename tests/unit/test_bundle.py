@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from clipsynth_rt import Synthesizer
 from clipsynth_rt.bundle import Bundle
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 
@@ -31,6 +32,13 @@ def test_a_good_bundle(tiny_bundle: Path) -> None:
 def test_no_such_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="no such folder"):
         Bundle.open(tmp_path / name)
+
+
+def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "voice.onnx").write_bytes(b"")
+    message = r"voice\.onnx: neither a folder nor an archive \(\.zip, "
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(tmp_path / "voice.onnx")
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
@@ -143,7 +151,29 @@ def test_a_precision_that_is_not_there(tiny_bundle: Path) -> None:
         bundle.graph("vocoder", "fp16")
     with pytest.raises(InputError, match="has no fp16 vocoder"):
         bundle.graph("vocoder", {"vocoder": "fp16"})
-    assert bundle.graph("vocoder", {"text_encoder": "fp16"}).precision == "fp32"
+    assert bundle.graph("vocoder", {"text_encoder": "fp32"}).precision == "fp32"
+
+
+def test_a_precision_for_a_graph_that_is_not_there(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    message = "has no graph 'vocodr'; it has text_encoder, image_encoder, denoiser_step, vocoder"
+    for refuse in (bundle.check_precision, lambda wanted: bundle.graph("vocoder", wanted)):
+        with pytest.raises(InputError, match=message):
+            refuse({"vocodr": "fp32"})
+        # of a graph that is not the one to open, too
+        with pytest.raises(InputError, match="has no fp16 image_encoder; it has fp32"):
+            refuse({"image_encoder": "fp16"})
+    bundle.check_precision({"image_encoder": "fp32"})
+    bundle.check_precision("fp16")
+    bundle.check_precision(None)
+
+
+def test_a_synthesizer_refuses_such_a_precision_before_it_loads(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="has no graph 'vocodr'"):
+        Synthesizer.from_bundle(tiny_bundle, "cpu", {"vocodr": "fp32"}, graphs=())
+    with pytest.raises(InputError, match="has no fp16 image_encoder"):
+        Synthesizer.from_bundle(tiny_bundle, "cpu", {"image_encoder": "fp16"}, graphs=())
+    Synthesizer.from_bundle(tiny_bundle, "cpu", {"image_encoder": "fp32"}, graphs=()).close()
 
 
 def test_a_second_precision(tiny_copy: Path, edit_manifest: Edit) -> None:

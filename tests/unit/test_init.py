@@ -168,5 +168,5 @@ def test_a_header_that_lies_about_its_length(tmp_path: Path) -> None:
 
 
 def test_a_sound_too_short_to_analyse(synthesizer: Synthesizer) -> None:
-    with pytest.raises(InputError, match="the mel analysis needs more than 384"):
+    with pytest.raises(InputError, match="init: the sound is too short, 13"):
         synthesizer.synth("drum", init=AudioClip(tone()[:300], RATE))

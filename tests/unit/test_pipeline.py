@@ -22,6 +22,7 @@ from clipsynth_rt.errors import (
     NumericalError,
 )
 from clipsynth_rt.pipeline import MAX_BATCH
+from clipsynth_rt.provenance import read_tag
 from clipsynth_rt.sampler import ddim_update
 from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
 
@@ -144,6 +145,45 @@ def test_seeds_one_a_clip(synthesizer: Synthesizer) -> None:
     assert not np.allclose(clips[0].waveform, clips[1].waveform, atol=1e-3)
     with pytest.raises(InputError, match="2 seeds for 1 clips"):
         synthesizer.synth_batch(["drum"], seed=[1, 2])
+
+
+def test_any_integer_is_a_seed(synthesizer: Synthesizer, tmp_path: Path) -> None:
+    clip = synthesizer.synth("drum", seed=7)
+    for seed in (np.int64(7), np.uint8(7), np.array(7)):
+        same = synthesizer.synth("drum", seed=seed)
+        np.testing.assert_array_equal(same.waveform, clip.waveform)
+        assert type(same.seed) is int
+    for seeds in (np.arange(6, 8), [np.int32(6), 7], range(6, 8)):
+        *_, last = synthesizer.synth_batch(["dog", "drum"], seed=seeds)
+        np.testing.assert_allclose(last.waveform, clip.waveform, atol=1e-6)
+        tag = read_tag(last.save(tmp_path / "a.wav"))
+        assert tag is not None
+        assert tag["seed"] == 7
+    assert synthesizer.synth("drum", seed=True).seed == 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (1.5, "seed must be a whole number or a list of them, got 1.5"),
+        (None, "seed must be a whole number or a list of them, got None"),
+        (np.float32(2), "seed must be a whole number"),
+        (np.array(2.0), "seed must be a whole number"),
+        ("7", "seed must be a whole number, got '7'"),
+        ([1.5], "seed must be a whole number, got 1.5"),
+        (np.array([1.0]), "seed must be a whole number, got"),
+        ([[1]], r"seed must be a whole number, got \[1\]"),
+        (-1, "seed must be from 0 to"),
+        ([2**64], "seed must be from 0 to"),
+    ],
+)
+def test_what_is_no_seed_is_said_before_any_work(
+    synthesizer: Synthesizer, record: Callable[[str], Recorder], seed: Any, message: str
+) -> None:
+    text = record("text_encoder")
+    with pytest.raises(InputError, match=message):
+        synthesizer.synth_batch(["drum"], seed=seed)
+    assert text.calls == []
 
 
 def test_guidance_runs_both_halves_in_one_batch(

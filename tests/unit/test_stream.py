@@ -87,12 +87,20 @@ def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) 
         ({"steps": 0}, "steps must be"),
         ({"ahead": 0}, "ahead must be from 1 to 64, got 0"),
         ({"ahead": 65}, "ahead must be"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be from 0"),
     ):
         with pytest.raises(InputError, match=message):
             synthesizer.stream(["drum"], **wishes)
     with pytest.raises(InputError, match="takes a list"):
         synthesizer.stream("drum")
     assert not workers()
+
+
+def test_any_integer_is_the_seed_of_a_stream(synthesizer: Synthesizer) -> None:
+    with synthesizer.stream(["drum", "dog"], steps=1, seed=np.int64(3)) as stream:
+        assert [clip.seed for clip in stream] == [3, 4]
 
 
 def test_closing_while_another_thread_waits() -> None:
