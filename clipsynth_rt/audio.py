@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,15 +249,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         OutputError: If it cannot be written; nothing is left behind.
     """
     try:
-        # follow links: the file they point to is what the caller means, not the link
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            if stat.S_ISDIR(target.stat().st_mode):
+        if path.exists() and not path.is_file():
+            if path.is_dir():
                 raise OutputError(f"{path}: is a folder; give a file name")
-            with target.open("wb", buffering=0) as device:
-                device.write(data)
+            # by the name given: /dev/stdout on a pipe leads to a name that nothing can open
+            with path.open("wb", buffering=0) as device:
+                left = memoryview(data)
+                while left:
+                    # a pipe may take a part
+                    left = left[device.write(left) :]
             return
-        _replace(target, data)
+        # follow links: the file they point to is what the caller means, not the link
+        _replace(path.resolve(), data)
     except OutputError:
         raise
     except FileNotFoundError as error:

@@ -116,10 +116,13 @@ def read_rows(
 
 
 def _cells(path: str | Path) -> Iterator[dict[str, str] | None]:
-    """Yield a row's cells that are not empty, by column; None where there are too many."""
+    """Yield a row's cells that are not empty, by column; None where there are too many.
+
+    Empty cells at the end of a line are none: spreadsheets write as many for every line.
+    """
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
+        header = [name.lower() for name in _filled(next(reader, []))]
         for name in header:
             if name not in COLUMNS:
                 raise InputError(f"{path}: unknown column {name!r}; there are {', '.join(COLUMNS)}")
@@ -128,13 +131,22 @@ def _cells(path: str | Path) -> Iterator[dict[str, str] | None]:
         if not {"query", "image"} & set(header):
             raise InputError(f"{path}: has no column query; its first line names the columns")
         for line in reader:
-            if not any(cell.strip() for cell in line):
+            cells = _filled(line)
+            if not cells:
                 continue
-            fits = len(line) <= len(header)
-            pairs = zip(header, line, strict=False)
-            yield {name: cell.strip() for name, cell in pairs if cell.strip()} if fits else None
+            fits = len(cells) <= len(header)
+            pairs = zip(header, cells, strict=False)
+            yield {name: cell for name, cell in pairs if cell} if fits else None
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+
+
+def _filled(line: list[str]) -> list[str]:
+    """Return a line's cells without surrounding blanks, up to the last that is not empty."""
+    cells = [cell.strip() for cell in line]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 def _text(path: str | Path) -> str:

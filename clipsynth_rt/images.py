@@ -96,9 +96,10 @@ def _prepare(image: Image, size: int, max_pixels: int) -> Image:
             f"image of {width} x {height} pixels; at most {max_pixels:,}, make it smaller"
         )
     image = PIL.ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        # convert() would clip 16-bit grey to white instead of scaling it
-        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):
+        # convert() would clip 16-bit grey to white instead of scaling it; mode I has room for more
+        grey = np.clip(np.asarray(image) >> 8, 0, 255)
+        image = PIL.Image.fromarray(grey.astype(np.uint8))
     rgba = image.convert("RGBA")
     paper = PIL.Image.new("RGBA", rgba.size, "white")
     return PIL.ImageOps.fit(

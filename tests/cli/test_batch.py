@@ -132,6 +132,8 @@ def test_json(synth: Synth) -> None:
         ("", "list.csv: has no column query"),
         ("seed\n1\n", "list.csv: has no column query"),
         ("query\n", "list.csv: has no rows below its header"),
+        (",,\ndrum,,\n", "list.csv: has no column query"),
+        ("query,,seed\ndrum,,1\n", "list.csv: unknown column ''; there are query,"),
         ("query,loudness\ndrum,1\n", "list.csv: unknown column 'loudness'; there are query,"),
         ("query,query\ndrum,1\n", "list.csv: column 'query' is there twice"),
         ('query\n"drum\n', "list.csv: line 2: not CSV (unexpected end of data)"),
@@ -150,6 +152,23 @@ def test_lists_that_cannot_be_used(synth: Synth, text: str, message: str) -> Non
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert os.listdir() == ["list.csv"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query,seed,\ndrum,3,\n",
+        "query,seed\ndrum,3,\n",
+        "query,seed,,\ndrum,3\n",
+        "query,seed, ,\ndrum,3, , ,,\n,,,\n",
+        "query,seed,file\ndrum,3,,,\n",
+    ],
+)
+def test_empty_cells_at_the_end_are_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    (row,) = read_rows(path)
+    assert (row.query, row.seed, row.error) == ("drum", 3, "")
 
 
 def test_lists_that_are_no_text(synth: Synth) -> None:
@@ -181,6 +200,7 @@ def test_lists_that_are_no_text(synth: Synth) -> None:
         ("drum,many,", "steps 'many' is not a number"),
         ("drum,0,", "steps must be from 1 to 1000, got 0"),
         ("drum,1,a.wav,more", "more cells than columns"),
+        ("drum,1,a.wav,,more,", "more cells than columns"),
         ("drum,1," + "x" * 300 + ".wav", "cannot be written"),
     ],
 )

@@ -193,6 +193,27 @@ def test_a_full_device_is_an_error_and_stays_a_device(clip: AudioClip) -> None:
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="no /dev/fd here")
+def test_a_pipe_is_written_to_by_any_name(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 1000
+    # by its number, as >(...) of a shell is named, and by the standard names
+    for name in ("/dev/fd/1", "/dev/stdout", "/proc/self/fd/1", str(tmp_path / "link")):
+        if not os.path.exists(name):
+            os.symlink("/dev/stdout", name)
+        code = (
+            "import pathlib\n"
+            "from clipsynth_rt.audio import write_atomically\n"
+            f"write_atomically(pathlib.Path({name!r}), bytes(range(256)) * 1000)\n"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert result.stdout == data
+    # and a file by such a name is replaced as by its own
+    with (tmp_path / "a").open("wb") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "a").read_bytes() == data
+    assert sorted(os.listdir(tmp_path)) == ["a", "link"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"

@@ -55,6 +55,15 @@ def test_sixteen_bit_grey_is_scaled() -> None:
     np.testing.assert_allclose(load_image(image, 8), 128 / 255, atol=1e-6)
 
 
+def test_sixteen_bit_grey_in_32_bits_is_scaled(tmp_path: Path) -> None:
+    # a PGM of 16 bits, which Pillow opens in mode I
+    (tmp_path / "a.pgm").write_bytes(b"P5 16 16 65535\n" + b"\x80\x00" * 256)
+    np.testing.assert_allclose(load_image(tmp_path / "a.pgm", 8), 128 / 255, atol=1e-6)
+    for value, level in ((-5, 0), (32768, 128), (2**31 - 1, 255)):
+        PIL.Image.fromarray(np.full((16, 16), value, np.int32)).save(tmp_path / "a.tiff")
+        np.testing.assert_allclose(load_image(tmp_path / "a.tiff", 8), level / 255, atol=1e-6)
+
+
 def test_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such image file"):
         load_image(tmp_path / "absent.png", 16)
