@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from clipsynth_rt.cli.synth import parse_precision
-from clipsynth_rt.cli.voice import BUNDLE, PRECISION, PROVIDER, THREADS
+from clipsynth_rt.cli.voice import BUNDLE, PRECISION, PROVIDER, THREADS, FiniteRange
 from clipsynth_rt.errors import InputError
 
 TOKEN_VARIABLE = "CLIPSYNTH_RT_TOKEN"
 _COUNT = click.IntRange(min=1)
-_AMOUNT = click.FloatRange(min=0, min_open=True)
+_AMOUNT = FiniteRange(min=0, min_open=True)
+_MILLIONS = FiniteRange(min=0, max=1e6, min_open=True)
 
 
 @click.command("serve")
@@ -49,8 +50,8 @@ _AMOUNT = click.FloatRange(min=0, min_open=True)
 @click.option("--max-query", type=_COUNT, default=300, show_default=True, help="Characters.")
 @click.option("--max-duration", type=_AMOUNT, default=20.0, show_default=True, help="Seconds.")
 @click.option("--max-steps", type=_COUNT, default=50, show_default=True)
-@click.option("--max-upload", type=_AMOUNT, default=10.0, show_default=True, help="MB.")
-@click.option("--max-pixels", type=_AMOUNT, default=25.0, show_default=True, help="Millions.")
+@click.option("--max-upload", type=_MILLIONS, default=10.0, show_default=True, help="MB.")
+@click.option("--max-pixels", type=_MILLIONS, default=25.0, show_default=True, help="Millions.")
 @click.option("--deadline", type=_AMOUNT, default=60.0, show_default=True, help="Seconds.")
 @click.option("--log-queries", is_flag=True, help="Let logs hold what is asked for.")
 def command(
@@ -84,6 +85,7 @@ def command(
     """  # noqa: D301  (click reads \b as "keep these lines")
     from clipsynth_rt.pipeline import Synthesizer
     from clipsynth_rt.server import Limits, Settings, create_app
+    from clipsynth_rt.server.gate import host_name
     from clipsynth_rt.server.logs import json_logs
     from clipsynth_rt.server.run import listen, run
     from clipsynth_rt.server.settings import LOOPBACK
@@ -106,7 +108,12 @@ def command(
         upload_bytes=round(max_upload * 1e6),
         image_pixels=round(max_pixels * 1e6),
     )
-    hosts = frozenset((*LOOPBACK, host, *allowed_hosts)) if local or allowed_hosts else None
+    for name in allowed_hosts:
+        if "/" in name or not host_name(name):
+            raise click.UsageError(f"--allowed-host {name!r} is no name, such as sounds.example")
+    # as the header's name is compared
+    names = [host_name(name) for name in (*LOOPBACK, host, *allowed_hosts)]
+    hosts = frozenset(filter(None, names)) if local or allowed_hosts else None
     settings = Settings(limits, token, hosts, log_queries)
     with (
         listen(host, port) as listener,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ async def synth(request: Request) -> Response:
     The same request gives the same sounds, whatever else is asked for at the same time.
     """
     service: Service = request.app.state.service
+    began = time.perf_counter()
     wanted = await service.bodies.read(request)
     asked, noted = wanted.request, state_of(request)["log"]
     noted |= {"clips": wanted.count, "format": asked.format, "pictures": len(wanted.images)}
@@ -119,7 +121,8 @@ async def synth(request: Request) -> Response:
         noted["queries"] = asked.texts
     jobs = service.jobs(wanted)
     most = service.settings.limits.deadline_s
-    clips = await service.make(jobs, request, min(most, asked.deadline_s or most))
+    deadline_s = min(most, asked.deadline_s or most)
+    clips = await service.make(jobs, request, deadline_s, time.perf_counter() - began)
     takes = await service.encode(clips, jobs, asked.format)
     noted |= {
         "rtf": round(max(clip.rtf for clip in clips), 6),

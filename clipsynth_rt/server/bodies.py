@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.images import square_image
 from clipsynth_rt.server import schema
-from clipsynth_rt.server.problems import ProblemError, invalid
+from clipsynth_rt.server.problems import ProblemError, busy, invalid
 from clipsynth_rt.server.settings import Limits
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_FIELDS = 64
+_UPLOADS = 4
+"""Forms that are read at once."""
 T = TypeVar("T")
 
 
@@ -52,21 +56,21 @@ class BodyReader:
 
     def __init__(self, limits: Limits, image_size: int, executor: Executor) -> None:
         self._limits, self._image_size, self._executor = limits, image_size, executor
-        self._uploads = asyncio.Semaphore(4)
+        self._uploads = asyncio.Semaphore(_UPLOADS)
 
     async def read(self, request: Request) -> Wanted:
         """Read what is asked for.
 
         Raises:
             ProblemError: If the body is of another kind, too large, too slow, malformed, or asks
-                for what is not allowed.
+                for what is not allowed, or if other uploads leave no room in time.
             ClientDisconnect: If the client left.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             return await self._read_json(request)
         if kind == "multipart/form-data":
-            async with self._uploads:
+            async with self._room():
                 return await self._read_form(request)
         raise ProblemError(
             415,
@@ -74,6 +78,24 @@ class BodyReader:
             f"content type {kind[:60] or 'missing'}; use application/json, or multipart/form-data "
             "for pictures",
         )
+
+    @asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """Hold one of the places for forms, which clients who are slow may all have."""
+        # as long as a form may take to arrive: each place has changed hands by then
+        most = min(self._limits.read_s, self._limits.deadline_s)
+        try:
+            async with asyncio.timeout(most):
+                await self._uploads.acquire()
+        except TimeoutError as error:
+            problem = busy("other uploads take all the room", "uploads", math.ceil(most), 503)
+            # what was not read does not come before another request
+            problem.headers["Connection"] = "close"
+            raise problem from error
+        try:
+            yield
+        finally:
+            self._uploads.release()
 
     async def _read_json(self, request: Request) -> Wanted:
         async def join() -> bytes:

@@ -73,7 +73,9 @@ class Gate:
         request = Request(scope)
         try:
             check_origin(request, self._settings)
-            await self._app(scope, receive, send_marked)
+            # the same answer without its body, which the server leaves out
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self._app(asked, receive, send_marked)
         except ClientDisconnect:
             status, noted["problem"] = 499, "disconnected"
         except ProblemError as problem:
@@ -119,7 +121,7 @@ def check_origin(request: Request, settings: Settings) -> None:
     if settings.token is not None:
         return  # no page elsewhere has it
     host = request.headers.get("host", "")
-    if settings.hosts is not None and _name(host) not in settings.hosts:
+    if settings.hosts is not None and host_name(host) not in settings.hosts:
         raise ProblemError(
             421, "host", f"this server is not {host:.100}; allow the name with --allowed-host"
         )
@@ -127,13 +129,19 @@ def check_origin(request: Request, settings: Settings) -> None:
     if origin is None:
         return
     theirs = origin.partition("://")[2]
-    if not theirs or (theirs != host and _name(theirs) not in (settings.hosts or ())):
+    if not theirs or (theirs != host and host_name(theirs) not in (settings.hosts or ())):
         raise ProblemError(403, "origin", f"pages of {origin:.100} may not use this server")
 
 
-def _name(host: str) -> str | None:
-    """Return a host without its port, and None for what is no host."""
+def host_name(host: str) -> str | None:
+    """Return a host in lower case and without its port, and None for what is no host.
+
+    >>> host_name("Sounds.example:8000"), host_name("[::1]:8000"), host_name("::1")
+    ('sounds.example', '::1', '::1')
+    """
+    # an IPv6 address as options name it: its last part is no port
+    bare = host.count(":") > 1 and not host.startswith("[")
     try:
-        return urlsplit(f"//{host}").hostname
+        return urlsplit(f"//[{host}]" if bare else f"//{host}").hostname
     except ValueError:
         return None

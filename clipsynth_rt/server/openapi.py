@@ -95,7 +95,9 @@ SYNTH_RESPONSES: dict[int | str, dict[str, Any]] = {
     429: _problem("The queue is full: come back after Retry-After seconds."),
     500: _problem("The voice failed; the log says why."),
     501: _problem("A wish needs a library that the server does not have."),
-    503: _problem("Not begun within the deadline, or stopping: come back later."),
+    503: _problem(
+        "Not begun within the deadline, no room for another upload, or stopping: come back later."
+    ),
     504: _problem("Begun, and not done within the deadline: ask for less."),
 }
 READY_RESPONSES: dict[int | str, dict[str, Any]] = {503: {"description": "It stops."}}

@@ -119,14 +119,16 @@ def state_of(request: Request) -> dict[str, Any]:
 def answer_problem(request: Request, error: Exception) -> JSONResponse:
     """Answer with a problem, and note its code for the log and the metrics."""
     if isinstance(error, HTTPException):
-        allowed = (error.headers or {}).get("Allow", "")
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # see Gate
         details = {
             404: f"there is no {request.url.path:.100}; see /openapi.json",
-            405: f"{request.method:.20} is not allowed here; use {allowed}",
+            405: f"{request.method:.20} is not allowed here; use {headers.get('Allow', '')}",
         }
         detail = details.get(error.status_code, str(error.detail))
         code = {404: "not_found", 405: "method"}.get(error.status_code, "invalid")
-        problem = ProblemError(error.status_code, code, detail, headers=error.headers)
+        problem = ProblemError(error.status_code, code, detail, headers=headers)
     else:
         assert isinstance(error, ProblemError)
         problem = error

@@ -139,9 +139,15 @@ class Service:
         return [Job(plan, wishes, s, query=text) for s, text in zip(seeds, texts, strict=True)]
 
     async def make(
-        self, jobs: Sequence[Job], request: Request, deadline_s: float
+        self, jobs: Sequence[Job], request: Request, deadline_s: float, spent_s: float = 0.0
     ) -> list[AudioClip]:
         """Wait for clips, as long as the client does and the deadline allows.
+
+        Args:
+            jobs: What to make.
+            request: Asked whether its client is there.
+            deadline_s: Seconds from the request to its clips.
+            spent_s: Of these, what it took to read the request.
 
         Raises:
             ProblemError: If there is no room, the deadline passes or the voice fails.
@@ -157,7 +163,8 @@ class Service:
         left = asyncio.create_task(_client_left(request))
         try:
             waited: set[asyncio.Future[Any]] = {clips, left}
-            await asyncio.wait(waited, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            timeout = max(0.0, deadline_s - spent_s)
+            await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if clips.done():
                 return clips.result()
             if left.done():

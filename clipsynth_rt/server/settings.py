@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from clipsynth_rt.errors import InputError
@@ -40,8 +41,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             # written so that NaN is refused too
-            if not value > 0:
-                raise InputError(f"limit {name} must be above 0, got {value}")
+            if not 0 < value < math.inf:
+                raise InputError(f"limit {name} must be above 0 and finite, got {value}")
         if self.clips > self.queue:
             raise InputError(
                 f"{self.clips} clips of one request do not fit a queue of {self.queue}; "
@@ -62,7 +63,8 @@ class Settings:
         limits: Most of everything.
         token: Asked for as ``Authorization: Bearer``; None is nobody's.
         hosts: Names under which browsers may reach a server without a token, so that no web page
-            elsewhere can use it (DNS rebinding, cross-site posts); None is any.
+            elsewhere can use it (DNS rebinding, cross-site posts); None is any. As
+            ``gate.host_name`` gives them: in lower case, without a port.
         log_queries: Whether logs may hold what was asked for.
     """
 

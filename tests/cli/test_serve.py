@@ -12,6 +12,7 @@ import pytest
 from clipsynth_rt.cli import main
 from clipsynth_rt.cli.serve import TOKEN_VARIABLE, read_token
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.server.settings import LOOPBACK
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +39,27 @@ def test_other_machines_need_a_token(host: str) -> None:
         (("--port", "70000"), 2, "70000 is not in the range"),
         (("--queue", "0"), 2, "0 is not in the range"),
         (("--deadline", "0"), 2, "0.0 is not in the range"),
-        (("--deadline", "nan"), 1, "limit deadline_s must be above 0"),
+        (("--deadline", "nan"), 2, "nan is not a finite number"),
+        (("--deadline", "inf"), 2, "inf is not a finite number"),
+        (("--max-upload", "inf"), 2, "inf is not in the range"),
+        (("--max-pixels", "nan"), 2, "nan is not a finite number"),
+        (("--max-pixels", "1e305"), 2, "1e+305 is not in the range"),
+        (("--max-duration", "1e999"), 2, "inf is not a finite number"),
+        (("--max-upload", "1e-9"), 1, "limit upload_bytes must be above 0"),
+        (("--allowed-host", "https://sounds.example"), 2, "is no name, such as sounds.example"),
+        (("--allowed-host", ""), 2, "--allowed-host '' is no name"),
+        (("--precision", "vocodr=fp32"), 1, "has no graph 'vocodr'; it has"),
         (("--queue", "4", "--max-clips", "5"), 1, "do not fit a queue of 4"),
         (("--host", "no.such.host.invalid", "--allow-anonymous"), 1, "cannot listen on no.such"),
         (("--token-file", "absent"), 1, "absent: the token cannot be read"),
     ],
 )
-def test_what_cannot_be(args: tuple[str, ...], code: int, message: str) -> None:
-    result = serve(*args)
+def test_what_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, message: str
+) -> None:
+    # what is not refused would listen for ever
+    monkeypatch.setattr("clipsynth_rt.server.run.run", lambda *_: None)
+    result = serve("--port", "0", *args)
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
@@ -78,6 +92,8 @@ def test_limits_and_access_reach_the_application(
         *("--token-file", str(tmp_path / "token"), "--queue", "5", "--batch", "2"),
         *("--max-query", "20", "--max-duration", "1.5", "--max-steps", "9", "--max-upload", "0.5"),
         *("--max-pixels", "1", "--deadline", "7", "--allowed-host", "sounds.example"),
+        *("--allowed-host", "MyBox.local", "--allowed-host", "proxy:8000"),
+        *("--allowed-host", "2001:DB8::1", "--allowed-host", "[2001:db8::2]:80"),
     )
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("tiny-test on cpu: http://127.0.0.1:")
@@ -94,7 +110,11 @@ def test_limits_and_access_reach_the_application(
         "read_s": 15.0,
     }
     assert seen["token"] == "secret"
-    assert {"sounds.example", "localhost"} < seen["hosts"]
+    # as the Host header is compared: in lower case, without a port
+    assert seen["hosts"] == {
+        *("sounds.example", "mybox.local", "proxy", "2001:db8::1", "2001:db8::2"),
+        *LOOPBACK,
+    }
     assert seen["log_queries"] is False
 
 

@@ -126,6 +126,7 @@ def test_json_logs_leave_nothing_behind() -> None:
     [
         ({"queue": 0}, "limit queue must be above 0"),
         ({"deadline_s": float("nan")}, "limit deadline_s must be above 0"),
+        ({"deadline_s": float("inf")}, "limit deadline_s must be above 0 and finite, got inf"),
         ({"queue": 4, "clips": 5}, "do not fit a queue of 4"),
     ],
 )

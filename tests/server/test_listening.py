@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from clipsynth_rt.server import Limits
 ROOT = Path(__file__).parents[2]
 
 
-def raw_request(address: str, body: bytes, length: int | None = None) -> socket.socket:
+def raw_request(
+    address: str, body: bytes, length: int | None = None, kind: str = "application/json"
+) -> socket.socket:
     """Send a request by hand, so that the connection can be treated badly."""
     host, port = address.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
     head = (
-        f"POST /v1/synth HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"POST /v1/synth HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
     )
     connection.sendall(head.encode() + body)
@@ -65,6 +69,56 @@ def test_a_body_that_does_not_arrive(listening: Any) -> None:
     with raw_request(address, b'{"query"', length=100) as connection:
         answer = connection.recv(4000)
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_slow_uploads_hold_up_no_other_for_long(listening: Any, wait_until: Any) -> None:
+    address = listening(Limits(read_s=20.0, deadline_s=0.4))
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            slow = raw_request(address, b"--x\r\n", 1000, "multipart/form-data; boundary=x")
+            stack.enter_context(slow)
+        files = {"image": ("a.png", b"no picture")}
+
+        def refused() -> bool:
+            answers.append(httpx2.post(f"{address}/v1/synth", files=files, timeout=10))
+            return answers[-1].status_code == 503
+
+        answers: list[httpx2.Response] = []
+        # until all of the slow ones have come in
+        wait_until(refused)
+        answer = answers[-1]
+        assert answer.json()["code"] == "uploads"
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["connection"] == "close"
+        # words need no room
+        plain = httpx2.post(f"{address}/v1/synth", json={"query": "drum"}, timeout=10)
+        assert plain.status_code in (200, 503, 504)
+        assert plain.is_success or plain.json()["code"] == "deadline"
+    # those that left make room again
+    wait_until(lambda: not refused())
+    assert answers[-1].json()["code"] == "image"
+
+
+def test_reading_a_request_counts_for_its_deadline(listening: Any, held: Any) -> None:
+    address = listening(Limits(deadline_s=1.0), speaker=held)
+    body = b'{"query": "drum"}'
+    with raw_request(address, body[:-1], len(body)) as connection:
+        began = time.monotonic()
+        time.sleep(0.8)
+        connection.sendall(body[-1:])
+        answer = connection.recv(4000)
+    assert answer.startswith(b"HTTP/1.1 50")
+    # not as long again as it waited for the body
+    assert time.monotonic() - began < 1.6
+
+
+def test_the_server_sends_no_body_for_head(listening: Any) -> None:
+    address = listening()
+    for path in ("/", "/healthz", "/v1/bundle"):
+        whole, head = httpx2.get(f"{address}{path}"), httpx2.head(f"{address}{path}")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+        assert head.headers.keys() == whole.headers.keys()
 
 
 def test_stopping_finishes_what_was_taken(listening: Any, held: Any, wait_until: Any) -> None:

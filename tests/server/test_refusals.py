@@ -130,6 +130,21 @@ def test_paths_and_methods(client: TestClient) -> None:
     assert_refused(client.get("/static/../app.py"), 404, "not_found")
     assert_refused(client.get("/static/%2e%2e/app.py"), 404, "not_found")
     assert_refused(client.get("/v1/synth"), 405, "method", "use POST")
+    answer = client.post("/healthz")
+    assert_refused(answer, 405, "method", "use GET, HEAD")
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+def test_head_is_answered_wherever_get_is(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    gets = [path for path, methods in paths.items() if "get" in methods]
+    assert {"/healthz", "/readyz", "/v1/bundle", "/metrics"} <= set(gets)
+    for path in (*gets, "/", "/static/app.js", "/openapi.json"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+        assert answer.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.head("/v1/synth").status_code == 405
+    assert client.head("/absent").status_code == 404
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
