@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +35,10 @@ _COMMANDS = {
 }
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What the system says of an output that takes no more."""
+
+
 class _Failure(click.ClickException):
     """A failure that is shown as a single line; exits 1."""
 
@@ -53,7 +60,8 @@ class _UsageFailure(_Failure):
 class LazyGroup(click.Group):
     """Imports a command's module when it is asked for, and turns failures into one line.
 
-    A ``ClipSynthError`` exits 1 and a usage error 2; anything unexpected keeps its traceback.
+    A ``ClipSynthError`` and a full output exit 1 and a usage error 2; anything unexpected keeps its
+    traceback.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -83,7 +91,8 @@ class LazyGroup(click.Group):
     ) -> click.Context:
         """Parse the group's own options."""
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            with _full_output(str(info_name)):
+                return super().make_context(info_name, args, parent, **extra)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
@@ -92,15 +101,14 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            with _missing_extra(ctx):
+            with _full_output(ctx), _missing_extra(ctx):
                 return super().invoke(ctx)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
             raise _usage(error, ctx.command_path) from error
         except ClipSynthError as error:
-            command = f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
-            raise _Failure(str(error), command) from error
+            raise _Failure(str(error), _path(ctx)) from error
 
 
 @contextmanager
@@ -118,6 +126,45 @@ def _missing_extra(command: str | click.Context) -> Iterator[None]:
         if module in ("", "clipsynth_rt") or name not in _COMMANDS:
             raise  # a fault of this package, not of the installation
         raise MissingExtraError(module, _COMMANDS[name][1]) from error
+
+
+@contextmanager
+def _full_output(command: str | click.Context) -> Iterator[None]:
+    """Turn what printing to a full output raises into one line.
+
+    Args:
+        command: What stands before the line, or the group's context where only running tells it.
+    """
+    try:
+        yield
+    except OSError as error:
+        # our own are lines already, and an error that names a file is not of printing
+        ours = isinstance(error, ClipSynthError) or error.filename is not None
+        if ours or error.errno not in _FULL:
+            raise
+        drop_output()
+        path = command if isinstance(command, str) else _path(command)
+        raise _Failure(f"the output cannot be written ({error.strerror})", path) from error
+
+
+def drop_output() -> None:
+    """Discard what standard output does not take.
+
+    Python would try to write it once more when it exits, and fail with a traceback.
+    """
+    # Python has none where descriptor 1 is closed
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # a stream in memory has no descriptor
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _path(ctx: click.Context) -> str:
+    return f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
 
 
 def _usage(error: click.UsageError, command: str) -> _UsageFailure:

@@ -22,11 +22,14 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 
 def whole(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Return the whole numbers of a list such as ``176,352``."""
+    """Return the whole numbers of a list such as ``176,352``, none of them below 1."""
     try:
-        return tuple(int(part) for part in numbers(ctx, param, value))
+        found = tuple(int(part) for part in numbers(ctx, param, value))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not a list of whole numbers") from error
+    if any(number < 1 for number in found):
+        raise click.BadParameter(f"{min(found)} is not in the range x>=1.")
+    return found
 
 
 TARGETS_HELP = (

@@ -125,7 +125,8 @@ def _bundle(path: str | None) -> dict[str, Any]:
     try:
         bundle = Bundle.open(path)
         size = bundle.verify()
-    except BundleError as error:
+    # an address on a hub needs a library
+    except (BundleError, MissingExtraError) as error:
         return {"problem": str(error)}
     return {"name": bundle.manifest.name, "path": str(bundle.path), "bytes": size}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clipsynth_rt.cli import drop_output
 from clipsynth_rt.cli.completion import values
 from clipsynth_rt.cli.targets import plan_pictures, plan_targets
 from clipsynth_rt.cli.voice import BUNDLE, FILE, PRECISION, PROVIDER, THREADS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from clipsynth_rt.audio import AudioClip
     from clipsynth_rt.pipeline import Synthesizer
+    from clipsynth_rt.spec import Manifest
 
 _PROGRESS_DELAY_S = 1.5
 _MAX_VARIATIONS = 1000
@@ -168,6 +169,8 @@ def command(
         tag=not no_tag,
     )
     synthesizer = opened()
+    if plot:
+        _check_plot(synthesizer.bundle.manifest, wishes)
     synthesizer.load_for(image=bool(image), init=init is not None, **wishes)
     for report in work.run(synthesizer, {**wishes, "init": init}):
         report["not_taken"] = synthesizer.choice.not_taken
@@ -202,6 +205,24 @@ def _check_usage(
         raise click.UsageError("Missing option '-o' / '--out'")
     if not 1 <= variations <= _MAX_VARIATIONS:
         raise InputError(f"variations must be from 1 to {_MAX_VARIATIONS}, got {variations}")
+
+
+def _check_plot(manifest: Manifest, wishes: dict[str, Any]) -> None:
+    """Refuse a length that has no picture; one left to a given sound is long enough by itself.
+
+    Raises:
+        InputError: If there is none.
+    """
+    from clipsynth_rt.config import SynthConfig, make_plan
+    from clipsynth_rt.mel import min_samples
+
+    count, least = make_plan(SynthConfig(**wishes), manifest).num_samples, min_samples(manifest.mel)
+    if count < least:
+        rate = manifest.mel.sample_rate
+        raise InputError(
+            f"--plot: a sound of {1000 * count / rate:.3g} ms is too short for a picture; at least "
+            f"{1000 * least / rate:.3g} ms are needed"
+        )
 
 
 @dataclass(frozen=True)
@@ -292,14 +313,14 @@ def parse_precision(text: str | None) -> str | dict[str, str] | None:
     """Return ``fp16`` as it is, and ``denoiser_step=fp16,vocoder=fp32`` as a mapping.
 
     Raises:
-        InputError: If the two forms are mixed.
+        InputError: If the two forms are mixed, or a name is missing.
     """
     if text is None or "=" not in text:
         return text
-    pairs = [part.split("=") for part in text.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
+    pairs = [[word.strip() for word in part.split("=")] for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise InputError(f"--precision {text!r}: write fp16, or denoiser_step=fp16,vocoder=fp32")
-    return {graph.strip(): precision.strip() for graph, precision in pairs}
+    return {graph: precision for graph, precision in pairs}
 
 
 def _write_stdout(clip: AudioClip, file_format: str, *, tag: bool) -> None:
@@ -309,8 +330,7 @@ def _write_stdout(clip: AudioClip, file_format: str, *, tag: bool) -> None:
     try:
         clip.write_to(sys.stdout.buffer, file_format, tag=tag)
     except OutputError:
-        # what is still buffered would fail once more, with a traceback, when Python exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         raise
 
 

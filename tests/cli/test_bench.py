@@ -96,7 +96,12 @@ def test_on_engines(tiny_bundle: Path, fake_gpu: Any) -> None:
         (["--provider", "tensorrt"], 1, "provider tensorrt is not available"),
         (["--steps", "few"], 2, "not a list of whole numbers"),
         (["--repeats", "0"], 2, "0 is not in the range"),
-        (["--steps", "0"], 1, "steps must be from 1"),
+        (["--steps", "0"], 2, "0 is not in the range x>=1"),
+        (["--batch", "0"], 2, "0 is not in the range x>=1"),
+        (["--batch", "1,-1"], 2, "-1 is not in the range x>=1"),
+        (["--duration", "nan"], 1, "duration must be from"),
+        (["--threads", "0", "--provider", "cpu"], 1, "threads must be from 1"),
+        (["--precision", "vocodr=fp32"], 1, "has no graph 'vocodr'; it has text_encoder, "),
     ],
 )
 def test_bad_input(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import tomllib
@@ -72,6 +73,30 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
 
     use(monkeypatch, "train", body)
     assert isinstance(invoke("train").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_output_is_one_line(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def body() -> None:
+        raise OSError(code, "it is full")
+
+    use(monkeypatch, "info", body)
+    result = invoke("info")
+    assert result.exit_code == 1
+    assert result.stderr == "clipsynth-rt info: the output cannot be written (it is full)\n"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full", "a.bin"), OSError(errno.EACCES, "no"), OSError("no")]
+)
+def test_other_errors_of_the_system_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def body() -> None:
+        raise error
+
+    use(monkeypatch, "info", body)
+    assert invoke("info").exception is error
 
 
 @pytest.mark.parametrize(

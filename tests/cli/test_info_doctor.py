@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click.testing
@@ -95,6 +96,18 @@ def test_doctor_on_a_bad_bundle_still_tells_the_rest(tmp_path: Path) -> None:
     result = invoke("doctor", "--bundle", str(tmp_path / "absent"))
     assert result.exit_code == 0
     assert "no such folder" in result.stdout
+    assert "if it had a bundle" in result.stdout
+
+
+def test_doctor_without_the_hubs_library_still_tells_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    result = invoke("doctor", "--bundle", "hf://owner/name")
+    assert result.exit_code == 0, result.output
+    assert "provider  cpu: ok" in result.stdout
+    missing = 'huggingface_hub is not installed; run: pip install "clipsynth-rt[hub]"'
+    assert f"bundle    {missing}" in result.stdout
     assert "if it had a bundle" in result.stdout
 
 

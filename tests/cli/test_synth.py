@@ -209,6 +209,31 @@ def test_a_variation_of_a_sound(synth: Synth, tmp_path: Path) -> None:
     assert not np.allclose(*sounds.values(), atol=1e-3)
 
 
+def test_a_sound_that_is_too_short_to_vary_is_named(synth: Synth, tmp_path: Path) -> None:
+    given = tmp_path / "one.wav"
+    soundfile.write(given, np.zeros(1), 22050)
+    for more in ((), ("--duration", "1"), ("--plot", "a.png")):
+        result = synth("drum", "--init", str(given), "-o", "a.wav", *more)
+        assert_refused(
+            result,
+            f"{given}: the sound is too short, 0.0454 ms; at least 17.5 ms are needed",
+        )
+
+
+def test_the_shortest_sounds_have_a_picture(synth: Synth, tmp_path: Path) -> None:
+    given = tmp_path / "short.wav"
+    soundfile.write(given, 0.1 * np.ones(385), 22050)
+    for more in (
+        ("--duration", "0.0175"),
+        ("--init", str(given)),
+        ("--loop", "--duration", "0.012"),
+    ):
+        result = synth("drum", "-o", "a.wav", "--plot", "a.png", *more)
+        assert result.exit_code == 0, result.output
+        assert sorted(os.listdir()) == ["a.png", "a.wav"]
+        os.unlink("a.png")
+
+
 def test_a_picture_of_the_mel(synth: Synth) -> None:
     result = synth("drum", "dog", "-o", "{query}.wav", "--plot", "{query}.png", "--json")
     assert result.exit_code == 0, result.output
@@ -265,6 +290,9 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("drum", "--format", "ogg"), "the name says wav and the format ogg"),
         (("drum", "--provider", "tpu"), "unknown provider 'tpu'"),
         (("drum", "--precision", "fp8"), "has no fp8"),
+        (("drum", "--precision", "vocodr=fp32"), "has no graph 'vocodr'; it has text_encoder, "),
+        (("drum", "--precision", "image_encoder=fp8"), "has no fp8 image_encoder; it has fp32"),
+        (("drum", "--precision", "vocoder="), "--precision 'vocoder=': write fp16, or"),
         (("drum", "--threads", "0"), "threads must be from 1"),
         (("drum", "piano"), "two sounds would both be written to {i}-x.wav".replace("{i}-x", "a")),
         (("--image", "absent.png"), "absent.png: no such image file"),
@@ -277,6 +305,10 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("drum", "--variations", "2"), "two sounds would both be written to a.wav"),
         (("drum", "--plot", "a.jpg"), "a.jpg: --plot writes PNG; name it .png"),
         (("drum", "--plot", "absent/a.png"), "there is no folder absent"),
+        (
+            ("drum", "--plot", "a.png", "--duration", "0.012"),
+            "--plot: a sound of 12 ms is too short for a picture; at least 17.5 ms are needed",
+        ),
     ],
 )
 def test_bad_wishes(synth: Synth, args: tuple[str, ...], message: str) -> None:
@@ -385,6 +417,31 @@ def test_standard_output_that_is_full(tiny_bundle: Path, tmp_path: Path) -> None
     assert result.stderr.decode() == (
         "clipsynth-rt synth: standard output: cannot be written (No space left on device)\n"
     )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("args", [("info",), ("info", "--help"), ("--version",)])
+def test_what_is_printed_to_a_full_output_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "wb") as full:
+        result = process(*args, cwd=tmp_path, stdout=full)
+    assert result.returncode == 1
+    command = "clipsynth-rt" if args == ("--version",) else "clipsynth-rt info"
+    assert result.stderr.decode() == (
+        f"{command}: the output cannot be written (No space left on device)\n"
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
+def test_standard_output_by_its_name(tiny_bundle: Path, tmp_path: Path) -> None:
+    line = ("synth", "drum", "-o", "/dev/stdout", "--format", "wav", "--duration", "0.5")
+    result = process(*line, "--bundle", str(tiny_bundle), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    samples, _ = soundfile.read(io.BytesIO(result.stdout))
+    assert len(samples) == 11025
 
 
 def test_arguments_that_are_not_utf8(tiny_bundle: Path, tmp_path: Path) -> None:
