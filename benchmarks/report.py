@@ -175,7 +175,7 @@ def gpu() -> str:
     ):
         if "4 steps, whole" in (run := found.get(key) or {}):
             times = " | ".join(f"{1e3 * run[f'{n} steps, whole']:.1f} ms" for n in (4, 8))
-            memory = f"{run['peak_device_mb']:.0f} MB"
+            memory = f"{run['device_mb']:.0f} MB" if "device_mb" in run else ""
             lines.append(f"| PyTorch {run['torch']}, {name} | | {times} | | {memory} |")
     lines += ["", *_gpu_facts(found), *found["notes"]]
     return "\n".join(lines) + "\n"
@@ -217,7 +217,7 @@ def _gpu_row(name: str, run: dict[str, Any]) -> str:
     provider, _, how = name.partition(", ")
     library = run.get("library") or f"ONNX Runtime {run['onnxruntime']}"
     what = f"`{provider}` ({library}){', ' + how if how else ''}"
-    # of one kind of clip, the first that was made; each further kind adds its engines
+    # of the default clip and the first kind that was timed; each further kind adds its engines
     memory = min(row.get("peak_device_mb_so_far", run["peak_device_mb"]) for row in run["rows"])
     return f"| {what} | {times} | {rows[0]['rtf']:.4f} | {memory:.0f} MB |"
 
