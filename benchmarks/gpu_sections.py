@@ -259,10 +259,10 @@ def pytorch(
     from clipsynth_rt.export.source import load_source
     from clipsynth_rt.export.wrappers import DenoiserStepGraph
 
-    free = torch.cuda.mem_get_info()[0]
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     source = load_source(checkpoint)
+    free = torch.cuda.mem_get_info()[0]
     text = source.clip.text_tower.eval().cuda()
     step = DenoiserStepGraph(source.unet, source.diffusion).eval().cuda()
     vocoder = source.vocoder.eval().cuda()

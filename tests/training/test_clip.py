@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 sys.path.append(str(Path(__file__).parent))
 from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 
-from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
+from clipsynth_rt.errors import CheckpointError, InputError
 from clipsynth_rt.training.checkpoint import load_part, load_state, save_part, save_state
 from clipsynth_rt.training.clip import load_clip, load_sentence_encoder
 from clipsynth_rt.training.data import pictures as pictures_module
@@ -374,5 +374,5 @@ def test_shipped_configuration_loads_and_a_wrong_key_is_named(tmp_path):
     path = Path(__file__).parents[2] / "training" / "configs" / "clip.toml"
     assert load_config(path).image_tower.dim == 256
     (tmp_path / "c.toml").write_text("[image_tower]\nsize = 3\n")
-    with pytest.raises(ManifestError, match=r"image_tower\.size"):
+    with pytest.raises(InputError, match=r"image_tower\.size"):
         load_config(tmp_path / "c.toml")
