@@ -97,9 +97,12 @@ def _prepare(image: Image, size: int, max_pixels: int) -> Image:
         )
     image = PIL.ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        # convert() would clip 16-bit grey to white instead of scaling it; mode I has room for more
-        grey = np.clip(np.asarray(image) >> 8, 0, 255)
-        image = PIL.Image.fromarray(grey.astype(np.uint8))
+        # convert() would clip 16-bit grey to white instead of scaling it
+        grey = np.asarray(image)
+        # mode I has room for more than 16 bits, and may hold 8
+        if image.mode != "I" or grey.max() > 255:
+            grey = grey >> 8
+        image = PIL.Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     rgba = image.convert("RGBA")
     paper = PIL.Image.new("RGBA", rgba.size, "white")
     return PIL.ImageOps.fit(

@@ -123,7 +123,7 @@ def gaussian_noise(
     radius *= -2.0
     np.sqrt(radius, out=radius)
     # cosine and sine by the tangent t of half the angle: (1 - t^2) / (1 + t^2), 2 t / (1 + t^2),
-    # the same to the bit in float32 in a fifth of the time, which is most of it
+    # the same float32 but for one value in 200 million, in a fifth of the time, which is most of it
     half_angle *= np.pi
     tangent = np.tan(half_angle, out=half_angle)
     square = tangent * tangent

@@ -20,7 +20,12 @@ from clipsynth_rt.training.distributed import rank_and_count, wait_for_all
 from clipsynth_rt.training.emphasis import difficulty, passes
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
-from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_rt.training.teacher_pairs import (
+    TeacherPairs,
+    TeacherSpec,
+    make_pairs,
+    more_labels,
+)
 from clipsynth_rt.training.train_distil import PART, DistilTrainer
 from clipsynth_rt.training.tutor import Tutor
 
@@ -123,7 +128,10 @@ def open_run(
         if more_of:
             only = torch.tensor([names.index(name) for name in more_of])
         else:
-            only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
+            # of a run that goes on, the labels that it began with
+            only = more_labels(folder)
+            if only is None:
+                only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
         logger.info("%d more sounds of the teacher, of %d labels each", more, len(only))
         sample(weights, how, more, only)
     pairs = TeacherPairs.open(folder)

@@ -261,9 +261,10 @@ def _read_voice(
 
 def _check_taught(out: Path, taught: dict[str, Any]) -> None:
     """Refuse to go on with other sounds: a run that is finished would not learn them."""
-    if load_state(out, STATE) is None:
+    loaded = load_state(out, STATE)
+    if loaded is None:
         return
-    earlier = load_part(out, "denoiser")[1].get("taught")
+    earlier = loaded[1]["config"].get("taught")
     # a run of before does not say
     if earlier is not None and earlier != taught:
         told = ", ".join(earlier["names"][:5])

@@ -185,11 +185,13 @@ def make_pairs(
     label = (torch.arange(len(text)) if only is None else only)[rank::processes]
     at_once = AT_ONCE[device.type]
     kind, seed = ("", 17) if only is None else (_MORE, 500_017)
-    origin = {"teacher": json.dumps(encode(how)), "source": _source(teacher, names, frames)}
+    origin = {"teacher": json.dumps(encode(how)), "source": _source(teacher, spec, names, frames)}
+    if only is not None:
+        origin["only"] = json.dumps(only.tolist())
     for number in range(rounds if len(label) else 0):
         path = folder / f"{kind}{number:03d}-{rank}.safetensors"
         if path.is_file():
-            _check_origin(path, origin, only)
+            _check_origin(path, origin)
             continue
         generator = torch.Generator().manual_seed(number * 1000 + rank + seed)
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
@@ -208,22 +210,45 @@ def make_pairs(
             on_round(number)
 
 
-def _source(teacher: UNet, names: Sequence[str], frames: int) -> str:
-    """Return a hash of what trajectories depend on besides how the teacher samples."""
-    digest = hashlib.sha256(json.dumps([list(names), frames]).encode())
+def _source(teacher: UNet, spec: DiffusionSpec, names: Sequence[str], frames: int) -> str:
+    """Return a hash of what trajectories depend on besides how the teacher samples.
+
+    Texts are in it by name: their embeddings differ from machine to machine in the last digits.
+    """
+    facts = [list(names), frames, encode(spec)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for key, value in sorted(teacher.state_dict().items()):
         digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _check_origin(path: Path, origin: Mapping[str, str], only: Tensor | None) -> None:
+def more_labels(folder: str | Path) -> Tensor | None:
+    """Return the labels that there are further trajectories of, int64 [K]; None if of none.
+
+    Raises:
+        CheckpointError: If a file is damaged.
+    """
+    for path in sorted(Path(folder).glob(f"{_MORE}*.safetensors")):
+        if "only" in (written := _written(path)):
+            return torch.tensor(json.loads(written["only"]), dtype=torch.int64)
+    return None
+
+
+def _written(path: Path) -> dict[str, str]:
+    """Return what a file of trajectories says of itself."""
     try:
         with safe_open(path, "pt") as file:
-            written = file.metadata() or {}
-            labels = file.get_tensor("label")
-        teacher = json.loads(written.get("teacher", "null"))
+            written: dict[str, str] = file.metadata() or {}
+        for key in written.keys() & {"teacher", "only"}:
+            json.loads(written[key])
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
+    return written
+
+
+def _check_origin(path: Path, origin: Mapping[str, str]) -> None:
+    written = _written(path)
+    teacher = json.loads(written.get("teacher", "null"))
     # files of before say nothing, and are of the defaults
     teacher = encode(TeacherSpec()) if teacher is None else teacher
     if teacher != json.loads(origin["teacher"]):
@@ -234,7 +259,7 @@ def _check_origin(path: Path, origin: Mapping[str, str], only: Tensor | None) ->
         raise DataError(
             f"{path}: of another teacher, other labels or another length: choose another --out"
         )
-    if only is not None and not torch.isin(labels, only).all():
+    if written.get("only", origin.get("only")) != origin.get("only"):
         raise DataError(f"{path}: of other labels than are wanted more of: choose another --out")
 
 

@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -138,9 +139,10 @@ def _full_output(command: str | click.Context) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # our own are lines already, and an error that names a file is not of printing
-        ours = isinstance(error, ClipSynthError) or error.filename is not None
-        if ours or error.errno not in _FULL:
+        # our own are lines already, and a disk that is full while a file is written is no output
+        frames = traceback.extract_tb(error.__traceback__)
+        printing = any((f.filename, f.name) == (click.utils.__file__, "echo") for f in frames)
+        if isinstance(error, ClipSynthError) or error.errno not in _FULL or not printing:
             raise
         drop_output()
         path = command if isinstance(command, str) else _path(command)

@@ -96,7 +96,8 @@ def check_file(path: Path) -> None:
         raise OutputError(f"{path}: there is no folder {folder}; make it first")
     # a file is replaced by another, a device or a pipe is not
     replaced = os.path.isfile(path) or not os.path.exists(path)
-    if replaced and not os.access(folder, os.W_OK):
+    # links are followed: what is replaced lies where they lead
+    if replaced and not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK):
         raise OutputError(f"{path}: folder {folder} is not writable")
 
 

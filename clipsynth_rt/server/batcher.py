@@ -121,7 +121,7 @@ class Batcher:
         if self._thread.ident is None:
             self._first = first
             self._thread.start()
-            self._begun.result()
+        self._begun.result()
 
     @property
     def depth(self) -> int:

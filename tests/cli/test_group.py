@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 import tomllib
@@ -77,8 +78,12 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_full_output_is_one_line(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(code, "it is full")
+
     def body() -> None:
-        raise OSError(code, "it is full")
+        click.echo("facts", file=Full())
 
     use(monkeypatch, "info", body)
     result = invoke("info")
@@ -87,7 +92,14 @@ def test_a_full_output_is_one_line(monkeypatch: pytest.MonkeyPatch, code: int) -
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "full", "a.bin"), OSError(errno.EACCES, "no"), OSError("no")]
+    "error",
+    [
+        # as the system says it where a file is written
+        OSError(errno.ENOSPC, "full"),
+        OSError(errno.ENOSPC, "full", "a.bin"),
+        OSError(errno.EACCES, "no"),
+        OSError("no"),
+    ],
 )
 def test_other_errors_of_the_system_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, error: OSError

@@ -19,8 +19,8 @@ import soundfile
 from clipsynth_rt import backends, cli
 from clipsynth_rt.backends import ort
 from clipsynth_rt.cli.synth import parse_precision
-from clipsynth_rt.cli.targets import file_stem
-from clipsynth_rt.errors import InputError
+from clipsynth_rt.cli.targets import check_file, file_stem
+from clipsynth_rt.errors import InputError, OutputError
 from clipsynth_rt.provenance import read_tag
 
 KEYS = {
@@ -477,3 +477,15 @@ def test_parse_precision() -> None:
     }
     with pytest.raises(InputError, match="write fp16, or"):
         parse_precision("denoiser_step=fp16,fp32")
+
+
+def test_a_link_is_written_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /dev/stdout is, where the output is a file: its own folder need not be writable."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "drum.wav").write_bytes(b"")
+    link = tmp_path / "links" / "drum.wav"
+    link.symlink_to(tmp_path / "drum.wav")
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("links"))
+    check_file(link)
+    with pytest.raises(OutputError, match="not writable"):
+        check_file(tmp_path / "links" / "other.wav")

@@ -163,10 +163,14 @@ def test_a_voice_learns_and_can_be_exported(
     assert again.exit_code == 0, again.output
     assert "learnt my drum, rain from 4 clips" in again.output
     assert "denoiser at step 21" in again.output
+    # a kill between state and part leaves a run that goes on
+    for path in out.glob("denoiser.*"):
+        path.unlink()
+    assert finetune(sounds, out, checkpoint, encoder, steps=22, samples_every=0).step == 22
     # a run that is finished would learn nothing of a sound that came later
     soundfile.write(sounds / "horn.wav", np.random.default_rng(3).normal(0, 0.1, 9000), 16000)
     with pytest.raises(InputError, match=r"was taught other sounds \(my drum, rain\)"):
-        finetune(sounds, out, checkpoint, encoder, steps=22, samples_every=0)
+        finetune(sounds, out, checkpoint, encoder, steps=23, samples_every=0)
     assert load_part(out, "denoiser")[1]["labels"] == ["my drum", "rain"]
 
 

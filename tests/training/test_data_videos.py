@@ -251,6 +251,16 @@ def test_a_video_keeps_its_id_whatever_comes_later(tmp_path):
     assert ShardSet.open(tmp_path / "shards").ids == ["a", "a.mp4"]
 
 
+def test_a_video_of_no_use_leaves_its_id_to_what_comes_in_its_place(tmp_path):
+    (tmp_path / "a.mkv").write_bytes(b"broken")
+    good(tmp_path / "b.mkv", 1.1)
+    prepare(tmp_path, tmp_path / "shards", CUT, workers=1)
+    (tmp_path / "a.mkv").unlink()
+    good(tmp_path / "a.mp4", 1.1)
+    prepare(tmp_path, tmp_path / "shards", CUT, workers=1)
+    assert ShardSet.open(tmp_path / "shards").ids == ["b", "a"]
+
+
 def test_another_video_of_the_same_name_is_not_passed_over(tmp_path):
     for folder, seconds in (("one", 1.1), ("other", 2.0)):
         (tmp_path / folder).mkdir()

@@ -24,7 +24,12 @@ from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, Mel
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout, clip_through
 from clipsynth_rt.training.run_log import read_metrics
-from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_rt.training.teacher_pairs import (
+    TeacherPairs,
+    TeacherSpec,
+    make_pairs,
+    more_labels,
+)
 from clipsynth_rt.training.train_diffusion import RunLimits
 from clipsynth_rt.training.train_distil import PART, DistilTrainer
 
@@ -144,10 +149,10 @@ def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
 
 
 def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_path, caplog):
-    def make(how, folder="p", names=NAMES, teacher=network):
+    def make(how, folder="p", names=NAMES, teacher=network, spec=None):
         make_pairs(
-            teacher, tiny().diffusion, data.text[:, 0], tmp_path / folder, names=names, frames=16,
-            rounds=1, how=how,
+            teacher, spec or tiny().diffusion, data.text[:, 0], tmp_path / folder, names=names,
+            frames=16, rounds=1, how=how,
         )  # fmt: skip
 
     make(TeacherSpec.of(4, 2.0))
@@ -156,7 +161,9 @@ def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_pat
     with pytest.raises(DataError, match="3 steps of the teacher are no multiple of"):
         make(TeacherSpec.of(3, 2.0), "other")
     torch.manual_seed(4)
-    for other in ({"teacher": UNet(tiny().unet).eval()}, {"names": NAMES[::-1]}):
+    shifted = dataclasses.replace(tiny().diffusion, time_shift=3.0)
+    teacher = UNet(tiny().unet).eval()
+    for other in ({"teacher": teacher}, {"names": NAMES[::-1]}, {"spec": shifted}):
         with pytest.raises(DataError, match="of another teacher, other labels"):
             make(TeacherSpec.of(4, 2.0), **other)
     # what versions before wrote says nothing, and is of the defaults
@@ -339,8 +346,11 @@ def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
     assert torch.bincount(pairs.label).tolist() == [2, 2, 5]
     assert len(torch.unique(pairs.noise[pairs.label == 2], dim=0)) == 5
     assert torch.bincount(TeacherPairs.open(tmp_path, every_label=True).label).tolist() == [2, 2, 2]
-    with pytest.raises(DataError, match="of other labels than are wanted more of"):
-        sample(3, only=torch.tensor([1]))
+    for other in ([1], [2, 1]):
+        with pytest.raises(DataError, match="of other labels than are wanted more of"):
+            sample(3, only=torch.tensor(other))
+    assert more_labels(tmp_path).tolist() == [2]
+    assert more_labels(tmp_path / "none") is None
     # a run that goes on keeps what was made
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     sample(3, only=torch.tensor([2]))

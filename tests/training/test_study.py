@@ -468,14 +468,14 @@ def test_systems_of_one_name_are_refused(study, setup):
 
 
 def test_a_report_says_its_template_prior_and_seeds(corpus, study, setup, tiny, tmp_path):
-    found = report.evaluate(study, setup, ["text", "vocoder"])
-    assert found["seeds"] == {"text": 4}
+    found = report.evaluate(study, setup, ["text", "steps", "vocoder"])
+    assert found["seeds"] == {"text": 4, "steps": 1}
     assert not found.keys() & {"template", "prior_sha256"}
     # said, but what the bundle says itself
     usual = setup.voice.synthesizer.bundle.manifest.condition.templates
     asked = dataclasses.replace(setup, template=usual, seeds=8)
     both = report.evaluate(study, asked, ["image"], found)
-    assert both["seeds"] == {"text": 4, "image": 8}
+    assert both["seeds"] == {"text": 4, "steps": 1, "image": 8}
     assert both.keys() >= {"text", "vocoder", "image"}
     pairs = load_pairs(corpus[1] / "train", study.clip, tiny.MEL, corpus[2])
     train_prior(pairs, tmp_path / "prior", steps=2, batch_size=4, noise=0.0)

@@ -106,3 +106,8 @@ def test_enormous(tmp_path: Path, side: int) -> None:
     path.write_bytes(png_header(side, side))
     with pytest.raises(InputError, match="pixels"):
         load_image(path, 16)
+
+
+def test_numbers_of_8_bits_in_a_mode_of_32_are_grey_levels() -> None:
+    image = PIL.Image.new("L", (16, 16), 200).convert("I")
+    np.testing.assert_allclose(load_image(image, 16), 200 / 255, atol=1e-6)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,19 @@ def prepare(
         OutputError: If the shards cannot be written.
     """
     cut, videos_dir, shards_dir = cut or CutSpec(), Path(videos_dir), Path(shards_dir)
-    known = _read_videos(shards_dir)
-    videos = find_videos(videos_dir, {path: name for name, (path, _) in known.items()})
+    paths = find_videos(videos_dir)
     existed = shards_dir.exists()
     writer = ShardWriter(shards_dir, cut.mel, shard_size)
     _check_settings(shards_dir, cut)
     done = {video_id(clip) for clip in writer.done}
+    # what gave no clip holds no id: it may come back as another file
+    known = {name: facts for name, facts in _read_videos(shards_dir).items() if name in done}
+    videos = _ids(paths, videos_dir, {path: name for name, (path, _) in known.items()})
     found = {
         name: (path.relative_to(videos_dir).as_posix(), path.stat().st_size)
         for path, name in videos.items()
     }
-    for name in sorted(done & known.keys() & found.keys()):
+    for name in sorted(known.keys() & found.keys()):
         if found[name] != known[name]:
             raise DataError(
                 f"{videos_dir / found[name][0]}: {shards_dir} holds clips of another video of that "
@@ -112,15 +114,8 @@ def prepare(
     return facts
 
 
-def find_videos(folder: Path, known: Mapping[str, str] | None = None) -> dict[Path, str]:
-    """Return the videos under ``folder``, sorted, each with its id.
-
-    The id is the path without extension; with it where two videos would share one, or where the
-    name ends like the number of a clip.
-
-    Args:
-        folder: Searched with its subfolders.
-        known: Path below ``folder`` -> id of videos that have one, which they keep.
+def find_videos(folder: Path) -> list[Path]:
+    """Return the videos under ``folder`` and its subfolders, sorted.
 
     Raises:
         DataError: If ``folder`` is none, or holds no file with a video's extension.
@@ -134,8 +129,17 @@ def find_videos(folder: Path, known: Mapping[str, str] | None = None) -> dict[Pa
         raise DataError(
             f"{folder}: no videos in it or its subfolders ({', '.join(sorted(EXTENSIONS))})"
         )
+    return paths
+
+
+def _ids(paths: Sequence[Path], folder: Path, known: Mapping[str, str]) -> dict[Path, str]:
+    """Return the id of each video below ``folder``.
+
+    It is the path without extension; with it where two videos would share one, or where the name
+    ends like the number of a clip. A video whose path is ``known`` keeps its id.
+    """
     stems = {path: path.relative_to(folder).with_suffix("").as_posix() for path in paths}
-    shared, known = Counter(stems.values()), known or {}
+    shared = Counter(stems.values())
     taken, videos = set(known.values()), {}
     for path, stem in stems.items():
         name = path.relative_to(folder).as_posix()

@@ -11,7 +11,14 @@ from clipsynth_rt.config import SynthConfig, make_plan
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.training.evaluate.gap import prior_fingerprint
-from clipsynth_rt.training.evaluate.parts import CHEAP, PARTS, Setup, check_measurable, check_names
+from clipsynth_rt.training.evaluate.parts import (
+    CHEAP,
+    FEW,
+    PARTS,
+    Setup,
+    check_measurable,
+    check_names,
+)
 from clipsynth_rt.training.evaluate.study import Study
 from clipsynth_rt.training.evaluate.systems import files_fingerprint
 
@@ -71,7 +78,11 @@ def evaluate(
         "distilled_default": plan.distilled,
         "fad_embedding": "penultimate layer of the corpus classifier",
         "concepts": len(study.concepts) or len(study.labels),
-        "seeds": {name: setup.seeds for name in names if name != "vocoder"},
+        "seeds": {
+            name: setup.few if name in (*FEW, "paraphrases") else setup.seeds
+            for name in names
+            if name != "vocoder"
+        },
         "cure": setup.cure,
         "real": {key: real[key] for key in shares},
         "real_hard_concepts": {
@@ -126,6 +137,11 @@ def _check_same(earlier: dict[str, Any], report: dict[str, Any], measured: Colle
     keys += [key for key in ("concepts", "cure", "distilled_default") if key in earlier]
     if "image" in earlier and "image" not in measured:
         keys.append("image_encoder_sha256")
+    if earlier.get("cure") == "prior" and "prior_sha256" not in earlier:
+        raise InputError(
+            "the earlier report does not say which prior its queries went through; measure all "
+            "anew, without --update"
+        )
     for key in keys:
         if earlier.get(key) != report.get(key):
             raise InputError(
