@@ -188,10 +188,11 @@ def make_pairs(
     origin = {"teacher": json.dumps(encode(how)), "source": _source(teacher, spec, names, frames)}
     if only is not None:
         origin["only"] = json.dumps(only.tolist())
+    silent = 0
     for number in range(rounds if len(label) else 0):
         path = folder / f"{kind}{number:03d}-{rank}.safetensors"
         if path.is_file():
-            _check_origin(path, origin)
+            silent += not _check_origin(path, origin)
             continue
         generator = torch.Generator().manual_seed(number * 1000 + rank + seed)
         noise = torch.randn(len(label), teacher.config.n_mels, frames, generator=generator)
@@ -208,6 +209,12 @@ def make_pairs(
             save_file(tensors, temporary, origin)
         if on_round is not None:
             on_round(number)
+    if silent:
+        logger.warning(
+            "%s: %d files do not say which teacher made them; they are taken for this one's",
+            folder,
+            silent,
+        )
 
 
 def _source(teacher: UNet, spec: DiffusionSpec, names: Sequence[str], frames: int) -> str:
@@ -246,21 +253,21 @@ def _written(path: Path) -> dict[str, str]:
     return written
 
 
-def _check_origin(path: Path, origin: Mapping[str, str]) -> None:
+def _check_origin(path: Path, origin: Mapping[str, str]) -> bool:
+    """Refuse a file of another origin, and return whether it says whose it is."""
     written = _written(path)
     teacher = json.loads(written.get("teacher", "null"))
     # files of before say nothing, and are of the defaults
     teacher = encode(TeacherSpec()) if teacher is None else teacher
     if teacher != json.loads(origin["teacher"]):
         raise DataError(f"{path}: of a teacher with other steps or guidance: choose another --out")
-    if "source" not in written:
-        logger.warning("%s: does not say which teacher made it; it is taken for this one's", path)
-    elif written["source"] != origin["source"]:
+    if written.get("source", origin["source"]) != origin["source"]:
         raise DataError(
             f"{path}: of another teacher, other labels or another length: choose another --out"
         )
     if written.get("only", origin.get("only")) != origin.get("only"):
         raise DataError(f"{path}: of other labels than are wanted more of: choose another --out")
+    return "source" in written
 
 
 def _trajectory(

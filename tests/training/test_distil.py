@@ -171,7 +171,7 @@ def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_pat
     tensors = load_file(tmp_path / "p" / "000-0.safetensors")
     save_file(tensors, tmp_path / "p" / "000-0.safetensors")
     make(None)
-    assert "does not say which teacher made it" in caplog.text
+    assert "1 files do not say which teacher made them" in caplog.text
     (tmp_path / "p" / "000-0.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="damaged"):
         make(None)
