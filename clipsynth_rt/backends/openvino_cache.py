@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 512 * 10**6
 """All compiled graphs together; what was used longest ago goes first."""
 
 SUFFIX = ".blob"
