@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_S = 2.0
 
 
 class StopSignals:
-    """Notes SIGTERM and SIGINT while entered, once; a second one acts as it did before.
+    """Notes SIGTERM and SIGINT while entered; a second one acts as it did before.
+
+    What comes within ``SAME_S`` of the first is the first: a terminal sends Ctrl-C to ``torchrun``
+    and its processes alike, and ``torchrun`` passes it on to these once more.
 
     Outside the main thread, where Python handles no signals, it notes none.
 
@@ -21,6 +26,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -32,8 +38,11 @@ class StopSignals:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
+        if self.received is None:
+            self.received, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since >= SAME_S:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
