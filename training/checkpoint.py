@@ -10,6 +10,7 @@ the states before it whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -269,6 +270,14 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     for key in sorted(tensors):
         value = zlib.crc32(tensors[key].reshape(-1).view(torch.uint8).numpy(), value)
     return value
+
+
+def hash_weights(module: nn.Module, digest: hashlib._Hash) -> None:
+    """Add names, types, shapes and values of a module's weights to a hash."""
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
 
 
 def check_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

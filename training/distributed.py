@@ -10,13 +10,15 @@ import atexit
 import datetime
 import logging
 import os
+import signal
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from clipsynth_rt.errors import InputError
+from clipsynth_rt.errors import CheckpointError, InputError
 
 TIMEOUT = datetime.timedelta(hours=6)
 """Longest wait for another process, which may embed pictures for hours; if one dies, torchrun
@@ -120,6 +122,24 @@ def mean_over_processes(value: float) -> float:
 def same_in_all(value: int) -> bool:
     """Return whether every process has the same ``value``."""
     return _reduced(value, dist.ReduceOp.MAX) == -_reduced(-value, dist.ReduceOp.MAX)
+
+
+def check_resumed_alike(step: int, folder: str | Path) -> None:
+    """Check that every process goes on at the same step.
+
+    Raises:
+        CheckpointError: If not.
+    """
+    if not same_in_all(step):
+        raise CheckpointError(
+            f"{folder}: the processes resumed at different steps; do all see the same folder?"
+        )
+
+
+def signal_of_any(received: int | None) -> int | None:
+    """Return the signal that ends this process: one that was only told of it ends as SIGTERM's."""
+    stopped = any_process(received is not None)
+    return (received or signal.SIGTERM) if stopped else None
 
 
 def wait_for_all() -> None:

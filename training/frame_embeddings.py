@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipsynth_rt.errors import InputError, OutputError
+from clipsynth_rt.training.checkpoint import hash_weights
 from clipsynth_rt.training.data.report import replacing
 from clipsynth_rt.training.data.shards import ShardSet
 from clipsynth_rt.training.distributed import rank_and_count, wait_for_all
@@ -113,8 +114,5 @@ def _origin(path: Path) -> str:
 def encoder_key(clip: Any) -> str:
     """Return a name for an encoder's image tower: the same weights, the same name."""
     digest = hashlib.sha256()
-    for name, value in sorted(clip.image_tower.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())
+    hash_weights(clip.image_tower, digest)
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError, DataError
 from clipsynth_rt.spec import DiffusionSpec, encode
+from clipsynth_rt.training.checkpoint import hash_weights
 from clipsynth_rt.training.data.report import replacing, writable_folder
 from clipsynth_rt.training.models.unet import UNet
 from clipsynth_rt.training.rollout import Rollout
@@ -224,8 +225,7 @@ def _source(teacher: UNet, spec: DiffusionSpec, names: Sequence[str], frames: in
     """
     facts = [list(names), frames, encode(spec)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for key, value in sorted(teacher.state_dict().items()):
-        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    hash_weights(teacher, digest)
     return digest.hexdigest()
 
 

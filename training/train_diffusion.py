@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +30,10 @@ from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.diffusion import velocity_loss
 from clipsynth_rt.training.distributed import (
     any_process,
+    check_resumed_alike,
     mean_over_processes,
     rank_and_count,
-    same_in_all,
+    signal_of_any,
     take_step,
 )
 from clipsynth_rt.training.ema import WeightAverage
@@ -163,11 +163,7 @@ class DenoiserTrainer:
             CheckpointError: If the loss is not finite, or processes resumed at different steps.
             OutputError: If the checkpoint cannot be written.
         """
-        if not same_in_all(self.step):
-            raise CheckpointError(
-                f"{self.out_dir}: the processes resumed at different steps; do all see the same "
-                "folder?"
-            )
+        check_resumed_alike(self.step, self.out_dir)
         first = self.rank == 0
         log = RunLog(self.out_dir, self.step, tensorboard=self.tensorboard) if first else None
         pace = Pace(self.batches.size)
@@ -188,9 +184,7 @@ class DenoiserTrainer:
                         self._report(log, limits, pace, rate)
                 if log is not None:
                     self._finish(log, pace, signals)
-                # every process was told of the signal, and ends as the one that got it
-                stopped = any_process(signals.received is not None)
-                return (signals.received or signal.SIGTERM) if stopped else None
+                return signal_of_any(signals.received)
         finally:
             self.batches.close()
             if log is not None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,10 @@ from clipsynth_rt.training.conditions import ConditionedMels
 from clipsynth_rt.training.config import TrainConfig
 from clipsynth_rt.training.distil_batches import DistilBatch, DistilBatches, DistilConfig
 from clipsynth_rt.training.distributed import (
-    any_process,
+    check_resumed_alike,
     mean_over_processes,
     rank_and_count,
-    same_in_all,
+    signal_of_any,
     take_step,
 )
 from clipsynth_rt.training.ema import WeightAverage
@@ -124,11 +123,7 @@ class DistilTrainer:
             CheckpointError: If a loss is not finite, or processes resumed at different steps.
             OutputError: If the checkpoint cannot be written.
         """
-        if not same_in_all(self.step):
-            raise CheckpointError(
-                f"{self.out_dir}: the processes resumed at different steps; do all see the same "
-                "folder?"
-            )
+        check_resumed_alike(self.step, self.out_dir)
         log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
         pace, sums = Pace(self.config.batch_size), dict[str, float]()
         with StopSignals() as signals, contextlib.closing(self.batches):
@@ -148,9 +143,7 @@ class DistilTrainer:
                     self.save()
             if log is not None:
                 self.save()
-            # every process was told of the signal, and ends as the one that got it
-            stopped = any_process(signals.received is not None)
-            return (signals.received or signal.SIGTERM) if stopped else None
+            return signal_of_any(signals.received)
 
     def train_step(self, rate: float = 1.0) -> dict[str, float]:
         """Take one step of the student and one of the discriminator; returns their losses."""

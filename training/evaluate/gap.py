@@ -20,6 +20,7 @@ from clipsynth_rt.errors import InputError
 from clipsynth_rt.training import clip as encoders
 from clipsynth_rt.training import frame_embeddings, open_clip_encoder
 from clipsynth_rt.training import prior as priors
+from clipsynth_rt.training.checkpoint import hash_weights
 from clipsynth_rt.training.clip import Clip
 from clipsynth_rt.training.evaluate.cache import code_version, digest, file_hash
 from clipsynth_rt.training.evaluate.intervals import mean_interval, statistic_interval
@@ -149,8 +150,7 @@ def encoder_fingerprint(clip: Clip) -> str:
     """Return one hash of what decides an encoder's embeddings: weights, tokens, templates, code."""
     found = hashlib.sha256(clip.tokenizer.to_str().encode())
     for tower in (clip.image_tower, clip.text_tower):
-        for name, value in tower.state_dict().items():
-            found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        hash_weights(tower, found)
     settings = [clip.context_length, clip.image_size, list(clip.templates)]
     return digest({"towers": found.hexdigest(), "settings": settings, "code": ENCODER_CODE})
 
