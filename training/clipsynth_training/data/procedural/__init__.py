@@ -1,0 +1,1 @@
+"""Procedural sound models, one family a module."""
