@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.benchmark import describe_run
-from clipsynth_rt.bundle import DEFAULT_PATH, MANIFEST_NAME
+from clipsynth_rt.bundles.bundle import DEFAULT_PATH, MANIFEST_NAME
+from clipsynth_rt.jobs.bench import describe_run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

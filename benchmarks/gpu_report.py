@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import gpu_sections as sections
 
-from clipsynth_rt.audio import write_atomically
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
+from clipsynth_rt.files import write_atomically
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.spec import DENOISER, DISTILLED
 
 PROVIDERS = ("tensorrt-rtx", "tensorrt", "cuda")
 VARIANTS = {

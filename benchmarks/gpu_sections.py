@@ -16,10 +16,14 @@ from unittest import mock
 import numpy as np
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.audio import finish
-from clipsynth_rt.backends import ENGINE_PROVIDERS, cuda, probe
-from clipsynth_rt.backends.ahead import build_ahead
-from clipsynth_rt.benchmark import (
+from clipsynth_rt.audio.clip import finish
+from clipsynth_rt.backends.session import ENGINE_PROVIDERS, probe
+from clipsynth_rt.backends.tensorrt import cuda
+from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.errors import ClipSynthError
+from clipsynth_rt.jobs.bench import (
     bench_clips,
     bench_stages,
     describe_run,
@@ -27,10 +31,7 @@ from clipsynth_rt.benchmark import (
     peak_memory,
     watch_device,
 )
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.errors import ClipSynthError
-from clipsynth_rt.schedule import gaussian_noise, sampling_times
-from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = (4, 8, 1)
@@ -78,7 +79,7 @@ def providers(save: Save, names: list[str]) -> dict[str, Any]:
 
 def export(save: Save, checkpoint: str, folder: str) -> dict[str, Any]:
     """Export the voice in fp16 and fp32."""
-    from clipsynth_rt.export.assemble import export_bundle
+    from clipsynth_export.assemble import export_bundle
 
     export_bundle(checkpoint, folder, ["fp16", "fp32"])
     return {"bundle": "exported here"}
@@ -126,7 +127,7 @@ def latency(
     watch_device()
     began = time.perf_counter()
     if provider not in ENGINE_PROVIDERS:
-        from clipsynth_rt.backends import ort
+        from clipsynth_rt.backends.ort import session as ort
 
         usual = ort.provider_options
         told = options or {}
@@ -171,8 +172,8 @@ def latency(
 
 def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[str, Any]:
     """Time clips from filled buffers to waveforms on the host: no tokens, noise or fades."""
-    from clipsynth_rt.backends.trt_clip import clip_inputs
-    from clipsynth_rt.config import SynthConfig, make_plan
+    from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+    from clipsynth_rt.synthesis.options import SynthConfig, make_plan
 
     found: dict[str, Any] = {}
     with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
@@ -256,8 +257,8 @@ def pytorch(
     """
     import torch
 
-    from clipsynth_rt.export.source import load_source
-    from clipsynth_rt.export.wrappers import DenoiserStepGraph
+    from clipsynth_export.source import load_source
+    from clipsynth_export.wrappers import DenoiserStepGraph
 
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True

@@ -21,14 +21,14 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from clipsynth_export.parity import difference
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.audio import write_atomically
-from clipsynth_rt.backends.ort import session_options
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.export.parity import difference
+from clipsynth_rt.backends.ort.session import session_options
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DISTILLED
+from clipsynth_rt.files import write_atomically
 from clipsynth_rt.machine import describe_machine, package_version
-from clipsynth_rt.schedule import gaussian_noise
-from clipsynth_rt.spec import DISTILLED
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 Inputs = dict[str, np.ndarray]
 

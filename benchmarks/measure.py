@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipsynth_rt.backends import probe
-from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.backends.session import probe
+from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 
 

@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.audio import write_atomically
-from clipsynth_rt.backends import open_session
-from clipsynth_rt.benchmark import bench_clips, bench_stages, describe_run
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.cli.progress import query_progress
-from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.backends.session import open_session
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
+from clipsynth_rt.cli.common.progress import query_progress
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.files import write_atomically
+from clipsynth_rt.jobs.bench import bench_clips, bench_stages, describe_run
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.spec import DENOISER, DISTILLED
-from clipsynth_rt.training.checkpoint import default_checkpoint
-from clipsynth_rt.training.evaluate.metrics import frechet_distance
-from clipsynth_rt.training.evaluate.protocol import Heard, Judge, LabelledClips
+from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_training.checkpoint import default_checkpoint
+from clipsynth_training.evaluate.measures.metrics import frechet_distance
+from clipsynth_training.evaluate.protocol import Heard, Judge, LabelledClips
 
 REFERENCE = "fp32"
 LARGEST_LOSS = 0.01
@@ -46,14 +46,14 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 """What runs in what; a distilled denoiser in the same as the ordinary one.
 
-The text encoder's tables are int8 in all but fp32: its products are not, which export/precision.py
+The text encoder's tables are int8 in all but fp32: its products are not, which clipsynth_export.precision
 says why.
 """
 
 
 def export(checkpoint: Path, folder: Path) -> Path:
     """Export a voice with every precision that the variants need."""
-    from clipsynth_rt.export.assemble import export_bundle
+    from clipsynth_export.assemble import export_bundle
 
     plans = ["small", "fp32", "int8", "int8-vocoder"]
     return export_bundle(checkpoint, folder, plans, progress=print)

@@ -31,7 +31,7 @@ def load(name: str) -> dict[str, Any]:
 
 def evaluation() -> str:
     """Return how good the voice is."""
-    from clipsynth_rt.training.evaluate.tables import markdown
+    from clipsynth_training.evaluate.report.tables import markdown
 
     return markdown(load("evaluation"))
 
@@ -117,7 +117,7 @@ def denoisers() -> str:
 
 def precisions() -> str:
     """Return what each precision costs and gains on a CPU."""
-    from clipsynth_rt.training.evaluate.tables import cell
+    from clipsynth_training.evaluate.report.tables import cell
 
     found = load("precisions")
     lines = [
@@ -240,7 +240,7 @@ LIKE = ("bundle", "provider", "precision", "cpu", "cores", "gpu", "python", "ver
 
 def write_metrics() -> None:
     """Put the evaluation into the shipped bundle's manifest."""
-    from clipsynth_rt.spec import Manifest
+    from clipsynth_rt.bundles.manifest import Manifest
 
     manifest = Manifest.from_dict(json.loads(MANIFEST.read_text()))
     metrics = {key: value for key, value in load("evaluation").items() if key not in LONG_PARTS}
@@ -253,7 +253,7 @@ def write_metrics() -> None:
 
 def merge_parity(report: Path, path: Path = MANIFEST) -> None:
     """Put the parity that was measured on a GPU into a manifest, beside what export measured."""
-    from clipsynth_rt.spec import Manifest
+    from clipsynth_rt.bundles.manifest import Manifest
 
     manifest = Manifest.from_dict(json.loads(path.read_text()))
     found = json.loads(report.read_text())["manifest_parity"]

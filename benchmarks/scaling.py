@@ -81,12 +81,12 @@ def measure(
 ) -> dict[str, Any]:
     """Return rates measured on ``videos`` on this machine."""
     from clipsynth_rt.machine import describe_machine
-    from clipsynth_rt.training.checkpoint import default_checkpoint
-    from clipsynth_rt.training.clip import load_clip
-    from clipsynth_rt.training.data.clips import CutSpec
-    from clipsynth_rt.training.data.shards import ShardSet
-    from clipsynth_rt.training.data.videos import prepare
-    from clipsynth_rt.training.frame_embeddings import embed_frames
+    from clipsynth_training.checkpoint import default_checkpoint
+    from clipsynth_training.clip.encoder import load_clip
+    from clipsynth_training.clip.frame_embeddings import embed_frames
+    from clipsynth_training.data.clips import CutSpec
+    from clipsynth_training.data.shards import ShardSet
+    from clipsynth_training.data.videos import prepare
 
     clip = load_clip(clip_name or str(default_checkpoint()))
     with tempfile.TemporaryDirectory() as folder:
@@ -125,10 +125,10 @@ def _train(
     """Return the rate of training from disk, after a first row that warms up."""
     import dataclasses
 
-    from clipsynth_rt.training.conditions import load_conditioned
-    from clipsynth_rt.training.config import load_config
-    from clipsynth_rt.training.run_log import read_metrics
-    from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+    from clipsynth_training.denoiser.conditions import load_conditioned
+    from clipsynth_training.denoiser.config import load_config
+    from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+    from clipsynth_training.run.log import read_metrics
 
     config = load_config(name)
     config = dataclasses.replace(

@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 
 from clipsynth_rt import Synthesizer
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.schedule import gaussian_noise
-from clipsynth_rt.spec import DENOISER, DISTILLED
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 
 def test_text_encoder(benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any]) -> None:

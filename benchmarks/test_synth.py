@@ -52,7 +52,7 @@ def test_whole_process(
     benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], tmp_path: Path
 ) -> None:
     """What a user waits for: Python's start, imports, loading and checking the bundle, sound."""
-    code = "from clipsynth_rt.cli import main; main()"
+    code = "from clipsynth_rt.cli.main import main; main()"
     out = tmp_path / "drum.wav"
     bundle = str(synthesizer.bundle.path)
     command = [sys.executable, "-c", code, "synth", "drum", "-o", str(out), "--bundle", bundle]

@@ -13,22 +13,22 @@ from clipsynth_rt import errors as errors
 from clipsynth_rt.errors import ClipSynthError as ClipSynthError
 
 if TYPE_CHECKING:
-    from clipsynth_rt.audio import AudioClip as AudioClip
-    from clipsynth_rt.bundle import Bundle as Bundle
-    from clipsynth_rt.config import SynthConfig as SynthConfig
-    from clipsynth_rt.pipeline import Synthesizer as Synthesizer
-    from clipsynth_rt.provenance import read_tag as read_tag
-    from clipsynth_rt.spec import Manifest as Manifest
+    from clipsynth_rt.audio.clip import AudioClip as AudioClip
+    from clipsynth_rt.audio.provenance import read_tag as read_tag
+    from clipsynth_rt.bundles.bundle import Bundle as Bundle
+    from clipsynth_rt.bundles.manifest import Manifest as Manifest
+    from clipsynth_rt.synthesis.options import SynthConfig as SynthConfig
+    from clipsynth_rt.synthesis.synthesizer import Synthesizer as Synthesizer
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "AudioClip": "clipsynth_rt.audio",
-    "Bundle": "clipsynth_rt.bundle",
-    "Manifest": "clipsynth_rt.spec",
-    "SynthConfig": "clipsynth_rt.config",
-    "Synthesizer": "clipsynth_rt.pipeline",
-    "read_tag": "clipsynth_rt.provenance",
+    "AudioClip": "clipsynth_rt.audio.clip",
+    "Bundle": "clipsynth_rt.bundles.bundle",
+    "Manifest": "clipsynth_rt.bundles.manifest",
+    "SynthConfig": "clipsynth_rt.synthesis.options",
+    "Synthesizer": "clipsynth_rt.synthesis.synthesizer",
+    "read_tag": "clipsynth_rt.audio.provenance",
 }
 
 __all__ = [  # noqa: RUF022  (what one reaches for first comes first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 
 
 def run() -> NoReturn:
@@ -18,7 +18,7 @@ def run() -> NoReturn:
         main()
     except SystemExit as stop:
         # loaded by commands that train alone
-        distributed = sys.modules.get("clipsynth_rt.training.distributed")
+        distributed = sys.modules.get("clipsynth_training.run.distributed")
         if distributed is not None and isinstance(stop.code, int):
             distributed.end(stop.code)
         raise

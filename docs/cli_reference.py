@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 
 TARGET = Path(__file__).parent / "reference" / "cli.md"
 _WIDTH = 96

@@ -20,9 +20,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.config import check_query
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.schedule import MAX_SEED
+from clipsynth_rt.synthesis.options import check_query
+from clipsynth_rt.synthesis.schedule import MAX_SEED
 
 LONGEST_QUERY = 256
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from clipsynth_rt import backends
-
 HERE = Path(__file__).parent
 
 
@@ -85,7 +83,8 @@ def fake_gpu(
     gpu_double: ModuleType, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Any:
     """Make the provider tensorrt-rtx run on the double; its module has ``builds`` and ``cuda``."""
-    from clipsynth_rt.backends import cuda, nvinfer
+    from clipsynth_rt.backends.tensorrt import api as nvinfer
+    from clipsynth_rt.backends.tensorrt import cuda
     from clipsynth_rt.errors import MissingExtraError
 
     module = gpu_double.Tensorrt(fake_cuda)
@@ -117,11 +116,13 @@ def no_cpu_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if neither ONNX Runtime nor OpenVINO were installed."""
     for module, backend in (("onnxruntime", "ort"), ("openvino", "openvino")):
         monkeypatch.setitem(sys.modules, module, None)
-        monkeypatch.delitem(sys.modules, f"clipsynth_rt.backends.{backend}", raising=False)
-        monkeypatch.delattr(backends, backend, raising=False)
+        package = f"clipsynth_rt.backends.{backend}"
+        monkeypatch.delitem(sys.modules, f"{package}.session", raising=False)
+        if package in sys.modules:
+            monkeypatch.delattr(sys.modules[package], "session", raising=False)
 
 
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute in float32 on processors with bfloat16 too: what is compared is not rounded twice."""
-    monkeypatch.setattr("clipsynth_rt.training.autocast.cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("clipsynth_training.run.autocast.cpu_has_bfloat16", lambda: False)

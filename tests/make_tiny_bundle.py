@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from clipsynth_rt.spec import (
+from clipsynth_rt.bundles.manifest import (
     DENOISER,
     DISTILLED,
     SCHEMA_VERSION,

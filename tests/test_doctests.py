@@ -7,12 +7,18 @@ import importlib
 
 import pytest
 
-MODULES = ("audio", "bundle", "mel", "pipeline", "schedule")
+MODULES = (
+    "audio.clip",
+    "bundles.bundle",
+    "audio.mel",
+    "synthesis.synthesizer",
+    "synthesis.schedule",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
-    if name == "pipeline":
+    if name == "synthesis.synthesizer":
         pytest.importorskip("onnxruntime")
     module = importlib.import_module(f"clipsynth_rt.{name}")
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)

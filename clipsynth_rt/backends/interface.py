@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from clipsynth_rt.bundle import GraphFile
+from clipsynth_rt.bundles.bundle import GraphFile
+from clipsynth_rt.bundles.manifest import TensorSpec
 from clipsynth_rt.errors import BundleError
-from clipsynth_rt.spec import TensorSpec
 
 Shape = tuple[int | str | None, ...]
 """Sizes of a tensor's axes; where one is not fixed, its name, ``?`` or None."""

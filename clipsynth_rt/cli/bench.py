@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.build import numbers, whole
-from clipsynth_rt.cli.voice import BUNDLE_HELP, PRECISION, PROVIDER_HELP, THREADS
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP, PRECISION, PROVIDER_HELP, THREADS
 
 
 @click.command("bench")
@@ -49,7 +49,8 @@ def command(
       clipsynth-rt bench
       clipsynth-rt bench --provider cpu,tensorrt-rtx --steps 1,4,8 --batch 1,4 --json
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.benchmark import (
+    from clipsynth_rt.cli.synth.command import parse_precision
+    from clipsynth_rt.jobs.bench import (
         bench_clips,
         bench_stages,
         describe_run,
@@ -57,8 +58,7 @@ def command(
         usual_guidances,
         watch_device,
     )
-    from clipsynth_rt.cli.synth import parse_precision
-    from clipsynth_rt.pipeline import Synthesizer
+    from clipsynth_rt.synthesis.synthesizer import Synthesizer
 
     watch_device()
     runs: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from clipsynth_rt.cli.voice import BUNDLE_HELP
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -64,12 +64,12 @@ def command(
       clipsynth-rt build --targets 86,89 --cache engines/   (for others; copy the folder there
                                                      and set CLIPSYNTH_RT_CACHE to it)
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.backends.ahead import build_ahead
-    from clipsynth_rt.backends.engines import BATCH_SIZES
-    from clipsynth_rt.backends.plans import PlanCache
-    from clipsynth_rt.bundle import Bundle
-    from clipsynth_rt.cli.progress import engine_progress
-    from clipsynth_rt.cli.synth import parse_precision
+    from clipsynth_rt.backends.tensorrt.engines import BATCH_SIZES
+    from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
+    from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
+    from clipsynth_rt.bundles.bundle import Bundle
+    from clipsynth_rt.cli.common.progress import engine_progress
+    from clipsynth_rt.cli.synth.command import parse_precision
 
     plans = PlanCache(cache)
     began = time.perf_counter()

@@ -35,7 +35,7 @@ def openav(
     folder: Path, source_dir: Path | None, clips: int, seed: int, workers: int | None
 ) -> None:
     """Write the open corpus to DIR: unlabeled videos, and labels apart from them."""
-    from clipsynth_rt.training.data import openav as corpus
+    from clipsynth_training.data import openav as corpus
 
     report = corpus.build(folder, source_dir, clips, seed, workers)
     for split, count in report["clips"].items():
@@ -101,8 +101,8 @@ def prepare(
     A run that was stopped goes on where it was. Files that cannot be used are skipped, and listed
     in SHARDS/report.json.
     """
-    from clipsynth_rt.training.data import videos as preparation
-    from clipsynth_rt.training.data.clips import CutSpec
+    from clipsynth_training.data import videos as preparation
+    from clipsynth_training.data.clips import CutSpec
 
     cut = CutSpec(
         num_frames=frames,
@@ -127,7 +127,7 @@ def fetch(folder: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
         raise DataError("bash is not installed; it runs the script that fetches the sources")
-    script = resources.files("clipsynth_rt.training.data") / "fetch_sources.sh"
+    script = resources.files("clipsynth_training.data") / "fetch_sources.sh"
     with resources.as_file(script) as path:
         status = subprocess.run([bash, str(path), str(folder)], check=False).returncode
     if status != 0:

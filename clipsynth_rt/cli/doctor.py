@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from clipsynth_rt import __version__
-from clipsynth_rt.cli.voice import BUNDLE_HELP
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
 from clipsynth_rt.machine import package_version
 
@@ -56,8 +56,8 @@ def examine(bundle: str | None = None) -> dict[str, Any]:
 
 def _providers(path: str | None) -> dict[str, Any]:
     """Run a one-operator graph on every provider, rather than believe a list."""
-    from clipsynth_rt import backends
-    from clipsynth_rt.bundle import Bundle
+    from clipsynth_rt.backends import session as backends
+    from clipsynth_rt.bundles.bundle import Bundle
 
     states: dict[str, str] = {}
     for name in backends.PROVIDERS:
@@ -69,7 +69,7 @@ def _providers(path: str | None) -> dict[str, Any]:
     def unready(name: str) -> str:
         if name not in backends.ENGINE_PROVIDERS:
             return ""
-        from clipsynth_rt.backends import trt
+        from clipsynth_rt.backends.tensorrt import backend as trt
 
         return trt.unready(Bundle.open(path), name)
 
@@ -79,7 +79,7 @@ def _providers(path: str | None) -> dict[str, Any]:
         return {"providers": states, "auto": None, "not_taken": {}, "threads": None}
     threads = None
     if states["cpu"] == "ok":
-        from clipsynth_rt.backends import ort
+        from clipsynth_rt.backends.ort import session as ort
 
         threads = ort.physical_cores()
     return {
@@ -92,8 +92,9 @@ def _providers(path: str | None) -> dict[str, Any]:
 
 def _engines() -> dict[str, Any]:
     """Return which TensorRT is here or what to install, the GPU, and what has been built."""
-    from clipsynth_rt.backends import cuda, nvinfer
-    from clipsynth_rt.backends.openvino_cache import SUFFIX
+    from clipsynth_rt.backends.openvino.cache import SUFFIX
+    from clipsynth_rt.backends.tensorrt import api as nvinfer
+    from clipsynth_rt.backends.tensorrt import cuda
     from clipsynth_rt.cache import default_cache
 
     try:
@@ -120,7 +121,7 @@ def _engines() -> dict[str, Any]:
 
 
 def _bundle(path: str | None) -> dict[str, Any]:
-    from clipsynth_rt.bundle import Bundle
+    from clipsynth_rt.bundles.bundle import Bundle
 
     try:
         bundle = Bundle.open(path)

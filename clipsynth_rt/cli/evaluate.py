@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from clipsynth_rt.audio import write_atomically
 from clipsynth_rt.cli.build import whole
-from clipsynth_rt.cli.progress import query_progress
-from clipsynth_rt.cli.targets import check_file
-from clipsynth_rt.cli.voice import BUNDLE_HELP
+from clipsynth_rt.cli.common.progress import query_progress
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP
+from clipsynth_rt.cli.synth.targets import check_file
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.files import write_atomically
 from clipsynth_rt.machine import package_version
 
 _FOLDER = click.Path(path_type=Path)
@@ -100,20 +100,20 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure a voice on SHARDS (with the folders train and test) of the open corpus."""
-    from clipsynth_rt.bundle import Bundle
-    from clipsynth_rt.training.checkpoint import default_checkpoint
-    from clipsynth_rt.training.evaluate import report as reports
-    from clipsynth_rt.training.evaluate.cache import Cache
-    from clipsynth_rt.training.evaluate.embedders import load_embedder
-    from clipsynth_rt.training.evaluate.parts import (
+    from clipsynth_rt.bundles.bundle import Bundle
+    from clipsynth_training.checkpoint import default_checkpoint
+    from clipsynth_training.evaluate import evaluation as reports
+    from clipsynth_training.evaluate.cache import Cache
+    from clipsynth_training.evaluate.measures.embedders import load_embedder
+    from clipsynth_training.evaluate.report.tables import markdown
+    from clipsynth_training.evaluate.sections import (
         CURVE_STEPS,
         Setup,
         check_measurable,
         check_names,
     )
-    from clipsynth_rt.training.evaluate.study import open_study
-    from clipsynth_rt.training.evaluate.systems import Voice
-    from clipsynth_rt.training.evaluate.tables import markdown
+    from clipsynth_training.evaluate.study import open_study
+    from clipsynth_training.evaluate.systems import Voice
 
     names = reports.check_parts(parts)
     called = [_split(text)[0] for text in systems]
@@ -125,7 +125,7 @@ def command(
         raise InputError("--update needs -o FILE")
     earlier = _read_report(out) if update and out is not None else None
     if page is not None:
-        from clipsynth_rt.training.evaluate.page import check_page
+        from clipsynth_training.evaluate.report.page import check_page
 
         check_page(page)
     if out is not None:
@@ -162,7 +162,7 @@ def command(
         if out is not None:
             write_atomically(out, (text + "\n").encode())
         if page is not None:
-            from clipsynth_rt.training.evaluate.page import write_page
+            from clipsynth_training.evaluate.report.page import write_page
 
             write_page(page, report, study, setup)
     click.echo(text if as_json else markdown(report), nl=as_json)
@@ -183,13 +183,18 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
     name, path = _split(text)
     if (path / "manifest.json").is_file() or not (path / "denoiser.json").is_file():
         return name, path  # what is neither is refused as the bundle that it is not
-    from clipsynth_rt.export import assemble, graphs, precision, source, to_onnx, wrappers
-    from clipsynth_rt.training import checkpoint, clip, conditions, models
-    from clipsynth_rt.training.evaluate.cache import code_version, digest
+    from clipsynth_export import assemble, graphs, precision, source, to_onnx, wrappers
+    from clipsynth_training import checkpoint
+    from clipsynth_training.clip import bert, image_tower, published_network
+    from clipsynth_training.clip import encoder as clip
+    from clipsynth_training.denoiser import conditions, unet
+    from clipsynth_training.evaluate.cache import code_version, digest
+    from clipsynth_training.vocoder import fourier, hifigan, istft, network
 
     code = code_version(
         *(assemble, graphs, precision, source, to_onnx, wrappers),
-        *(checkpoint, clip, conditions, models),
+        *(checkpoint, clip, conditions),
+        *(bert, image_tower, published_network, unet, fourier, hifigan, istft, network),
     )
     parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
     files = {part: path / f"{part}.json" for part in parts}

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from clipsynth_rt.cli.build import TARGETS_HELP, numbers
-from clipsynth_rt.cli.voice import BUNDLE_HELP
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 
 _FOLDER = click.Path(path_type=Path)
 _EXPORTING = (
@@ -100,10 +100,10 @@ def command(
         return
     import torch
 
-    from clipsynth_rt.cli.progress import engine_progress
-    from clipsynth_rt.export.assemble import check_plans, export_bundle
-    from clipsynth_rt.export.to_engine import export_engines, wants_engines
-    from clipsynth_rt.training.checkpoint import default_checkpoint
+    from clipsynth_export.assemble import check_plans, export_bundle
+    from clipsynth_export.to_engine import export_engines, wants_engines
+    from clipsynth_rt.cli.common.progress import engine_progress
+    from clipsynth_training.checkpoint import default_checkpoint
 
     plans = check_plans(precisions or ("edge",))
     if threads is not None:
@@ -151,8 +151,8 @@ def _check_usage(
 def _write_triton(
     bundle: str | Path | None, out: Path, precisions: tuple[str, ...], gpu: bool, tensorrt: bool
 ) -> None:
-    from clipsynth_rt.bundle import Bundle
-    from clipsynth_rt.export.to_triton import write_repository
+    from clipsynth_export.to_triton import write_repository
+    from clipsynth_rt.bundles.bundle import Bundle
 
     if len(precisions) > 1:
         raise click.UsageError("--triton takes one --precision")

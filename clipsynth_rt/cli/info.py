@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from clipsynth_rt.cli.voice import BUNDLE_HELP
-from clipsynth_rt.config import MAX_DURATION_S
+from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.synthesis.options import MAX_DURATION_S
 
 
 @click.command("info")
@@ -23,10 +23,10 @@ def command(bundle: str | None, sound: str | None, as_json: bool) -> None:
 
     With --sound, show the tag of a sound file: which voice made it, of what and from which seed.
     """
-    from clipsynth_rt.bundle import Bundle
+    from clipsynth_rt.bundles.bundle import Bundle
 
     if sound is not None:
-        from clipsynth_rt.provenance import read_tag
+        from clipsynth_rt.audio.provenance import read_tag
 
         tag = read_tag(sound)
         if tag is None:

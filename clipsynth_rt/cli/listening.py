@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.audio import write_atomically
+from clipsynth_rt.files import write_atomically
 
 _PATH = click.Path(path_type=Path)
 _OUT = click.option("-o", "--out", required=True, type=_PATH, help="Folder of the test; made.")
@@ -45,7 +45,7 @@ def mushra(
 
     clipsynth-rt evaluate --page PAGE writes such a folder: PAGE/sounds.
     """
-    from clipsynth_rt.training.evaluate.listening import mushra_kit
+    from clipsynth_training.evaluate.listening.kit import mushra_kit
 
     page = mushra_kit(
         sounds, out, reference=reference, systems=systems, anchors_hz=anchors or None, title=title
@@ -66,7 +66,7 @@ def mushra(
 @_TITLE
 def ab(sounds: Path, out: Path, systems: tuple[str, ...], question: str, title: str) -> None:
     """Make a test of preference between every two systems of the folder SOUNDS."""
-    from clipsynth_rt.training.evaluate.listening import ab_kit
+    from clipsynth_training.evaluate.listening.kit import ab_kit
 
     _done(ab_kit(sounds, out, systems=systems, question=question, title=title))
 
@@ -78,7 +78,7 @@ def ab(sounds: Path, out: Path, systems: tuple[str, ...], question: str, title: 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
 def score(kit: Path, results: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Turn the files that listeners downloaded into scores with intervals and a win matrix."""
-    from clipsynth_rt.training.evaluate import listening_scores
+    from clipsynth_training.evaluate.listening import scores as listening_scores
 
     report = listening_scores.score(kit, results)
     text = json.dumps(report, indent=1)

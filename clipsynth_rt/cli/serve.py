@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.cli.synth import parse_precision
-from clipsynth_rt.cli.voice import BUNDLE, PRECISION, PROVIDER, THREADS, FiniteRange
+from clipsynth_rt.cli.common.voice import BUNDLE, PRECISION, PROVIDER, THREADS, FiniteRange
+from clipsynth_rt.cli.synth.command import parse_precision
 from clipsynth_rt.errors import InputError
 
 TOKEN_VARIABLE = "CLIPSYNTH_RT_TOKEN"
@@ -83,12 +83,12 @@ def command(
 
     Logs are JSON lines on stderr. Ctrl+C or SIGTERM finishes what was taken.
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.pipeline import Synthesizer
     from clipsynth_rt.server import Limits, Settings, create_app
-    from clipsynth_rt.server.gate import host_name
     from clipsynth_rt.server.logs import json_logs
+    from clipsynth_rt.server.middleware import host_name
     from clipsynth_rt.server.run import listen, run
     from clipsynth_rt.server.settings import LOOPBACK
+    from clipsynth_rt.synthesis.synthesizer import Synthesizer
 
     token = read_token(token_file)
     local = host in LOOPBACK or host.startswith("127.")

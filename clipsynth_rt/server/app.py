@@ -19,14 +19,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from clipsynth_rt import __version__
 from clipsynth_rt.server import openapi
-from clipsynth_rt.server.answers import json_answer, sound_answer, zip_answer
-from clipsynth_rt.server.gate import Gate
+from clipsynth_rt.server.middleware import Gate
 from clipsynth_rt.server.problems import ProblemError, answer_problem, state_of
+from clipsynth_rt.server.responses import json_answer, sound_answer, zip_answer
 from clipsynth_rt.server.service import Service
 from clipsynth_rt.server.settings import Settings
 
 if TYPE_CHECKING:
-    from clipsynth_rt.pipeline import Synthesizer
+    from clipsynth_rt.synthesis.synthesizer import Synthesizer
 
 STATIC = Path(__file__).parent / "static"
 

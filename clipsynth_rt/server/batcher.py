@@ -10,14 +10,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clipsynth_rt.audio import AudioClip
-from clipsynth_rt.config import SynthPlan, SynthWishes
+from clipsynth_rt.audio.clip import AudioClip
 from clipsynth_rt.errors import CancelledError
+from clipsynth_rt.synthesis.options import SynthPlan, SynthWishes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsynth_rt.pipeline import Cancel
+    from clipsynth_rt.synthesis.synthesizer import Cancel
 
 MAX_RETRY_S = 120
 

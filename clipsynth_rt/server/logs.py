@@ -10,14 +10,14 @@ from typing import TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-_LOGGERS = ("clipsynth_rt", "uvicorn")
+_LOGGERS = ("clipsynth_rt", "clipsynth_export", "clipsynth_training", "uvicorn")
 
 
 class _HideQueries(logging.Filter):
     """Takes the query out of the tokenizer's warning, the only message that holds one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name == "clipsynth_rt.tokenizer":
+        if record.name == "clipsynth_rt.bundles.tokenizer":
             record.msg, record.args = "query cut to what the text encoder reads", ()
         return True
 

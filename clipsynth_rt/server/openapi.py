@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipsynth_rt.server.answers import MEDIA_TYPES
 from clipsynth_rt.server.problems import MEDIA_TYPE, ProblemBody
+from clipsynth_rt.server.responses import MEDIA_TYPES
 from clipsynth_rt.server.schema import EXAMPLES, SynthRequest
 
 DESCRIPTION = """Say "drum", hear a drum.

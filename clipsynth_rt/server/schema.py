@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from clipsynth_rt.config import MAX_GUIDANCE, SynthWishes
 from clipsynth_rt.server.problems import from_validation, invalid
 from clipsynth_rt.server.settings import Limits
+from clipsynth_rt.synthesis.options import MAX_GUIDANCE, SynthWishes
 
 MAX_TEMPLATES = 8
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 
 from clipsynth_rt import __version__
-from clipsynth_rt.audio import AudioClip
-from clipsynth_rt.config import MAX_DURATION_S, SAMPLERS, SynthConfig, make_plan
+from clipsynth_rt.audio.clip import AudioClip
 from clipsynth_rt.errors import ClipSynthError, InputError, MissingExtraError
-from clipsynth_rt.server.answers import MEDIA_TYPES, Take
 from clipsynth_rt.server.batcher import Batcher, Job, QueueClosedError, QueueFullError
-from clipsynth_rt.server.bodies import IMAGE_FORMATS, BodyReader, Wanted
 from clipsynth_rt.server.metrics import Metrics
 from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
+from clipsynth_rt.server.requests import IMAGE_FORMATS, BodyReader, Wanted
+from clipsynth_rt.server.responses import MEDIA_TYPES, Take
 from clipsynth_rt.server.settings import Settings
+from clipsynth_rt.synthesis.options import MAX_DURATION_S, SAMPLERS, SynthConfig, make_plan
 
 if TYPE_CHECKING:
-    from clipsynth_rt.pipeline import Cancel, Synthesizer
+    from clipsynth_rt.synthesis.synthesizer import Cancel, Synthesizer
 
 logger = logging.getLogger(__name__)
 

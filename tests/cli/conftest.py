@@ -8,7 +8,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import pytest
 import soundfile
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.batch import COLUMNS, read_rows
-from clipsynth_rt.batch_run import BatchRun
+from clipsynth_rt.audio.provenance import read_tag
 from clipsynth_rt.errors import CancelledError, InputError
-from clipsynth_rt.provenance import read_tag
+from clipsynth_rt.jobs.batch import BatchRun
+from clipsynth_rt.jobs.csv_rows import COLUMNS, read_rows
 
 Synth = Callable[..., click.testing.Result]
 LIST = """query,seed,duration,steps,guidance,negative,file
@@ -265,8 +265,8 @@ def test_a_killed_batch_goes_on_where_it_was(tiny_bundle: Path, tmp_path: Path) 
     many = tmp_path / "list.csv"
     many.write_text("query,duration\n" + "drum,60\n" * 400)
     code = (
-        "import clipsynth_rt.batch_run as b; b._SAVE_EVERY_S = 0.0\n"
-        "from clipsynth_rt.cli import main; main(prog_name='clipsynth-rt')"
+        "import clipsynth_rt.jobs.batch as b; b._SAVE_EVERY_S = 0.0\n"
+        "from clipsynth_rt.cli.main import main; main(prog_name='clipsynth-rt')"
     )
     command = [sys.executable, "-c", code, "synth", "--batch", str(many)]
     command += ["--out-dir", str(tmp_path / "out"), "--bundle", str(tiny_bundle), "--steps", "1"]
@@ -321,13 +321,13 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
 
 
 def test_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import clipsynth_rt.batch
+    import clipsynth_rt.jobs.csv_rows
 
-    monkeypatch.setattr(clipsynth_rt.batch, "MAX_ROWS", 2)
+    monkeypatch.setattr(clipsynth_rt.jobs.csv_rows, "MAX_ROWS", 2)
     path = tmp_path / "list.csv"
     path.write_text("query\n1\n2\n3\n")
     with pytest.raises(InputError, match="over 2 rows; split the file"):
         read_rows(path)
-    monkeypatch.setattr(clipsynth_rt.batch, "MAX_BYTES", 5)
+    monkeypatch.setattr(clipsynth_rt.jobs.csv_rows, "MAX_BYTES", 5)
     with pytest.raises(InputError, match=r"list\.csv: over 0 MB; split the file"):
         read_rows(path)

@@ -11,10 +11,11 @@ from typing import Any
 import click.testing
 import pytest
 
-from clipsynth_rt import Synthesizer, cli
-from clipsynth_rt.backends import cuda
-from clipsynth_rt.benchmark import measure, peak_memory, watch_device
+from clipsynth_rt import Synthesizer
+from clipsynth_rt.backends.tensorrt import cuda
+from clipsynth_rt.cli import main as cli
 from clipsynth_rt.errors import InputError, MissingExtraError
+from clipsynth_rt.jobs.bench import measure, peak_memory, watch_device
 
 
 def invoke(*args: str) -> click.testing.Result:

@@ -9,8 +9,8 @@ from typing import Any
 import click.testing
 import pytest
 
-from clipsynth_rt import cli
-from clipsynth_rt.backends import nvinfer
+from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.cli import main as cli
 from clipsynth_rt.errors import MissingExtraError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from clipsynth_rt.cli import main
-from clipsynth_rt.training.data.shards import ShardSet
+from clipsynth_rt.cli.main import main
+from clipsynth_training.data.shards import ShardSet
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import click.testing
 import pytest
 from click.shell_completion import get_completion_class
 
-from clipsynth_rt.cli import main
-from clipsynth_rt.cli.completion import SHELLS
+from clipsynth_rt.cli.common.completion import SHELLS
+from clipsynth_rt.cli.main import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -55,7 +55,7 @@ def test_what_is_completed() -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash_itself(tmp_path: Path) -> None:
     script = click.testing.CliRunner().invoke(main, ["completion", "bash"]).stdout
-    code = "from clipsynth_rt.cli import main; main(prog_name='clipsynth-rt')"
+    code = "from clipsynth_rt.cli.main import main; main(prog_name='clipsynth-rt')"
     shim = tmp_path / "clipsynth-rt"
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     shim.chmod(0o755)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError
 
 pytest.importorskip("torch")
@@ -71,7 +71,7 @@ def test_a_system_of_damaged_json_is_refused_by_name(
     import torch
 
     from clipsynth_rt.cli.evaluate import _system
-    from clipsynth_rt.training.checkpoint import save_part
+    from clipsynth_training.checkpoint import save_part
 
     save_part(tmp_path / "run", "denoiser", {"w": torch.zeros(1)}, {})
     (tmp_path / "run" / "denoiser.json").write_bytes(damage)
@@ -82,8 +82,8 @@ def test_a_system_of_damaged_json_is_refused_by_name(
 def test_a_checkpoint_is_exported_once(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from clipsynth_export import assemble
     from clipsynth_rt.cli.evaluate import _system
-    from clipsynth_rt.export import assemble
 
     exported: list[Path] = []
 
@@ -115,11 +115,12 @@ def test_a_checkpoint_is_exported_once(
 def test_a_checkpoint_is_exported_anew_by_other_code(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from clipsynth_export import assemble
     from clipsynth_rt.cli.evaluate import _system
-    from clipsynth_rt.export import assemble
-    from clipsynth_rt.training import checkpoint, clip
-    from clipsynth_rt.training import models as networks
-    from clipsynth_rt.training.evaluate import cache
+    from clipsynth_training import checkpoint
+    from clipsynth_training.clip import encoder as clip
+    from clipsynth_training.denoiser import unet as networks
+    from clipsynth_training.evaluate import cache
 
     monkeypatch.setattr(
         assemble, "export_bundle", lambda _, out, name: shutil.copytree(tiny_bundle, out)

@@ -16,7 +16,8 @@ import click
 import click.testing
 import pytest
 
-from clipsynth_rt import __main__, __version__, cli
+from clipsynth_rt import __main__, __version__
+from clipsynth_rt.cli import main as cli
 from clipsynth_rt.errors import DataError
 
 
@@ -52,7 +53,7 @@ def use(monkeypatch: pytest.MonkeyPatch, name: str, body: Any) -> None:
     """Put a command of our own in a command's place."""
     module = types.SimpleNamespace(command=click.command(name)(body))
     real = cli.importlib.import_module
-    wanted = f"clipsynth_rt.cli.{name}"
+    wanted = f"clipsynth_rt.cli.{cli._MODULES.get(name, name)}"
     monkeypatch.setattr(
         cli.importlib, "import_module", lambda n: module if n == wanted else real(n)
     )
@@ -172,7 +173,7 @@ def test_a_process_of_several_ends_with_its_code(
 ) -> None:
     ended: list[int] = []
     distributed = types.SimpleNamespace(end=ended.append)
-    monkeypatch.setitem(sys.modules, "clipsynth_rt.training.distributed", distributed)
+    monkeypatch.setitem(sys.modules, "clipsynth_training.run.distributed", distributed)
     monkeypatch.setattr(sys, "argv", ["clipsynth-rt", argument])
     with pytest.raises(SystemExit) as stop:
         __main__.run()

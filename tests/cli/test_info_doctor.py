@@ -10,7 +10,9 @@ import click.testing
 import numpy as np
 import pytest
 
-from clipsynth_rt import AudioClip, backends, cli
+from clipsynth_rt import AudioClip
+from clipsynth_rt.backends import session as backends
+from clipsynth_rt.cli import main as cli
 
 
 def invoke(*args: str) -> click.testing.Result:

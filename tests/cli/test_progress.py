@@ -9,7 +9,7 @@ import sys
 import pytest
 
 CODE = """
-from clipsynth_rt.cli import synth
+from clipsynth_rt.cli.synth import command as synth
 synth._PROGRESS_DELAY_S = {delay}
 import time
 with synth._progress_bar() as report:
@@ -20,7 +20,7 @@ with synth._progress_bar() as report:
 
 
 ENGINES = """
-from clipsynth_rt.cli.progress import engine_progress
+from clipsynth_rt.cli.common.progress import engine_progress
 import time
 with engine_progress() as report:
     for done in range(4):

@@ -9,7 +9,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.cli.serve import TOKEN_VARIABLE, read_token
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.server.settings import LOOPBACK

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import clipsynth_rt
 from clipsynth_rt import Bundle, Synthesizer
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 
 ROOT = Path(clipsynth_rt.__file__).parent / "bundles" / "default"
 

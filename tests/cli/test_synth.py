@@ -16,12 +16,13 @@ import PIL.Image
 import pytest
 import soundfile
 
-from clipsynth_rt import backends, cli
-from clipsynth_rt.backends import ort
-from clipsynth_rt.cli.synth import parse_precision
-from clipsynth_rt.cli.targets import check_file, file_stem
+from clipsynth_rt.audio.provenance import read_tag
+from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends.ort import session as ort
+from clipsynth_rt.cli import main as cli
+from clipsynth_rt.cli.synth.command import parse_precision
+from clipsynth_rt.cli.synth.targets import check_file, file_stem
 from clipsynth_rt.errors import InputError, OutputError
-from clipsynth_rt.provenance import read_tag
 
 KEYS = {
     "rtf",
@@ -397,7 +398,7 @@ def test_cuda_where_there_is_none(synth: Synth) -> None:
 def process(
     *args: str, cwd: Path, stdout: int | io.BufferedWriter = subprocess.PIPE
 ) -> subprocess.CompletedProcess[bytes]:
-    code = "from clipsynth_rt.cli import main; main(prog_name='clipsynth-rt')"
+    code = "from clipsynth_rt.cli.main import main; main(prog_name='clipsynth-rt')"
     return subprocess.run(
         [sys.executable, "-c", code, *args],
         cwd=cwd,

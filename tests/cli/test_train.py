@@ -16,12 +16,12 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parent))
 from training_for_tests import Encoder, one_line, write_shards
 
-from clipsynth_rt.cli import main
-from clipsynth_rt.training import clip as clip_module
-from clipsynth_rt.training import conditions
-from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.run_log import read_metrics
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer
+from clipsynth_rt.cli.main import main
+from clipsynth_training.checkpoint import load_part
+from clipsynth_training.clip import encoder as clip_module
+from clipsynth_training.denoiser import conditions
+from clipsynth_training.denoiser.train import DenoiserTrainer
+from clipsynth_training.run.log import read_metrics
 
 Train = Callable[..., Result]
 

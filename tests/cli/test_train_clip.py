@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from clipsynth_rt.cli import main
-from clipsynth_rt.training import train_clip
-from clipsynth_rt.training.models.published_network import PUBLISHED
+from clipsynth_rt.cli.main import main
+from clipsynth_training.clip import train as train_clip
+from clipsynth_training.clip.published_network import PUBLISHED
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_shipped_encoders_configuration_is_the_default(calls, tmp_path: Path
 
 
 def test_another_configuration_and_a_kept_text_tower(calls, tmp_path: Path) -> None:
-    scratch = Path(train_clip.__file__).parent / "configs" / "clip_scratch.toml"
+    scratch = Path(train_clip.__file__).parents[1] / "configs" / "clip_scratch.toml"
     arguments = ["--config", str(scratch), "--text-from", "voice", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, ["train", "clip", *arguments])
     assert result.exit_code == 0, result.output

@@ -12,19 +12,19 @@ from click.testing import CliRunner, Result
 sys.path.append(str(Path(__file__).parent))
 from training_for_tests import Encoder, one_line, write_shards
 
-from clipsynth_rt.cli import main
-from clipsynth_rt.spec import MelSpec, encode
-from clipsynth_rt.training import clip as clip_module
-from clipsynth_rt.training import distil_run
-from clipsynth_rt.training.checkpoint import load_part, save_part
-from clipsynth_rt.training.conditions import embed_labels
-from clipsynth_rt.training.config import TrainConfig
-from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
-from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
-from clipsynth_rt.training.models.unet import UNet
-from clipsynth_rt.training.models.vocoder import build_vocoder
-from clipsynth_rt.training.rollout import Rollout
-from clipsynth_rt.training.run_log import read_metrics
+from clipsynth_rt.bundles.manifest import MelSpec, encode
+from clipsynth_rt.cli.main import main
+from clipsynth_training.checkpoint import load_part, save_part
+from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.clip import encoder as clip_module
+from clipsynth_training.denoiser.conditions import embed_labels
+from clipsynth_training.denoiser.config import TrainConfig
+from clipsynth_training.denoiser.unet import UNet
+from clipsynth_training.distil import setup as distil_run
+from clipsynth_training.distil.rollout import Rollout
+from clipsynth_training.run.log import read_metrics
+from clipsynth_training.vocoder.istft import IstftVocoderConfig
+from clipsynth_training.vocoder.network import build_vocoder
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from click.testing import Result
 
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.data.shards import ShardWriter
+from clipsynth_rt.bundles.manifest import MelSpec
+from clipsynth_training.data.shards import ShardWriter
 
 
 class Encoder:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]

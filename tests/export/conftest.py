@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from clipsynth_rt.export.assemble import export_bundle
-from clipsynth_rt.export.source import load_source
-from clipsynth_rt.spec import decode, encode
-from clipsynth_rt.training.checkpoint import save_part
-from clipsynth_rt.training.clip import Projection, small_clip_config
-from clipsynth_rt.training.config import load_config
-from clipsynth_rt.training.models.bert import Bert, BertConfig
-from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
-from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
-from clipsynth_rt.training.models.unet import UNet, UNetConfig
-from clipsynth_rt.training.models.vocoder import build_vocoder
+from clipsynth_export.assemble import export_bundle
+from clipsynth_export.source import load_source
+from clipsynth_rt.bundles.manifest import decode, encode
+from clipsynth_training.checkpoint import save_part
+from clipsynth_training.clip.bert import Bert, BertConfig
+from clipsynth_training.clip.encoder import Projection, small_clip_config
+from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
+from clipsynth_training.denoiser.config import load_config
+from clipsynth_training.denoiser.unet import UNet, UNetConfig
+from clipsynth_training.vocoder.istft import IstftVocoderConfig
+from clipsynth_training.vocoder.network import build_vocoder
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a photo of drum dog rain piano the".split()
 BERT = BertConfig(

@@ -10,19 +10,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from clipsynth_export import assemble, parity, staging
+from clipsynth_export.assemble import GRAPHS, PLANS, export_bundle, planned_files
+from clipsynth_export.graphs import CALIBRATION_QUERIES, CALIBRATION_STEPS, calibration_steps
+from clipsynth_export.source import load_source
+from clipsynth_export.staging import check_target
 from clipsynth_rt import Bundle, Synthesizer
-from clipsynth_rt.cli import main
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
-from clipsynth_rt.export import assemble, parity, staging
-from clipsynth_rt.export.assemble import GRAPHS, PLANS, export_bundle, planned_files
-from clipsynth_rt.export.graphs import (
-    CALIBRATION_QUERIES,
-    CALIBRATION_STEPS,
-    calibration_steps,
-)
-from clipsynth_rt.export.source import load_source
-from clipsynth_rt.export.staging import check_target
-from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
 
 
 @pytest.fixture

@@ -12,21 +12,21 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from clipsynth_rt.cli import main
+from clipsynth_export.source import load_source
+from clipsynth_rt.bundles.manifest import MelSpec
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_rt.export.source import load_source
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training import clip as clip_module
-from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.clip import load_clip
-from clipsynth_rt.training.conditions import ConditionedMels
-from clipsynth_rt.training.config import TrainConfig
-from clipsynth_rt.training.data.clips import CutSpec
-from clipsynth_rt.training.data.shards import ShardWriter
-from clipsynth_rt.training.data.sound_folder import name_of, read_sounds
-from clipsynth_rt.training.finetune import finetune, new_clips, read_replay, with_replay
-from clipsynth_rt.training.held_out import held_out_losses
-from clipsynth_rt.training.models.unet import UNet
+from clipsynth_training.checkpoint import load_part
+from clipsynth_training.clip import encoder as clip_module
+from clipsynth_training.clip.encoder import load_clip
+from clipsynth_training.data.clips import CutSpec
+from clipsynth_training.data.shards import ShardWriter
+from clipsynth_training.data.sound_folder import name_of, read_sounds
+from clipsynth_training.denoiser.conditions import ConditionedMels
+from clipsynth_training.denoiser.config import TrainConfig
+from clipsynth_training.denoiser.finetune import finetune, new_clips, read_replay, with_replay
+from clipsynth_training.denoiser.held_out import held_out_losses
+from clipsynth_training.denoiser.unet import UNet
 
 
 @pytest.fixture(autouse=True)

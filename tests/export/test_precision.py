@@ -11,19 +11,16 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from clipsynth_rt.backends.ort import OrtSession
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.errors import ExportError, ParityError
-from clipsynth_rt.export import graphs, parity
-from clipsynth_rt.export.assemble import PLANS, convert
-from clipsynth_rt.export.parity import (
+from clipsynth_export import graphs, parity
+from clipsynth_export.assemble import PLANS, convert
+from clipsynth_export.parity import (
     difference,
     measure_parity,
     reference_outputs,
     tolerance_db,
     worst,
 )
-from clipsynth_rt.export.precision import (
+from clipsynth_export.precision import (
     drop_repeats,
     quantise_static,
     store_blocks,
@@ -31,11 +28,14 @@ from clipsynth_rt.export.precision import (
     store_tables,
     to_fp16,
 )
-from clipsynth_rt.export.to_onnx import export_onnx, save_model
-from clipsynth_rt.spec import GraphSpec
-from clipsynth_rt.training.models.hifigan import HifiGan, HifiGanConfig
-from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
-from clipsynth_rt.training.models.published_network import PublishedConfig
+from clipsynth_export.to_onnx import export_onnx, save_model
+from clipsynth_rt.backends.ort.session import OrtSession
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import GraphSpec
+from clipsynth_rt.errors import ExportError, ParityError
+from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
+from clipsynth_training.clip.published_network import PublishedConfig
+from clipsynth_training.vocoder.hifigan import HifiGan, HifiGanConfig
 
 
 def small_model() -> onnx.ModelProto:

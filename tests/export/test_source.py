@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from clipsynth_export.source import load_source
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_rt.export.source import load_source
 
 
 @pytest.fixture

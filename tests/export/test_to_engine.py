@@ -14,22 +14,22 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+from clipsynth_export import assemble
+from clipsynth_export.graphs import describe_graphs
+from clipsynth_export.parity import difference
+from clipsynth_export.precision import halve_products, to_fp16
+from clipsynth_export.source import load_source
+from clipsynth_export.to_engine import export_engines, wants_engines
+from clipsynth_export.to_onnx import export_onnx, save_model
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import nvinfer
-from clipsynth_rt.backends.engines import engine_spec
-from clipsynth_rt.backends.plans import PlanCache
-from clipsynth_rt.bundle import DEFAULT_PATH, GraphFile
-from clipsynth_rt.cli import main
+from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt.engines import engine_spec
+from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
+from clipsynth_rt.bundles.bundle import DEFAULT_PATH, GraphFile
+from clipsynth_rt.bundles.manifest import FileSpec, GraphSpec
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, EngineError, InputError, MissingExtraError
-from clipsynth_rt.export import assemble
-from clipsynth_rt.export.graphs import describe_graphs
-from clipsynth_rt.export.parity import difference
-from clipsynth_rt.export.precision import halve_products, to_fp16
-from clipsynth_rt.export.source import load_source
-from clipsynth_rt.export.to_engine import export_engines, wants_engines
-from clipsynth_rt.export.to_onnx import export_onnx, save_model
-from clipsynth_rt.spec import FileSpec, GraphSpec
-from clipsynth_rt.training.checkpoint import default_checkpoint
+from clipsynth_training.checkpoint import default_checkpoint
 
 GRAPHS = ("text_encoder", "image_encoder", "denoiser_step", "vocoder")
 
@@ -159,7 +159,7 @@ def test_command_exports_graphs_and_engines(fake_gpu, exported, tmp_path, monkey
 
 def test_building_needs_no_torch():
     code = (
-        "import sys, clipsynth_rt.export.to_engine, clipsynth_rt.backends.trt\n"
+        "import sys, clipsynth_export.to_engine, clipsynth_rt.backends.tensorrt.backend\n"
         "assert not {'torch', 'onnx', 'onnxruntime'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from clipsynth_export.to_triton import write_repository
 from clipsynth_rt import Bundle, Synthesizer
-from clipsynth_rt.backends.triton import TritonPythonModel
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import HashMismatchError, InputError, OutputError
-from clipsynth_rt.export.to_triton import write_repository
+from clipsynth_rt.server.triton import TritonPythonModel
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MODELS = {

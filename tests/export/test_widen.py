@@ -10,11 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 
+from clipsynth_export.to_triton import write_repository
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import nvinfer
-from clipsynth_rt.backends.widen import read_for_gpu
+from clipsynth_rt.backends.tensorrt import api as nvinfer
 from clipsynth_rt.errors import BundleError, HashMismatchError, MissingExtraError
-from clipsynth_rt.export.to_triton import write_repository
+from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 
 GRAPHS = ("denoiser_step", "vocoder")
 SIZES = {"B": 1, "G": 1, "F": 64, "L": 8}

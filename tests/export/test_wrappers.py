@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipsynth_rt.export.wrappers import DenoiserStepGraph, ImageEncoderGraph
-from clipsynth_rt.spec import DiffusionSpec
+from clipsynth_export.wrappers import DenoiserStepGraph, ImageEncoderGraph
+from clipsynth_rt.bundles.manifest import DiffusionSpec
 
 SPEC = DiffusionSpec(x0_min=-1.0, x0_max=2.0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "tiny.npz"

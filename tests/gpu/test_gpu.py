@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipsynth_rt import Bundle, Synthesizer, backends
+from clipsynth_rt import Bundle, Synthesizer
+from clipsynth_rt.backends import session as backends
 from clipsynth_rt.errors import BackendError, ClipSynthError
-from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 pytestmark = pytest.mark.gpu
 
@@ -80,7 +81,7 @@ def test_graphs_of_a_real_voice(provider: str) -> None:
     path = os.environ.get("CLIPSYNTH_RT_BUNDLE")
     if not path:
         pytest.skip("CLIPSYNTH_RT_BUNDLE names no bundle with fp16 and fp32 graphs")
-    from clipsynth_rt.export.parity import difference, tolerance_db
+    from clipsynth_export.parity import difference, tolerance_db
 
     cpu = Synthesizer.from_bundle(path, "cpu", "fp32")
     diffusion, bins = cpu.bundle.manifest.diffusion, cpu.bundle.manifest.mel.n_mels
@@ -186,7 +187,7 @@ def test_a_damaged_plan_is_built_again(
 
 
 def test_auto_takes_what_was_built(builder: str, tiny_bundle: Path) -> None:
-    from clipsynth_rt.backends.ahead import build_ahead
+    from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
 
     build_ahead(Bundle.open(tiny_bundle), builder).check()
     with Synthesizer.from_bundle(tiny_bundle) as synthesizer:

@@ -14,15 +14,15 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from denoiser_for_tests import clips, losses, tiny
 
-from clipsynth_rt.training.distil_batches import DistilConfig
-from clipsynth_rt.training.emphasis import difficulty
-from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
-from clipsynth_rt.training.models.unet import UNet
-from clipsynth_rt.training.rollout import Rollout
-from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer
-from clipsynth_rt.training.train_distil import DistilTrainer
-from clipsynth_rt.training.tutor import Tutor
+from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.denoiser.train import DenoiserTrainer
+from clipsynth_training.denoiser.unet import UNet
+from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.batches import DistilConfig
+from clipsynth_training.distil.oversampling import difficulty
+from clipsynth_training.distil.rollout import Rollout
+from clipsynth_training.distil.train import DistilTrainer
+from clipsynth_training.distil.trajectories import TeacherPairs, TeacherSpec, make_pairs
 
 pytestmark = pytest.mark.gpu
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from clipsynth_rt.audio.mel import band_edges_hz, mel_spectrogram
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.mel import band_edges_hz, mel_spectrogram
-from clipsynth_rt.spec import MelSpec
 
 # float32 FFTs of two libraries; what differs lies near the floor, where the logarithm is steep
 TOLERANCE = 1e-3
@@ -26,7 +26,7 @@ def sound(seconds: float = 1.5) -> np.ndarray:
 )
 def test_it_is_the_analysis_of_training(spec: MelSpec) -> None:
     torch = pytest.importorskip("torch")
-    from clipsynth_rt.training.mel import MelSpectrogram
+    from clipsynth_training.mel import MelSpectrogram
 
     wave = sound()
     theirs = MelSpectrogram(spec)(torch.from_numpy(wave)[None])[0].numpy()

@@ -145,7 +145,7 @@ def test_stopping_finishes_what_was_taken(listening: Any, held: Any, wait_until:
 
 
 def test_the_command_serves_until_it_is_told_to_stop(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-c", "from clipsynth_rt.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from clipsynth_rt.cli.main import main; main()", "serve"]
     process = subprocess.Popen(
         [*command, "--port", "0", "--provider", "cpu", "--bundle", str(tiny_bundle)],
         stdout=subprocess.PIPE,

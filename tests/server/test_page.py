@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.mel import mel_spectrogram
+from clipsynth_rt.audio.mel import mel_spectrogram
 from clipsynth_rt.server import Limits
 
 playwright_api = pytest.importorskip("playwright.sync_api")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from clipsynth_rt.training.conditions import ConditionedMels
-from clipsynth_rt.training.config import TrainConfig, load_config
-from clipsynth_rt.training.distributed import end, join, rank_and_count
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.conditions import ConditionedMels
+from clipsynth_training.denoiser.config import TrainConfig, load_config
+from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.run.distributed import end, join, rank_and_count
 
 
 def clips(count: int = 12, frames: int = 16) -> ConditionedMels:

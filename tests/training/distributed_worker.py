@@ -9,7 +9,7 @@ import sys
 import torch
 from torch import nn
 
-from clipsynth_rt.training import distributed
+from clipsynth_training.run import distributed
 
 
 def network() -> nn.Module:

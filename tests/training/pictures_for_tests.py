@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from clipsynth_rt.training.data.picture_sets import PictureSet
+from clipsynth_training.data.pictures.sets import PictureSet
 
 EMOJI_SET = PictureSet("@test/emoji", "emoji")
 ICON_SET = PictureSet("@test/icons", "icons", keep=("", "duotone"), interface=True)

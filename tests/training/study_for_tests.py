@@ -8,12 +8,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from clipsynth_rt.spec import encode
-from clipsynth_rt.training.checkpoint import save_part
-from clipsynth_rt.training.clip import Clip
-from clipsynth_rt.training.data.shards import ShardWriter
-from clipsynth_rt.training.mel import MelSpectrogram
-from clipsynth_rt.training.models.classifier import ClassifierConfig, SoundClassifier
+from clipsynth_rt.bundles.manifest import encode
+from clipsynth_training.checkpoint import save_part
+from clipsynth_training.classifier.network import ClassifierConfig, SoundClassifier
+from clipsynth_training.clip.encoder import Clip
+from clipsynth_training.data.shards import ShardWriter
+from clipsynth_training.mel import MelSpectrogram
 
 LABELS = ("drum", "dog", "rain", "piano", "snare drum", "bird")
 SAMPLES = 44 * 256

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clipsynth_rt.training import autocast
+from clipsynth_training.run import autocast
 
 
 def test_bfloat16_is_used_where_the_processor_has_it(monkeypatch):

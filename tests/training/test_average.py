@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_rt.training.average import average
-from clipsynth_rt.training.average import main as average_main
-from clipsynth_rt.training.checkpoint import load_part, save_part
-from clipsynth_rt.training.ship import main as ship_main
+from clipsynth_training.checkpoint import load_part, save_part
+from clipsynth_training.run.average import average
+from clipsynth_training.run.average import main as average_main
+from clipsynth_training.run.ship import main as ship_main
 
 
 def test_weights_are_averaged_and_their_steps_kept(tmp_path):

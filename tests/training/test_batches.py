@@ -12,14 +12,14 @@ import torch
 sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips, losses, tiny
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, InputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.ahead import AHEAD
-from clipsynth_rt.training.batches import Batches
-from clipsynth_rt.training.data import shards as shards_module
-from clipsynth_rt.training.data.shards import ShardSet, ShardWriter
-from clipsynth_rt.training.data.streaming import StreamedMels
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+from clipsynth_training.data import shards as shards_module
+from clipsynth_training.data.shards import ShardSet, ShardWriter
+from clipsynth_training.data.streaming import StreamedMels
+from clipsynth_training.denoiser.batches import Batches
+from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.run.prefetch import AHEAD
 
 
 @pytest.fixture

@@ -16,21 +16,16 @@ sys.path.append(str(Path(__file__).parent))
 from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 
 from clipsynth_rt.errors import CheckpointError, InputError
-from clipsynth_rt.training.checkpoint import load_part, load_state, save_part, save_state
-from clipsynth_rt.training.clip import load_clip, load_sentence_encoder
-from clipsynth_rt.training.data import pictures as pictures_module
-from clipsynth_rt.training.data.sounds import Concept
-from clipsynth_rt.training.evaluate.picture_retrieval import recalls
-from clipsynth_rt.training.interruption import StopSignals
-from clipsynth_rt.training.models.bert import Bert, BertConfig
-from clipsynth_rt.training.models.image_tower import ImageTowerConfig
-from clipsynth_rt.training.open_clip_encoder import open_clip_tokenizer
-from clipsynth_rt.training.train_clip import (
-    ClipTrainConfig,
-    contrastive_loss,
-    load_config,
-    train_clip,
-)
+from clipsynth_training.checkpoint import load_part, load_state, save_part, save_state
+from clipsynth_training.clip.bert import Bert, BertConfig
+from clipsynth_training.clip.encoder import load_clip, load_sentence_encoder
+from clipsynth_training.clip.image_tower import ImageTowerConfig
+from clipsynth_training.clip.open_clip import open_clip_tokenizer
+from clipsynth_training.clip.picture_retrieval import recalls
+from clipsynth_training.clip.train import ClipTrainConfig, contrastive_loss, load_config, train_clip
+from clipsynth_training.data.pictures import catalogue as pictures_module
+from clipsynth_training.data.sounds import Concept
+from clipsynth_training.run.interruption import StopSignals
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a photo of drum dog car oil face sheep puppy woof kick the".split()
 BERT = BertConfig(
@@ -205,7 +200,7 @@ def test_resumed_training_equals_an_uninterrupted_one(trained, source, sentence_
         raise CutOffError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clipsynth_rt.training.train_clip.save_state", cut_off)
+        patch.setattr("clipsynth_training.clip.train.save_state", cut_off)
         with pytest.raises(CutOffError):
             train(source, sentence_dir, tmp_path, save_every=2)
     assert load_state(tmp_path, "clip_state")[1]["step"] == 2
@@ -371,7 +366,7 @@ def test_recalls_of_a_known_ranking():
 
 
 def test_shipped_configuration_loads_and_a_wrong_key_is_named(tmp_path):
-    path = Path(__file__).parents[2] / "training" / "configs" / "clip.toml"
+    path = Path(__file__).parents[2] / "training" / "clipsynth_training" / "configs" / "clip.toml"
     assert load_config(path).image_tower.dim == 256
     (tmp_path / "c.toml").write_text("[image_tower]\nsize = 3\n")
     with pytest.raises(InputError, match=r"image_tower\.size"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, InputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.conditions import label_indices, load_conditioned, read_labels
-from clipsynth_rt.training.data.shards import ShardWriter
+from clipsynth_training.data.shards import ShardWriter
+from clipsynth_training.denoiser.conditions import label_indices, load_conditioned, read_labels
 
 SPEC = MelSpec()
 KINDS = ("note", "phrase", "note", "hit", "phrase")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from clipsynth_rt.errors import DataError, OutputError
-from clipsynth_rt.training.data import openav, sounds
-from clipsynth_rt.training.data.pictures import Picture
-from clipsynth_rt.training.data.shards import ShardSet, to_int16
-from clipsynth_rt.training.data.stills import FRAME_SIZE
-from clipsynth_rt.training.data.videos import prepare
+from clipsynth_training.data import openav, sounds
+from clipsynth_training.data.pictures.catalogue import Picture
+from clipsynth_training.data.shards import ShardSet, to_int16
+from clipsynth_training.data.stills import FRAME_SIZE
+from clipsynth_training.data.videos import prepare
 
 RED = "#e01010"
 

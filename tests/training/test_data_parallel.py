@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipsynth_rt.training.data.parallel import CRASHED, ordered_map
+from clipsynth_training.data.parallel import CRASHED, ordered_map
 
 DIES = "__import__('os')._exit(1)"
 

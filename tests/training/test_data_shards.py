@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, OutputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.data import shards as shards_module
-from clipsynth_rt.training.data.shards import ShardSet, ShardWriter, to_int16
+from clipsynth_training.data import shards as shards_module
+from clipsynth_training.data.shards import ShardSet, ShardWriter, to_int16
 
 M, F, K, S, T = 8, 6, 2, 4, 1536
 SPEC = MelSpec()

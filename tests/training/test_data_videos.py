@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, OutputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.data import videos
-from clipsynth_rt.training.data.clips import CutSpec, UnusableError, read_video
-from clipsynth_rt.training.data.shards import ShardSet
-from clipsynth_rt.training.data.videos import prepare
-from clipsynth_rt.training.mel import MelSpectrogram
+from clipsynth_training.data import videos
+from clipsynth_training.data.clips import CutSpec, UnusableError, read_video
+from clipsynth_training.data.shards import ShardSet
+from clipsynth_training.data.videos import prepare
+from clipsynth_training.mel import MelSpectrogram
 
 RATE = 22050
 

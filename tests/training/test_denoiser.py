@@ -13,27 +13,21 @@ sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips
 
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_rt.schedule import sampling_times
-from clipsynth_rt.training.batches import crop
-from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.conditions import phrasings, read_labels
-from clipsynth_rt.training.config import TrainConfig, load_config, preset_names
-from clipsynth_rt.training.diffusion import (
+from clipsynth_rt.synthesis.schedule import sampling_times
+from clipsynth_training.checkpoint import load_part
+from clipsynth_training.denoiser.batches import crop
+from clipsynth_training.denoiser.conditions import phrasings, read_labels
+from clipsynth_training.denoiser.config import TrainConfig, load_config, preset_names
+from clipsynth_training.denoiser.diffusion import (
     cosine_schedule,
     perturb_condition,
     sample_times,
     velocity_loss,
 )
-from clipsynth_rt.training.ema import WeightAverage
-from clipsynth_rt.training.models.unet import (
-    Canvas,
-    UNet,
-    UNetConfig,
-    count_flops,
-    count_parameters,
-)
-from clipsynth_rt.training.run_log import read_metrics
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.unet import Canvas, UNet, UNetConfig, count_flops, count_parameters
+from clipsynth_training.run.ema import WeightAverage
+from clipsynth_training.run.log import read_metrics
 
 
 @pytest.fixture

@@ -14,24 +14,24 @@ from safetensors.torch import load_file, save_file
 sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips, tiny
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_rt.sampler import ddim, ddim_update
-from clipsynth_rt.schedule import alpha_sigma, sampling_times
-from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.distil_batches import DistilBatches, DistilConfig, load_config
-from clipsynth_rt.training.models.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
-from clipsynth_rt.training.models.unet import UNet
-from clipsynth_rt.training.rollout import Rollout, clip_through
-from clipsynth_rt.training.run_log import read_metrics
-from clipsynth_rt.training.teacher_pairs import (
+from clipsynth_rt.synthesis.samplers import ddim, ddim_update
+from clipsynth_rt.synthesis.schedule import alpha_sigma, sampling_times
+from clipsynth_training.checkpoint import load_part
+from clipsynth_training.denoiser.train import RunLimits
+from clipsynth_training.denoiser.unet import UNet
+from clipsynth_training.distil.batches import DistilBatches, DistilConfig, load_config
+from clipsynth_training.distil.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
+from clipsynth_training.distil.rollout import Rollout, clip_through
+from clipsynth_training.distil.train import PART, DistilTrainer
+from clipsynth_training.distil.trajectories import (
     TeacherPairs,
     TeacherSpec,
     make_pairs,
     more_labels,
 )
-from clipsynth_rt.training.train_diffusion import RunLimits
-from clipsynth_rt.training.train_distil import PART, DistilTrainer
+from clipsynth_training.run.log import read_metrics
 
 NAMES = ("a", "b")
 FEW = DistilConfig(batch_size=4, learning_rate=1e-3, regression_steps=3)
@@ -125,7 +125,7 @@ def test_the_teacher_is_guided_where_it_is_told_to_be(network, data):
     calls = []
     handle = network.register_forward_hook(lambda m, inputs, out: calls.append(len(inputs[0])))
     how = TeacherSpec(steps=4, guided=3)
-    from clipsynth_rt.training.teacher_pairs import _trajectory
+    from clipsynth_training.distil.trajectories import _trajectory
 
     states = _trajectory(
         network, tiny().diffusion, how, torch.randn(2, 16, 16), data.text[:, 0], student_steps=2

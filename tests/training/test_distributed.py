@@ -14,9 +14,9 @@ import torch
 sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import CURVE, clips, losses
 
-from clipsynth_rt.training import distributed
-from clipsynth_rt.training.checkpoint import load_part
-from clipsynth_rt.training.train_diffusion import DenoiserTrainer
+from clipsynth_training.checkpoint import load_part
+from clipsynth_training.denoiser.train import DenoiserTrainer
+from clipsynth_training.run import distributed
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 spec = importlib.util.spec_from_file_location("distributed_worker", WORKER)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import InputError, MissingExtraError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.evaluate.embedders import load_embedder, resampled
+from clipsynth_training.evaluate.measures.embedders import load_embedder, resampled
 
 SPEC = MelSpec()
 RATE = SPEC.sample_rate

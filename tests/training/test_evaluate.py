@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.conditions import ConditionedMels
-from clipsynth_rt.training.evaluate import report as reports
-from clipsynth_rt.training.evaluate import tables
-from clipsynth_rt.training.evaluate.metrics import accuracy, frechet_distance
-from clipsynth_rt.training.evaluate.protocol import Judge
-from clipsynth_rt.training.mel import MelSpectrogram
-from clipsynth_rt.training.train_classifier import (
-    augment,
-    classify,
-    load_classifier,
-    train_classifier,
-)
+from clipsynth_training.classifier.train import augment, classify, load_classifier, train_classifier
+from clipsynth_training.denoiser.conditions import ConditionedMels
+from clipsynth_training.evaluate import evaluation as reports
+from clipsynth_training.evaluate.measures.metrics import accuracy, frechet_distance
+from clipsynth_training.evaluate.protocol import Judge
+from clipsynth_training.evaluate.report import tables
+from clipsynth_training.mel import MelSpectrogram
 
 SPEC = MelSpec()
 

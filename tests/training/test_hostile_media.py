@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.training.conditions import read_labels
-from clipsynth_rt.training.data.clips import CutSpec, UnusableError, read_video
+from clipsynth_training.data.clips import CutSpec, UnusableError, read_video
+from clipsynth_training.denoiser.conditions import read_labels
 
 av = pytest.importorskip("av")
 few = hypothesis.settings(

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from clipsynth_rt.training import interruption
-from clipsynth_rt.training.interruption import StopSignals
+from clipsynth_training.run import interruption
+from clipsynth_training.run.interruption import StopSignals
 
 
 def test_what_a_launcher_passes_on_is_the_same_signal():

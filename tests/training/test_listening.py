@@ -11,10 +11,10 @@ import soundfile
 from click.testing import CliRunner
 from scipy import signal
 
-from clipsynth_rt.cli import main
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import DataError, InputError, OutputError
-from clipsynth_rt.training.evaluate.listening import ab_kit, low_pass, match_levels, mushra_kit
-from clipsynth_rt.training.evaluate.listening_scores import markdown, score
+from clipsynth_training.evaluate.listening.kit import ab_kit, low_pass, match_levels, mushra_kit
+from clipsynth_training.evaluate.listening.scores import markdown, score
 
 RATE = 22050
 CHROMIUM = "/usr/bin/chromium"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from clipsynth_rt.training.evaluate.intervals import mean_interval, statistic_interval
-from clipsynth_rt.training.evaluate.metrics import (
+from clipsynth_training.evaluate.measures.intervals import mean_interval, statistic_interval
+from clipsynth_training.evaluate.measures.metrics import (
     FrechetReference,
     mean_posteriors,
     memorisation,

@@ -1,8 +1,8 @@
 """The paraphrases: many, each of one concept, and none of them known to training."""
 
-from clipsynth_rt.training.conditions import TEXT_TEMPLATES, phrasings
-from clipsynth_rt.training.data.sounds import load_concepts
-from clipsynth_rt.training.evaluate.paraphrases import load_paraphrases
+from clipsynth_training.data.sounds import load_concepts
+from clipsynth_training.denoiser.conditions import TEXT_TEMPLATES, phrasings
+from clipsynth_training.evaluate.paraphrases import load_paraphrases
 
 
 def test_there_are_150_paraphrases_of_many_concepts():

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.training.conditions import NAME_SHARE, TEXT_TEMPLATES, load_phrasings, phrasings
-from clipsynth_rt.training.data.make_phrasings import (
+from clipsynth_training.data.phrasings.make import (
     BY_HAND,
     EMOJI,
     SENSES,
@@ -17,8 +16,14 @@ from clipsynth_rt.training.data.make_phrasings import (
     select,
     to_toml,
 )
-from clipsynth_rt.training.data.sounds import load_concepts
-from clipsynth_rt.training.data.wordnet import WordNet
+from clipsynth_training.data.phrasings.wordnet import WordNet
+from clipsynth_training.data.sounds import load_concepts
+from clipsynth_training.denoiser.conditions import (
+    NAME_SHARE,
+    TEXT_TEMPLATES,
+    load_phrasings,
+    phrasings,
+)
 
 CONCEPTS = {concept.name: concept for concept in load_concepts()}
 

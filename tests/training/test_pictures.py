@@ -13,10 +13,10 @@ sys.path.append(str(Path(__file__).parent))
 from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.training.data import pictures as module
-from clipsynth_rt.training.data.pictures import assign_splits, find_pictures, pictures_for
-from clipsynth_rt.training.data.raster import rasterise, rasterise_all, rasterise_rgba
-from clipsynth_rt.training.data.sounds import load_concepts
+from clipsynth_training.data.pictures import catalogue as module
+from clipsynth_training.data.pictures.catalogue import assign_splits, find_pictures, pictures_for
+from clipsynth_training.data.pictures.raster import rasterise, rasterise_all, rasterise_rgba
+from clipsynth_training.data.sounds import load_concepts
 
 
 @pytest.fixture

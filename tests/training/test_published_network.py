@@ -8,13 +8,9 @@ import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError, MissingExtraError
-from clipsynth_rt.training.models import published_network
-from clipsynth_rt.training.models.image_tower import ImageTower, ImageTowerConfig
-from clipsynth_rt.training.models.published_network import (
-    PUBLISHED,
-    PublishedConfig,
-    PublishedNetwork,
-)
+from clipsynth_training.clip import published_network
+from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
+from clipsynth_training.clip.published_network import PUBLISHED, PublishedConfig, PublishedNetwork
 
 NAME = "tf_efficientnet_lite0"
 PUBLISHED_CONFIG = PublishedConfig(NAME, locked_stages=5)

@@ -15,10 +15,10 @@ sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import CURVE, clips, losses, tiny
 
 from clipsynth_rt.errors import CheckpointError, OutputError
-from clipsynth_rt.training import checkpoint
-from clipsynth_rt.training.checkpoint import load_part, load_state, save_part, save_state
-from clipsynth_rt.training.run_log import METRICS, read_metrics
-from clipsynth_rt.training.train_diffusion import STATE, DenoiserTrainer, RunLimits
+from clipsynth_training import checkpoint
+from clipsynth_training.checkpoint import load_part, load_state, save_part, save_state
+from clipsynth_training.denoiser.train import STATE, DenoiserTrainer, RunLimits
+from clipsynth_training.run.log import METRICS, read_metrics
 
 WORKER = Path(__file__).with_name("denoiser_for_tests.py")
 

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_rt.training.checkpoint import in_blocks, load_part, load_weights, save_part
-from clipsynth_rt.training.ship import PARTS, ship
+from clipsynth_training.checkpoint import in_blocks, load_part, load_weights, save_part
+from clipsynth_training.run.ship import PARTS, ship
 
 
 def network() -> torch.nn.Module:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.training.data.sounds import (
+from clipsynth_training.data.sounds import (
     NUM_SAMPLES,
     SOURCES,
     Renderer,

@@ -13,44 +13,55 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from clipsynth_rt import images, mel, pipeline, sampler, sessions, stages, tokenizer, windows
-from clipsynth_rt import parts as runtime_parts
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.cli import main
-from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.audio import mel
+from clipsynth_rt.bundles import tokenizer
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
+from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import ClipSynthError, DataError, InputError
-from clipsynth_rt.spec import DENOISER, DISTILLED
-from clipsynth_rt.training import checkpoint, clip, prior, train_classifier
-from clipsynth_rt.training import mel as training_mel
-from clipsynth_rt.training.checkpoint import save_part
-from clipsynth_rt.training.evaluate import cache as cache_module
-from clipsynth_rt.training.evaluate import (
-    embedders,
+from clipsynth_rt.synthesis import (
+    images,
+    sessions,
+    stages,
+    windows,
+)
+from clipsynth_rt.synthesis import parts as runtime_parts
+from clipsynth_rt.synthesis import (
+    samplers as sampler,
+)
+from clipsynth_rt.synthesis import (
+    synthesizer as pipeline,
+)
+from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_training import checkpoint
+from clipsynth_training import mel as training_mel
+from clipsynth_training.checkpoint import save_part
+from clipsynth_training.classifier import network as classifier
+from clipsynth_training.classifier import train as train_classifier
+from clipsynth_training.clip import encoder as clip
+from clipsynth_training.clip import image_tower, prior
+from clipsynth_training.clip.prior import load_pairs, train_prior
+from clipsynth_training.evaluate import cache as cache_module
+from clipsynth_training.evaluate import (
+    evaluation as report,
+)
+from clipsynth_training.evaluate import (
     gap,
-    intervals,
-    metrics,
-    page,
-    parts,
     protocol,
-    report,
     systems,
-    tables,
 )
-from clipsynth_rt.training.evaluate import study as study_module
-from clipsynth_rt.training.evaluate.cache import Cache, digest
-from clipsynth_rt.training.evaluate.listening import mushra_kit
-from clipsynth_rt.training.evaluate.parts import Setup
-from clipsynth_rt.training.evaluate.protocol import LabelledClips
-from clipsynth_rt.training.evaluate.study import Study, open_study
-from clipsynth_rt.training.evaluate.systems import (
-    CuredSynthesizer,
-    Real,
-    Resynthesis,
-    Sounds,
-    Voice,
+from clipsynth_training.evaluate import (
+    sections as parts,
 )
-from clipsynth_rt.training.models import classifier, image_tower
-from clipsynth_rt.training.prior import load_pairs, train_prior
+from clipsynth_training.evaluate import study as study_module
+from clipsynth_training.evaluate.cache import Cache, digest
+from clipsynth_training.evaluate.listening.kit import mushra_kit
+from clipsynth_training.evaluate.measures import embedders, intervals, metrics
+from clipsynth_training.evaluate.protocol import LabelledClips
+from clipsynth_training.evaluate.report import page, tables
+from clipsynth_training.evaluate.sections import Setup
+from clipsynth_training.evaluate.study import Study, open_study
+from clipsynth_training.evaluate.systems import CuredSynthesizer, Real, Resynthesis, Sounds, Voice
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_for_tests import LABELS, tiny_clip, write_corpus, write_judge

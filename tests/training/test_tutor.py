@@ -13,17 +13,17 @@ sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import clips, tiny
 
 from clipsynth_rt.errors import CheckpointError, DataError
-from clipsynth_rt.schedule import alpha_sigma
-from clipsynth_rt.training.conditions import check_all_heard
-from clipsynth_rt.training.distil_batches import DistilConfig
-from clipsynth_rt.training.emphasis import difficulty, passes
-from clipsynth_rt.training.models.classifier import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
-from clipsynth_rt.training.models.unet import UNet
-from clipsynth_rt.training.rollout import Rollout
-from clipsynth_rt.training.teacher_pairs import TeacherPairs, TeacherSpec, make_pairs
-from clipsynth_rt.training.train_classifier import HEARD_PEAK, load_classifier, train_classifier
-from clipsynth_rt.training.train_distil import DistilTrainer
-from clipsynth_rt.training.tutor import Tutor
+from clipsynth_rt.synthesis.schedule import alpha_sigma
+from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.classifier.train import HEARD_PEAK, load_classifier, train_classifier
+from clipsynth_training.denoiser.conditions import check_all_heard
+from clipsynth_training.denoiser.unet import UNet
+from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.batches import DistilConfig
+from clipsynth_training.distil.oversampling import difficulty, passes
+from clipsynth_training.distil.rollout import Rollout
+from clipsynth_training.distil.train import DistilTrainer
+from clipsynth_training.distil.trajectories import TeacherPairs, TeacherSpec, make_pairs
 
 SPEC = tiny().mel
 NAMES = ("a", "b")

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training import losses
-from clipsynth_rt.training import vocoder_metrics as metrics
-from clipsynth_rt.training.griffin_lim import (
+from clipsynth_rt.bundles.manifest import MelSpec
+from clipsynth_training.mel import MelSpectrogram
+from clipsynth_training.vocoder import losses
+from clipsynth_training.vocoder import metrics as metrics
+from clipsynth_training.vocoder.griffin_lim import (
     griffin_lim,
     griffin_lim_from_mel,
     istft,
     mel_to_magnitude,
     stft,
 )
-from clipsynth_rt.training.mel import MelSpectrogram
 
 SPEC = MelSpec()
 ANALYSIS = MelSpectrogram(SPEC)

@@ -4,20 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import CheckpointError, ManifestError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.checkpoint import load_weights
-from clipsynth_rt.training.mel import MelSpectrogram
-from clipsynth_rt.training.models.discriminators import DiscriminatorConfig, Discriminators
-from clipsynth_rt.training.models.fourier import RealStft
-from clipsynth_rt.training.models.hifigan import HIFIGAN_PRESETS, HifiGan, HifiGanConfig
-from clipsynth_rt.training.models.istft_vocoder import (
-    IstftVocoder,
-    IstftVocoderConfig,
-    MelConstraint,
-)
-from clipsynth_rt.training.models.vocoder import build_vocoder
-from clipsynth_rt.training.vocoder_config import read_vocoder_config
+from clipsynth_training.checkpoint import load_weights
+from clipsynth_training.mel import MelSpectrogram
+from clipsynth_training.vocoder.config import read_vocoder_config
+from clipsynth_training.vocoder.discriminators import DiscriminatorConfig, Discriminators
+from clipsynth_training.vocoder.fourier import RealStft
+from clipsynth_training.vocoder.hifigan import HIFIGAN_PRESETS, HifiGan, HifiGanConfig
+from clipsynth_training.vocoder.istft import IstftVocoder, IstftVocoderConfig, MelConstraint
+from clipsynth_training.vocoder.network import build_vocoder
 
 SPEC = MelSpec()
 TINY = IstftVocoderConfig(channels=16, hidden=32, blocks=1, refinements=1)

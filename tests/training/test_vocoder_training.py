@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_rt.spec import MelSpec
-from clipsynth_rt.training.checkpoint import load_part, load_state
-from clipsynth_rt.training.data.shards import ShardWriter
-from clipsynth_rt.training.interruption import StopSignals
-from clipsynth_rt.training.models.discriminators import DiscriminatorConfig
-from clipsynth_rt.training.models.hifigan import HifiGanConfig
-from clipsynth_rt.training.models.istft_vocoder import IstftVocoderConfig
-from clipsynth_rt.training.models.vocoder import load_vocoder
-from clipsynth_rt.training.train_vocoder import evaluate_vocoder, train_vocoder
-from clipsynth_rt.training.vocoder_config import (
+from clipsynth_training.checkpoint import load_part, load_state
+from clipsynth_training.data.shards import ShardWriter
+from clipsynth_training.run.interruption import StopSignals
+from clipsynth_training.vocoder.config import (
     VocoderTrainConfig,
     VocoderTraining,
     read_vocoder_config,
 )
-from clipsynth_rt.training.vocoder_data import draw_segments, held_out_clips, open_audio
-from clipsynth_rt.training.vocoder_trainer import VocoderTrainer
+from clipsynth_training.vocoder.data import draw_segments, held_out_clips, open_audio
+from clipsynth_training.vocoder.discriminators import DiscriminatorConfig
+from clipsynth_training.vocoder.hifigan import HifiGanConfig
+from clipsynth_training.vocoder.istft import IstftVocoderConfig
+from clipsynth_training.vocoder.network import load_vocoder
+from clipsynth_training.vocoder.train import evaluate_vocoder, train_vocoder
+from clipsynth_training.vocoder.trainer import VocoderTrainer
 
 LIGHT = IstftVocoderConfig(channels=16, hidden=32, blocks=1, refinements=1)
 SMALL_HIFIGAN = HifiGanConfig(channels=32, block_kernels=(3,), dilations=((1, 3),))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.backends.trt_clip import clip_inputs
-from clipsynth_rt.config import SynthConfig, make_plan
-from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 pytest.importorskip("onnxruntime")
 THREADS = (1, 2, 4)

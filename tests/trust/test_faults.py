@@ -23,18 +23,18 @@ WRITERS = {
     "output": """
 import numpy as np
 from pathlib import Path
-from clipsynth_rt.audio import AudioClip
+from clipsynth_rt.audio.clip import AudioClip
 clips = [AudioClip(np.full(400_000, level, np.float32), 22050) for level in (0.25, 0.5)]
 def write(i): clips[i % 2].save(Path(folder) / "it.wav")
 """,
     "cache": """
 from pathlib import Path
-from clipsynth_rt.backends.entries import write_entry
+from clipsynth_rt.backends.cache_file import write_entry
 def write(i): write_entry(Path(folder) / "it.plan", b"magic\\n", {}, bytes([1 + i % 2]) * 4_000_000)
 """,
     "checkpoint": """
 import torch
-from clipsynth_rt.training.checkpoint import save_part
+from clipsynth_training.checkpoint import save_part
 parts = [{"w": torch.full((1_000_000,), level)} for level in (1.0, 2.0)]
 def write(i): save_part(folder, "it", parts[i % 2], {"step": i})
 """,
@@ -56,11 +56,11 @@ def check(kind: str, folder: Path) -> None:
         assert len(samples) == 400_000
         assert samples[0] == samples[300_000] != 0.0
     elif kind == "cache":
-        from clipsynth_rt.backends.entries import read_entry
+        from clipsynth_rt.backends.cache_file import read_entry
 
         assert read_entry(folder / "it.plan", b"magic\n")[1][:1] in (b"\1", b"\2")
     else:
-        from clipsynth_rt.training.checkpoint import load_part
+        from clipsynth_training.checkpoint import load_part
 
         tensors, facts = load_part(folder, "it")
         assert tensors["w"].min() == tensors["w"].max()

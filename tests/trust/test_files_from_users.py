@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsynth_rt.audio import FORMATS, AudioClip
-from clipsynth_rt.batch import COLUMNS, read_rows
+from clipsynth_rt.audio.clip import FORMATS, AudioClip
+from clipsynth_rt.audio.load import load_sound
+from clipsynth_rt.audio.provenance import read_tag
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.provenance import read_tag
-from clipsynth_rt.sound_in import load_sound
+from clipsynth_rt.jobs.csv_rows import COLUMNS, read_rows
 
 pytest.importorskip("soundfile")
 

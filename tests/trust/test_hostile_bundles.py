@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.bundle import MAX_FILE_BYTES, Bundle, refers_to_other_files
+from clipsynth_rt.bundles.bundle import MAX_FILE_BYTES, Bundle, refers_to_other_files
 from clipsynth_rt.errors import BackendError, BundleError, HashMismatchError, ManifestError
 
 onnx = pytest.importorskip("onnx")
@@ -191,7 +191,7 @@ def test_a_file_that_changes_after_the_check_is_not_loaded(
     tiny_copy: Path, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is loaded is what was hashed: the swap happens right behind the check."""
-    from clipsynth_rt import bundle as module
+    from clipsynth_rt.bundles import bundle as module
 
     expected = make(tiny_copy, provider).waveform
     other = (tiny_copy / "fp32/text_encoder.onnx").read_bytes()

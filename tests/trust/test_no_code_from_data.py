@@ -26,8 +26,8 @@ METHODS = {
 }
 ALLOWED = {
     # libraries of the driver and of installed wheels, by fixed names
-    "clipsynth_rt/backends/cuda.py": ["ctypes.CDLL()"],
-    "clipsynth_rt/backends/nvinfer.py": ["ctypes.CDLL()"],
+    "clipsynth_rt/backends/tensorrt/cuda.py": ["ctypes.CDLL()"],
+    "clipsynth_rt/backends/tensorrt/api.py": ["ctypes.CDLL()"],
 }
 KEYWORDS = {"allow_pickle", "trust_remote_code", "shell"}
 

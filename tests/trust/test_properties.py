@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsynth_rt.audio import FORMATS, AudioClip, finish, to_int16
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.cli.targets import file_stem
-from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.audio.clip import FORMATS, AudioClip, finish, to_int16
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DiffusionSpec, Manifest
+from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import BundleError, ClipSynthError, InputError, ManifestError
-from clipsynth_rt.images import load_image
-from clipsynth_rt.schedule import gaussian_noise, sampling_times
-from clipsynth_rt.spec import DiffusionSpec, Manifest
+from clipsynth_rt.synthesis.images import load_image
+from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -97,8 +97,8 @@ def test_a_damaged_graph_whose_maker_vouches_for_it(
 ) -> None:
     """Cut and overwritten files; the hash is right, so the parser sees them."""
     ort = pytest.importorskip("onnxruntime")
-    from clipsynth_rt.backends import open_session
-    from clipsynth_rt.bundle import GraphFile
+    from clipsynth_rt.backends.session import open_session
+    from clipsynth_rt.bundles.bundle import GraphFile
 
     assert ort
     graph = Bundle.open(tiny_bundle).graph("text_encoder")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from clipsynth_rt import Bundle, archive
+from clipsynth_rt import Bundle
+from clipsynth_rt.bundles import archive
 from clipsynth_rt.cache import CACHE_VARIABLE
 from clipsynth_rt.errors import BundleError, HashMismatchError, ManifestError
 

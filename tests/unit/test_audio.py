@@ -15,16 +15,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsynth_rt.audio import (
-    PEAK,
-    AudioClip,
-    finish,
-    format_for,
-    limit_peaks,
-    to_int16,
-    write_atomically,
-)
+from clipsynth_rt.audio.clip import PEAK, AudioClip, finish, format_for, limit_peaks, to_int16
 from clipsynth_rt.errors import InputError, NumericalError, OutputError
+from clipsynth_rt.files import write_atomically
 
 RATE = 22050
 
@@ -202,7 +195,7 @@ def test_a_pipe_is_written_to_by_any_name(tmp_path: Path) -> None:
             os.symlink("/dev/stdout", name)
         code = (
             "import pathlib\n"
-            "from clipsynth_rt.audio import write_atomically\n"
+            "from clipsynth_rt.audio.clip import write_atomically\n"
             f"write_atomically(pathlib.Path({name!r}), bytes(range(256)) * 1000)\n"
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -221,7 +214,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     # a process of its own: a limit on file sizes, once lowered, holds for all that follows
     code = (
         "import resource, pathlib\n"
-        "from clipsynth_rt.audio import write_atomically\n"
+        "from clipsynth_rt.audio.clip import write_atomically\n"
         "from clipsynth_rt.errors import OutputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"

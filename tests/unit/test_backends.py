@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from clipsynth_rt import backends
+from clipsynth_rt.backends import session as backends
 from clipsynth_rt.backends.interface import PROBE
-from clipsynth_rt.bundle import Bundle, GraphFile
+from clipsynth_rt.bundles.bundle import Bundle, GraphFile
+from clipsynth_rt.bundles.manifest import GraphSpec, TensorSpec
 from clipsynth_rt.errors import (
     BackendError,
     BundleError,
@@ -19,10 +20,9 @@ from clipsynth_rt.errors import (
     MissingExtraError,
     ProviderUnavailableError,
 )
-from clipsynth_rt.spec import GraphSpec, TensorSpec
 
 onnxruntime = pytest.importorskip("onnxruntime")
-from clipsynth_rt.backends import ort  # noqa: E402
+from clipsynth_rt.backends.ort import session as ort  # noqa: E402
 
 HAS_CUDA = ort.probe("cuda") == ""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import MAX_DURATION_S, SynthConfig, make_plan
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import Manifest
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.spec import Manifest
+from clipsynth_rt.synthesis.options import MAX_DURATION_S, SynthConfig, make_plan
 
 
 @pytest.fixture(scope="module")

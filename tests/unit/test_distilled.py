@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.backends.engines import all_engines, clip_engines, frame_buckets
-from clipsynth_rt.backends.trt_clip import clip_inputs
-from clipsynth_rt.bundle import Bundle
-from clipsynth_rt.config import SynthConfig, SynthPlan, make_plan
+from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+from clipsynth_rt.backends.tensorrt.engines import all_engines, clip_engines, frame_buckets
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.errors import ManifestError
-from clipsynth_rt.sampler import ddim_update
-from clipsynth_rt.schedule import gaussian_noise, sampling_times
-from clipsynth_rt.spec import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.synthesis.options import SynthConfig, SynthPlan, make_plan
+from clipsynth_rt.synthesis.samplers import ddim_update
+from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 MANY_STEPS, SCALE = 8, 2.0

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import nvinfer, plans
-from clipsynth_rt.backends.ahead import build_ahead, build_engines, choose_builder, estimate_s
-from clipsynth_rt.backends.engines import (
+from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import plan_cache as plans
+from clipsynth_rt.backends.tensorrt.engines import (
     EngineSpec,
     all_engines,
     clip_engines,
@@ -25,7 +25,13 @@ from clipsynth_rt.backends.engines import (
     frame_bucket,
     frame_buckets,
 )
-from clipsynth_rt.backends.plans import PlanCache, load_engine, plan_key
+from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache, load_engine, plan_key
+from clipsynth_rt.backends.tensorrt.prebuild import (
+    build_ahead,
+    build_engines,
+    choose_builder,
+    estimate_s,
+)
 from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import BundleError, EngineError, InputError, OutputError
 
@@ -58,7 +64,7 @@ def cache(tmp_path: Path) -> PlanCache:
 def shipped(max_frames: int, multiple: int = 8) -> Any:
     from types import SimpleNamespace
 
-    from clipsynth_rt.spec import DiffusionSpec, MelSpec
+    from clipsynth_rt.bundles.manifest import DiffusionSpec, MelSpec
 
     diffusion = DiffusionSpec(max_frames=max_frames, frames_multiple=multiple, default_frames=8)
     return SimpleNamespace(diffusion=diffusion, mel=MelSpec())
@@ -330,8 +336,8 @@ def test_two_processes_build_one_plan(tiny_bundle: Path, tmp_path: Path) -> None
     code = f"""
 import sys, time, logging
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.engines import engine_spec
-from clipsynth_rt.backends.plans import PlanCache
+from clipsynth_rt.backends.tensorrt.engines import engine_spec
+from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
 
 class Library:
     name, version = "tensorrt-rtx", "1.0"
@@ -438,7 +444,7 @@ def test_one_engine_that_fails_does_not_stop_the_others(
 def test_building_ahead_needs_a_builder_and_a_target(
     tiny_bundle: Path, fake_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from clipsynth_rt.backends import cuda
+    from clipsynth_rt.backends.tensorrt import cuda
     from clipsynth_rt.errors import ProviderUnavailableError
 
     bundle = Bundle.open(tiny_bundle)

@@ -16,15 +16,11 @@ from typing import Any
 import click.testing
 import pytest
 
-from clipsynth_rt import Bundle, hub
+from clipsynth_rt import Bundle
+from clipsynth_rt.bundles import hub
 from clipsynth_rt.cache import CACHE_VARIABLE
-from clipsynth_rt.cli import main
-from clipsynth_rt.errors import (
-    BundleError,
-    HashMismatchError,
-    ManifestError,
-    MissingExtraError,
-)
+from clipsynth_rt.cli.main import main
+from clipsynth_rt.errors import BundleError, HashMismatchError, ManifestError, MissingExtraError
 
 pytest.importorskip("huggingface_hub")
 COMMIT = "0123456789" * 4

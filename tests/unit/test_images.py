@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.images import MAX_PIXELS, load_image
+from clipsynth_rt.synthesis.images import MAX_PIXELS, load_image
 
 RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 

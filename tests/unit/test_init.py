@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from clipsynth_rt import AudioClip, Synthesizer
-from clipsynth_rt.config import SynthConfig, make_plan
+from clipsynth_rt.audio.load import load_sound
+from clipsynth_rt.audio.mel import mel_spectrogram
 from clipsynth_rt.errors import InputError, MissingExtraError
-from clipsynth_rt.mel import mel_spectrogram
-from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
-from clipsynth_rt.sound_in import load_sound
+from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
 
 RATE = 22050
 

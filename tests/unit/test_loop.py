@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.config import LOOP_OVERLAP
-from clipsynth_rt.loop import close_mel, vocode_loop
-from clipsynth_rt.mel import mel_spectrogram
-from clipsynth_rt.spec import MelSpec
+from clipsynth_rt.audio.mel import mel_spectrogram
+from clipsynth_rt.bundles.manifest import MelSpec
+from clipsynth_rt.synthesis.loop import close_mel, vocode_loop
+from clipsynth_rt.synthesis.options import LOOP_OVERLAP
 
 SPEC = MelSpec()
 HOP = SPEC.hop_length

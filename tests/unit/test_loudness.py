@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsynth_rt import Synthesizer, loudness
+from clipsynth_rt import Synthesizer
+from clipsynth_rt.audio import loudness
 from clipsynth_rt.errors import InputError, MissingExtraError
 
 pytest.importorskip("pyloudnorm")

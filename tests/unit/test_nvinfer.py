@@ -10,16 +10,12 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends import cuda, nvinfer
-from clipsynth_rt.backends.ahead import build_engines
-from clipsynth_rt.backends.engines import all_engines, engine_spec
-from clipsynth_rt.backends.plans import PlanCache
-from clipsynth_rt.errors import (
-    EngineError,
-    InputError,
-    MissingExtraError,
-    ProviderUnavailableError,
-)
+from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import cuda
+from clipsynth_rt.backends.tensorrt.engines import all_engines, engine_spec
+from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
+from clipsynth_rt.backends.tensorrt.prebuild import build_engines
+from clipsynth_rt.errors import EngineError, InputError, MissingExtraError, ProviderUnavailableError
 
 
 @pytest.fixture

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipsynth_rt import Synthesizer, backends
-from clipsynth_rt.bundle import Bundle, GraphFile
+from clipsynth_rt import Synthesizer
+from clipsynth_rt.backends import session as backends
+from clipsynth_rt.bundles.bundle import Bundle, GraphFile
+from clipsynth_rt.bundles.manifest import GraphSpec, TensorSpec
 from clipsynth_rt.errors import BackendError, BundleError, ProviderUnavailableError
-from clipsynth_rt.spec import GraphSpec, TensorSpec
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
-from clipsynth_rt.backends import entries, openvino_cache, ort
-from clipsynth_rt.backends import openvino as ov
+from clipsynth_rt.backends import cache_file as entries
+from clipsynth_rt.backends.openvino import cache as openvino_cache
+from clipsynth_rt.backends.openvino import session as ov
+from clipsynth_rt.backends.ort import session as ort
 
 
 @pytest.fixture
@@ -311,8 +314,8 @@ def test_processes_that_compile_at_once_leave_one_whole_form(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import sys, numpy as np; from clipsynth_rt.bundle import Bundle; "
-        "from clipsynth_rt.backends.openvino import OpenVinoSession as S; "
+        "import sys, numpy as np; from clipsynth_rt.bundles.bundle import Bundle; "
+        "from clipsynth_rt.backends.openvino.session import OpenVinoSession as S; "
         "S(Bundle.open(sys.argv[1]).graph('vocoder'), 1).run({'mel': np.zeros((1, 8, 4), 'f4')})"
     )
     line = [sys.executable, "-c", code, str(bundle.path)]

@@ -17,12 +17,14 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from threads_for_tests import check_threads
 
-from clipsynth_rt import Bundle, Synthesizer, sampler
+from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.errors import BackendError
-from clipsynth_rt.schedule import gaussian_noise
+from clipsynth_rt.synthesis import samplers as sampler
+from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 onnxruntime = pytest.importorskip("onnxruntime")
-from clipsynth_rt.backends import ort, ort_loop  # noqa: E402
+from clipsynth_rt.backends.ort import session as ort  # noqa: E402
+from clipsynth_rt.backends.ort import step_loop as ort_loop  # noqa: E402
 
 
 @pytest.fixture

@@ -14,17 +14,12 @@ import PIL.Image
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.backends import Array
-from clipsynth_rt.errors import (
-    BackendError,
-    HashMismatchError,
-    InputError,
-    NumericalError,
-)
-from clipsynth_rt.pipeline import MAX_BATCH
-from clipsynth_rt.provenance import read_tag
-from clipsynth_rt.sampler import ddim_update
-from clipsynth_rt.schedule import alpha_sigma, gaussian_noise, sampling_times
+from clipsynth_rt.audio.provenance import read_tag
+from clipsynth_rt.backends.session import Array
+from clipsynth_rt.errors import BackendError, HashMismatchError, InputError, NumericalError
+from clipsynth_rt.synthesis.samplers import ddim_update
+from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
+from clipsynth_rt.synthesis.synthesizer import MAX_BATCH
 
 pytest.importorskip("onnxruntime")
 

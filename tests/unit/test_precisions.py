@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.bundle import Bundle
+from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import InputError
 
 pytest.importorskip("torch")

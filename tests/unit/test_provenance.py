@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from clipsynth_rt import AudioClip, Bundle, Synthesizer, __version__
-from clipsynth_rt.audio import FORMATS
+from clipsynth_rt.audio.clip import FORMATS
+from clipsynth_rt.audio.provenance import NOTICE, read_tag
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.provenance import NOTICE, read_tag
 
 
 def clip(query: str = "drum") -> AudioClip:

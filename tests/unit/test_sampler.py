@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsynth_rt.sampler import Mel, ddim, ddim_update, dpmpp_2m
-from clipsynth_rt.schedule import alpha_sigma, sampling_times
-from clipsynth_rt.spec import DiffusionSpec
+from clipsynth_rt.bundles.manifest import DiffusionSpec
+from clipsynth_rt.synthesis.samplers import Mel, ddim, ddim_update, dpmpp_2m
+from clipsynth_rt.synthesis.schedule import alpha_sigma, sampling_times
 
 MEAN, STD = 0.7, 0.4
 SPEC = DiffusionSpec()

@@ -46,7 +46,7 @@ def test_the_note_has_its_block_and_says_where_it_is_not_measured() -> None:
 
 
 def test_stand_ins_are_videos_that_can_be_prepared(tmp_path: Path) -> None:
-    from clipsynth_rt.training.data.clips import CutSpec, read_video
+    from clipsynth_training.data.clips import CutSpec, read_video
 
     scaling.make_videos(tmp_path / "videos", 2)
     first, second = sorted((tmp_path / "videos").iterdir())

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from clipsynth_rt.bundles.manifest import DiffusionSpec
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.schedule import (
+from clipsynth_rt.synthesis.schedule import (
     MAX_SEED,
     alpha_sigma,
     gaussian_noise,
     sampling_times,
     shift_time,
 )
-from clipsynth_rt.spec import DiffusionSpec
 
 
 @pytest.mark.parametrize("t", [0.0, 0.25, 0.5, 1.0])

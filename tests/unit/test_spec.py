@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from clipsynth_rt.errors import ManifestError
-from clipsynth_rt.spec import (
+from clipsynth_rt.bundles.manifest import (
     ConditionSpec,
     DiffusionSpec,
     FileSpec,
@@ -17,6 +16,7 @@ from clipsynth_rt.spec import (
     decode,
     encode,
 )
+from clipsynth_rt.errors import ManifestError
 
 HOP_S = 256 / 22050
 

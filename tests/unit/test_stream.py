@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.ahead import Ahead
+from clipsynth_rt.background import Ahead
 from clipsynth_rt.errors import BackendError, CancelledError, InputError, NumericalError
 
 LIMIT_S = 20.0

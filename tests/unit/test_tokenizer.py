@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clipsynth_rt.bundles.tokenizer import Tokenizer
 from clipsynth_rt.errors import BundleError, InputError
-from clipsynth_rt.tokenizer import Tokenizer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from clipsynth_rt.backends.transposed import rewrite_transposed
+from clipsynth_rt.onnx_editing.transposed import rewrite_transposed
 
 RANDOM = np.random.default_rng(0)
 
@@ -81,8 +81,8 @@ def test_what_is_no_graph_stays() -> None:
 
 def test_the_shipped_denoisers_head_is_one() -> None:
     from clipsynth_rt import Bundle
-    from clipsynth_rt.backends.widen import read_for_gpu
-    from clipsynth_rt.spec import DENOISERS
+    from clipsynth_rt.bundles.manifest import DENOISERS
+    from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 
     bundle = Bundle.open()
     for name in DENOISERS:

@@ -14,10 +14,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from threads_for_tests import check_threads
 
-from clipsynth_rt import AudioClip, Bundle, Synthesizer, backends
-from clipsynth_rt.backends import cuda, trt
-from clipsynth_rt.backends.trt import TrtBackend
-from clipsynth_rt.backends.trt_clip import ClipKey
+from clipsynth_rt import AudioClip, Bundle, Synthesizer
+from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends.tensorrt import backend as trt
+from clipsynth_rt.backends.tensorrt import cuda
+from clipsynth_rt.backends.tensorrt.backend import TrtBackend
+from clipsynth_rt.backends.tensorrt.captured import ClipKey
 from clipsynth_rt.errors import BackendError, EngineError, InputError, ProviderUnavailableError
 
 ONE = {"template": "a photo of {query}"}
@@ -387,7 +389,7 @@ def test_kernels_that_cannot_be_kept(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from clipsynth_rt.backends import plans
+    from clipsynth_rt.backends.tensorrt import plan_cache as plans
     from clipsynth_rt.cache import default_cache
     from clipsynth_rt.errors import OutputError
 

@@ -10,7 +10,7 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.windows import Windows, crossfade, vocode_windows, windowed
+from clipsynth_rt.synthesis.windows import Windows, crossfade, vocode_windows, windowed
 
 
 @pytest.mark.parametrize("frames", [353, 360, 616, 617, 1000, 5168])

@@ -1,0 +1,1 @@
+"""Sound: finished clips and their files, loading, loudness, mel spectrograms, plots."""

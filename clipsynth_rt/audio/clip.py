@@ -1,0 +1,238 @@
+"""Finished sound: trimming, peak limit, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from clipsynth_rt.audio.provenance import tag_for
+from clipsynth_rt.errors import InputError, NumericalError, OutputError
+from clipsynth_rt.files import write_atomically
+from clipsynth_rt.timing import real_time_factor
+
+FORMATS = ("wav", "flac", "ogg", "mp3")
+_SUBTYPES = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
+PEAK = 0.98
+"""Highest sample that a clip keeps: lossy coding overshoots a little."""
+FADE_S = 0.01
+"""Fade at the end of a clip, so that a sound cut while it rings does not click."""
+_BLOCK = 65536
+_LIMIT_BLOCK, _LIMIT_REACH = 64, 10
+"""Samples whose gain is found at once, and blocks to either side that it is smoothed over: 61 ms
+in all at 22.05 kHz, more than a period of the lowest sounds, which a faster gain would bend."""
+
+
+@dataclass
+class AudioClip:
+    """A waveform and how it came about.
+
+    Attributes:
+        waveform: float32 [T] in [-1, 1], mono.
+        sample_rate: In Hz.
+        query: What was asked for: the text, or the image's name.
+        seed: Of this clip's noise.
+        steps: Denoising steps.
+        guidance: Guidance scale w.
+        network_calls: Evaluations of the denoiser network for this clip: one a step where
+            guidance is off, two (in one batch) where it is on.
+        distilled: Whether the bundle's distilled denoiser made it.
+        provider: Where the graphs really ran, such as ``cpu`` or ``cuda``.
+        bundle: Name of the voice.
+        bundle_sha256: ``Bundle.sha256`` of the voice.
+        stages_s: Seconds a stage (``text``, ``denoise``, ``vocode``; on engines ``text``,
+            ``prepare``, ``clip``; ``write`` once saved). For a clip of a batch, its equal share.
+    """
+
+    waveform: NDArray[np.float32]
+    sample_rate: int
+    query: str = ""
+    seed: int = 0
+    steps: int = 0
+    guidance: float = 1.0
+    network_calls: int = 0
+    distilled: bool = False
+    provider: str = ""
+    bundle: str = ""
+    bundle_sha256: str = ""
+    stages_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def audio_s(self) -> float:
+        """Length in seconds."""
+        return len(self.waveform) / self.sample_rate
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor over all stages so far; loading the bundle is not one of them."""
+        return real_time_factor(sum(self.stages_s.values()), self.audio_s)
+
+    def encode(self, format: str = "wav", *, tag: bool = True) -> bytes:
+        """Return the clip as a sound file's bytes (wav and flac: 16 bit; ogg: Vorbis).
+
+        Args:
+            format: One of ``FORMATS``.
+            tag: Whether the file says that it is synthetic and where it came from; see
+                ``provenance``.
+
+        >>> clip = AudioClip(np.zeros(2205, np.float32), 22050, query="silence")
+        >>> clip.encode("flac")[:4], clip.audio_s
+        (b'fLaC', 0.1)
+
+        Raises:
+            InputError: If ``format`` is not one of ``FORMATS``, or libsndfile does not write it.
+        """
+        if format not in FORMATS:
+            raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+        import soundfile
+
+        if format.upper() not in soundfile.available_formats():
+            raise InputError(f"libsndfile {soundfile.__libsndfile_version__} writes no {format}")
+        buffer = io.BytesIO()
+        subtype = _SUBTYPES.get(format, "PCM_16")
+        with soundfile.SoundFile(
+            buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
+        ) as sound:
+            # before the sound: libsndfile writes strings into the header
+            for name, text in (tag_for(self, ascii_only=format == "mp3") if tag else {}).items():
+                setattr(sound, name, text)
+            if format in _SUBTYPES:
+                # libsndfile keeps a whole write of Vorbis on the stack
+                for start in range(0, len(self.waveform), _BLOCK):
+                    sound.write(self.waveform[start : start + _BLOCK])
+            else:
+                sound.write(to_int16(self.waveform))
+        return buffer.getvalue()
+
+    def save(self, path: str | Path, format: str | None = None, *, tag: bool = True) -> Path:
+        """Write a sound file, whole or not at all, and return its path.
+
+        Args:
+            path: Where; an existing file is replaced.
+            format: One of ``FORMATS``; None goes by the file name's extension.
+            tag: See ``encode``.
+
+        Raises:
+            InputError: If the format is unknown or contradicts the extension.
+            OutputError: If the file cannot be written.
+        """
+        start = time.perf_counter()
+        path = Path(path)
+        write_atomically(path, self.encode(format_for(path, format), tag=tag))
+        self.stages_s["write"] = time.perf_counter() - start
+        return path
+
+    def write_to(self, stream: BinaryIO, format: str = "wav", *, tag: bool = True) -> None:
+        """Write a sound file's bytes to an open binary stream.
+
+        Raises:
+            InputError: If the format is unknown.
+            OutputError: If the stream cannot be written.
+        """
+        start = time.perf_counter()
+        data = self.encode(format, tag=tag)
+        try:
+            stream.write(data)
+            stream.flush()
+        except OSError as error:
+            raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
+        self.stages_s["write"] = time.perf_counter() - start
+
+
+def finish(
+    waveform: NDArray[np.float32], num_samples: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """Cut a vocoded waveform to length, fade its end, and limit its peaks.
+
+    The level that the model chose is kept; see ``limit_peaks``.
+
+    Args:
+        waveform: float32 [T], T >= ``num_samples``.
+        num_samples: Length of the result.
+        sample_rate: In Hz.
+
+    Raises:
+        NumericalError: If a sample is not finite.
+    """
+    clip = waveform[:num_samples].astype(np.float32)
+    fade = min(len(clip), round(FADE_S * sample_rate))
+    if fade:
+        clip[-fade:] *= np.cos(np.linspace(0.0, 0.5 * np.pi, fade, dtype=np.float32)) ** 2
+    return limit_peaks(clip)
+
+
+def limit_peaks(waveform: NDArray[np.float32], *, loop: bool = False) -> NDArray[np.float32]:
+    """Return a waveform [T] whose peak is at most ``PEAK``, turned down around its peaks alone.
+
+    A look-ahead limiter: the gain falls before a peak and rises again after it, so a loud stroke
+    does not make all of its clip quiet, and nothing is clipped.
+
+    Args:
+        waveform: In any range.
+        loop: The end goes on with the beginning.
+
+    Raises:
+        NumericalError: If a sample is not finite.
+
+    Source:
+        Giannoulis et al. 2012, "Digital dynamic range compressor design", JAES 60 (6).
+    """
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise NumericalError("vocoder gave samples that are not finite")
+    if peak <= PEAK:
+        return waveform
+    count = len(waveform)
+    blocks = -(-count // _LIMIT_BLOCK)
+    padded = np.zeros((blocks, _LIMIT_BLOCK), np.float32)
+    np.abs(waveform, out=padded.reshape(-1)[:count])
+    gain = PEAK / np.maximum(padded.max(axis=1), PEAK)
+    # a block more than is smoothed over: samples lie between two blocks, and take from both
+    around = np.pad(gain, 2 * _LIMIT_REACH + 1, mode="wrap" if loop else "edge")
+    lowest = sliding_window_view(around, 2 * _LIMIT_REACH + 3).min(axis=1)
+    smooth = np.hanning(2 * _LIMIT_REACH + 3)[1:-1]
+    gain = np.convolve(lowest, smooth / smooth.sum(), mode="valid")
+    ends = (gain[-1:], gain[:1]) if loop else (gain[:1], gain[-1:])
+    # from one block's centre to the next one's a straight line, worked out where it is below 1
+    # alone: a clip has few such places
+    knots = np.concatenate([ends[0], gain, ends[1]])
+    rows = np.flatnonzero(np.minimum(knots[:-1], knots[1:]) < 1.0)
+    share = (np.arange(_LIMIT_BLOCK, dtype=np.float32) + 0.5) / _LIMIT_BLOCK
+    knots *= 1.0 - 1e-6  # what follows is in float32
+    begin, rise = (values[rows, None].astype(np.float32) for values in (knots, np.diff(knots)))
+    framed = np.zeros((blocks + 1, _LIMIT_BLOCK), np.float32)
+    limited: NDArray[np.float32] = framed.reshape(-1)[_LIMIT_BLOCK // 2 :][:count]
+    limited[:] = waveform
+    framed[rows] *= begin + rise * share
+    return limited
+
+
+def to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return 16-bit samples; 32767, because +1.0 x 32768 would wrap to the lowest value."""
+    scaled: NDArray[np.int16] = np.rint(np.clip(waveform, -1.0, 1.0) * 32767.0).astype(np.int16)
+    return scaled
+
+
+def format_for(path: str | Path, format: str | None = None) -> str:
+    """Return the format of a file to write, by the caller's choice or by its extension.
+
+    Raises:
+        InputError: If there is no telling, or the two contradict each other.
+    """
+    extension = Path(path).suffix.lower().removeprefix(".")
+    if format is None:
+        if extension in FORMATS:
+            return extension
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"{path}: unknown extension; use {endings}, or choose with --format")
+    if format not in FORMATS:
+        raise InputError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+    if extension in FORMATS and extension != format:
+        raise InputError(f"{path}: the name says {extension} and the format {format}")
+    return format

@@ -1,0 +1,1 @@
+"""``clipsynth-rt synth``."""

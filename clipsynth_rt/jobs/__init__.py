@@ -1,0 +1,1 @@
+"""Work over many clips: batches from CSV files, and benchmarks."""

@@ -1,0 +1,1 @@
+"""ONNX graphs rewritten for GPUs, where ``onnx`` is installed."""

@@ -1,0 +1,210 @@
+"""The model that Triton Inference Server's Python backend runs: from query to sound.
+
+``clipsynth-rt export --triton`` writes a model repository whose graphs are models of their own;
+this one holds what lies between them (tokenizer, schedule, sampler, finish) and calls them through
+Triton's business logic scripting. It is ``Synthesizer`` itself, over sessions that are such calls,
+so a sound from the server is the sound of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipsynth_rt.backends.session import Array, Choice
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import GraphSpec
+from clipsynth_rt.errors import BackendError, ClipSynthError, InputError
+from clipsynth_rt.synthesis.options import SynthConfig, SynthPlan, check_query, make_plan
+from clipsynth_rt.synthesis.synthesizer import Synthesizer
+
+PROVIDER = "triton"
+MODEL = "clipsynth"
+"""Name of the model to ask; a graph's is ``clipsynth_`` and the graph's."""
+
+WISHES = {"seed": "UINT64", "duration_s": "FP32", "steps": "INT32", "guidance": "FP32"}
+"""What a request may wish for besides its queries, one value a query, and Triton's types."""
+
+
+class TritonSession:
+    """One graph as a model of the same server.
+
+    Args:
+        graph: Its name.
+        spec: Its interface.
+        pb_utils: Triton's module ``triton_python_backend_utils``.
+    """
+
+    provider = PROVIDER
+
+    def __init__(self, graph: str, spec: GraphSpec, pb_utils: Any) -> None:
+        self._model = f"{MODEL}_{graph}"
+        self._outputs = list(spec.outputs)
+        self._triton = pb_utils
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output by name.
+
+        Raises:
+            BackendError: If the model fails, with Triton's reason.
+        """
+        triton = self._triton
+        request = triton.InferenceRequest(
+            model_name=self._model,
+            requested_output_names=self._outputs,
+            inputs=[
+                triton.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()
+            ],
+        )
+        response = request.exec()
+        if response.has_error():
+            raise BackendError(f"{self._model}: {response.error().message()}")
+        found = {name: triton.get_output_tensor_by_name(response, name) for name in self._outputs}
+        # copies: what Triton returns lies in the response's own memory
+        return {name: np.array(tensor.as_numpy()) for name, tensor in found.items()}
+
+
+class TritonSynthesizer(Synthesizer):
+    """A synthesizer whose graphs are models of the server that it runs in.
+
+    Args:
+        bundle: Supplies manifest and tokenizer; its graphs are not read.
+        pb_utils: Triton's module ``triton_python_backend_utils``.
+    """
+
+    def __init__(self, bundle: Bundle, pb_utils: Any) -> None:
+        super().__init__(bundle, Choice(PROVIDER))
+        self._triton = pb_utils
+
+    def _open(self, name: str) -> TritonSession:
+        spec = self.bundle.manifest.graphs.get(name)
+        if spec is None:
+            raise InputError(f"bundle {self.bundle.manifest.name} has no {name}")
+        return TritonSession(name, spec, self._triton)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One query of one request."""
+
+    request: int
+    index: int
+    query: str
+    seed: int
+    wishes: dict[str, Any]
+    plan: SynthPlan
+
+
+class TritonPythonModel:
+    """What Triton's Python backend looks for in model.py.
+
+    Queries of all the requests that Triton hands over at once, and that wish for the same length,
+    steps and guidance, are denoised together.
+    """
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read manifest and tokenizer; called when the model is loaded."""
+        # exists inside Triton's Python backend alone
+        import triton_python_backend_utils as pb_utils
+
+        self._triton = pb_utils
+        folder = Path(args["model_repository"]) / args["model_version"] / "bundle"
+        self._synthesizer = TritonSynthesizer(Bundle.open(folder), pb_utils)
+        # a tokenizer that cannot be read should keep the model from loading, not fail a request
+        self._synthesizer.tokenize(["sound"])
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Return a response for each request; one that makes no sense fails alone."""
+        failures: dict[int, ClipSynthError] = {}
+        items: list[_Item] = []
+        for number, request in enumerate(requests):
+            try:
+                items += self._read(number, request)
+            except ClipSynthError as error:
+                failures[number] = error
+        waveforms: dict[int, dict[int, Array]] = {}
+        for group in _by_plan(items):
+            try:
+                made = self._synthesizer.synth_batch(
+                    [item.query for item in group],
+                    seed=[item.seed for item in group],
+                    **group[0].wishes,
+                )
+            except ClipSynthError as error:
+                failures |= {item.request: error for item in group}
+                continue
+            for item, clip in zip(group, made, strict=True):
+                waveforms.setdefault(item.request, {})[item.index] = clip.waveform
+        return [
+            self._refuse(failures[number])
+            if number in failures
+            else self._respond([waveforms[number][i] for i in sorted(waveforms[number])])
+            for number in range(len(requests))
+        ]
+
+    def _read(self, number: int, request: Any) -> list[_Item]:
+        """Return the queries of a request, checked."""
+        values = self._values(request)
+        queries = [_text(value) for value in values.pop("query")]
+        if not queries:
+            raise InputError("no query given")
+        for name, given in values.items():
+            if len(given) != len(queries):
+                raise InputError(f"{len(given)} values of {name} for {len(queries)} queries")
+        seeds = [int(value) for value in values.pop("seed", range(len(queries)))]
+        items = []
+        for i, (query, seed) in enumerate(zip(queries, seeds, strict=True)):
+            wishes = {name: given[i].item() for name, given in values.items()}
+            plan = make_plan(SynthConfig(**wishes), self._synthesizer.bundle.manifest)
+            items.append(_Item(number, i, query, seed, wishes, plan))
+        if len({item.plan.num_samples for item in items}) > 1:
+            raise InputError("the clips of one request are of one duration; send several requests")
+        # a request fails as a whole, and before any work, where one of its queries cannot be read
+        self._synthesizer.tokenize([item.query for item in items])
+        return items
+
+    def _values(self, request: Any) -> dict[str, Array]:
+        found = {}
+        for name in ("query", *WISHES):
+            tensor = self._triton.get_input_tensor_by_name(request, name)
+            if tensor is not None:
+                found[name] = tensor.as_numpy().reshape(-1)
+        return found
+
+    def _refuse(self, error: ClipSynthError) -> Any:
+        kinds = self._triton.TritonError
+        kind = kinds.INVALID_ARG if isinstance(error, InputError) else kinds.INTERNAL
+        return self._triton.InferenceResponse(error=kinds(str(error), kind))
+
+    def _respond(self, waveforms: Sequence[Array]) -> Any:
+        triton = self._triton
+        rate = self._synthesizer.bundle.manifest.mel.sample_rate
+        return triton.InferenceResponse(
+            output_tensors=[
+                triton.Tensor("waveform", np.stack(waveforms).astype(np.float32)),
+                triton.Tensor("sample_rate", np.full((len(waveforms), 1), rate, np.int32)),
+            ]
+        )
+
+
+def _by_plan(items: Sequence[_Item]) -> list[list[_Item]]:
+    groups: dict[str, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(repr(asdict(item.plan)), []).append(item)
+    return list(groups.values())
+
+
+def _text(value: Any) -> str:
+    """Return a query, which Triton gives as bytes.
+
+    Raises:
+        InputError: If it is not UTF-8, or blank.
+    """
+    try:
+        return check_query(value.decode("utf-8") if isinstance(value, bytes) else str(value))
+    except UnicodeDecodeError as error:
+        raise InputError(f"query is not valid UTF-8: {value!r:.80}") from error

@@ -1,0 +1,1 @@
+"""The CLIP encoder: text tower, image tower, and their training."""

@@ -1,0 +1,1 @@
+"""Other words for the concepts of the open corpus."""

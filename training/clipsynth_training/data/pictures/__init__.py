@@ -1,0 +1,1 @@
+"""Pictures of the open corpus."""

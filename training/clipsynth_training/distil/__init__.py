@@ -1,0 +1,1 @@
+"""Distillation of the denoiser into a few calls."""

@@ -1,0 +1,1 @@
+"""Vocoders and their training."""

@@ -1,1 +1,0 @@
-"""Networks: denoiser, vocoders, discriminators, image tower."""
