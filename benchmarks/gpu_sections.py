@@ -173,7 +173,7 @@ def latency(
 def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[str, Any]:
     """Time clips from filled buffers to waveforms on the host: no tokens, noise or fades."""
     from clipsynth_rt.backends.tensorrt.captured import clip_inputs
-    from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+    from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
     found: dict[str, Any] = {}
     with Synthesizer.from_bundle(bundle, provider, "fp16") as synthesizer:
@@ -184,13 +184,13 @@ def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[st
         none = np.zeros((1, manifest.condition.dim), np.float32)
         scale = manifest.diffusion.guidance_scale
         # with its guidance said, a plan is the ordinary denoiser's
-        plans = {f"{n} steps": SynthConfig(steps=n, guidance=scale) for n in STEPS}
+        plans = {f"{n} steps": SynthOptions(steps=n, guidance=scale) for n in STEPS}
         own = manifest.diffusion.distilled_steps
-        plans |= {f"{n} distilled steps": SynthConfig(steps=n) for n in own}
+        plans |= {f"{n} distilled steps": SynthOptions(steps=n) for n in own}
         for use_graphs in (True, False):
             engines.use_graphs = use_graphs
             for kind, config in plans.items():
-                plan = make_plan(config, manifest)
+                plan = resolve_options(config, manifest)
                 key, inputs = clip_inputs(manifest, plan, [0], none, tokens=tokens)
                 engines.clip(key)
                 timing = measure(lambda: engines.play(key, inputs), repeats, 10)  # noqa: B023

@@ -27,7 +27,7 @@ from clipsynth_rt.errors import InputError
 from clipsynth_rt.files import write_atomically
 from clipsynth_rt.jobs.bench import bench_clips, bench_stages, describe_run
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training.checkpoint import default_checkpoint
 from clipsynth_training.evaluate.measures.metrics import frechet_distance
 from clipsynth_training.evaluate.protocol import Heard, Judge, LabelledClips
@@ -46,8 +46,8 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 """What runs in what; a distilled denoiser in the same as the ordinary one.
 
-The text encoder's tables are int8 in all but fp32: its products are not, which clipsynth_export.precision
-says why.
+The text encoder's tables are int8 in all but fp32: its products are not, which
+``clipsynth_export.precision`` explains.
 """
 
 
@@ -229,7 +229,7 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
         for name in names
     }
     first = voices[REFERENCE]
-    plan = make_plan(SynthConfig(), bundle.manifest)
+    plan = resolve_options(SynthOptions(), bundle.manifest)
     return {
         "measured": datetime.date.today().isoformat(),
         "machine": describe_machine(),

@@ -25,12 +25,12 @@ import soundfile
 
 QUERIES = ("drum", "piano", "dog", "rain")
 SEEDS = range(4)
-WISHES: tuple[dict[str, Any], ...] = (
+OPTIONS: tuple[dict[str, Any], ...] = (
     {"duration_s": 0.3, "steps": 2},
     {"duration_s": 0.5, "steps": 2, "guidance": 1.0},
 )
 Key = tuple[str, int, int]
-"""Query, seed and place in ``WISHES``."""
+"""Query, seed and place in ``OPTIONS``."""
 
 
 @dataclass
@@ -90,8 +90,8 @@ async def _ask(client: Any, report: Report, start: int, end: float) -> None:
     turn = start
     while time.perf_counter() < end:
         turn += 1
-        key = (QUERIES[turn % len(QUERIES)], SEEDS[turn // 4 % 4], turn // 16 % len(WISHES))
-        body = {"query": key[0], "seed": key[1], **WISHES[key[2]]}
+        key = (QUERIES[turn % len(QUERIES)], SEEDS[turn // 4 % 4], turn // 16 % len(OPTIONS))
+        body = {"query": key[0], "seed": key[1], **OPTIONS[key[2]]}
         began = time.perf_counter()
         try:
             answer = await client.post("/v1/synth", json=body)
@@ -128,7 +128,7 @@ def check(report: Report, synthesizer: Any, growth: float = 40e6) -> None:
     if strange:
         raise AssertionError(f"answers that are neither a sound nor a 429: {strange}")
     for (query, seed, wish), data in report.sounds.items():
-        alone = synthesizer.synth(query, seed=seed, **WISHES[wish]).waveform
+        alone = synthesizer.synth(query, seed=seed, **OPTIONS[wish]).waveform
         for sound in (data, *report.differing.get((query, seed, wish), ())):
             made, _ = soundfile.read(io.BytesIO(sound), dtype="float32")
             # half a step of 16 bit, and the rounding of a batch

@@ -50,8 +50,8 @@ def test_denoiser_step(
 
     def step() -> np.ndarray:
         # one step from noise to mel: one run of the graph
-        wishes: dict[str, Any] = {"steps": 1, "guidance": guidance, "noise": noise}
-        return synthesizer.sample(condition, [0], frames, denoiser=denoiser, **wishes)
+        options: dict[str, Any] = {"steps": 1, "guidance": guidance, "noise": noise}
+        return synthesizer.sample(condition, [0], frames, denoiser=denoiser, **options)
 
     assert benchmark(step).shape == noise.shape
 

@@ -30,11 +30,11 @@ def test_duration(
 
 
 def time_synth(
-    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], **wishes: Any
+    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], **options: Any
 ) -> None:
     """Time one clip and record what it was, with its real-time factor."""
     clip = benchmark.pedantic(
-        synthesizer.synth, ("drum",), wishes, rounds=5, iterations=1, warmup_rounds=1
+        synthesizer.synth, ("drum",), options, rounds=5, iterations=1, warmup_rounds=1
     )
     facts.update(
         steps=clip.steps,

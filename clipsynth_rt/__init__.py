@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipsynth_rt.audio.provenance import read_tag as read_tag
     from clipsynth_rt.bundles.bundle import Bundle as Bundle
     from clipsynth_rt.bundles.manifest import Manifest as Manifest
-    from clipsynth_rt.synthesis.options import SynthConfig as SynthConfig
+    from clipsynth_rt.synthesis.options import SynthOptions as SynthOptions
     from clipsynth_rt.synthesis.synthesizer import Synthesizer as Synthesizer
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ _LAZY = {
     "AudioClip": "clipsynth_rt.audio.clip",
     "Bundle": "clipsynth_rt.bundles.bundle",
     "Manifest": "clipsynth_rt.bundles.manifest",
-    "SynthConfig": "clipsynth_rt.synthesis.options",
+    "SynthOptions": "clipsynth_rt.synthesis.options",
     "Synthesizer": "clipsynth_rt.synthesis.synthesizer",
     "read_tag": "clipsynth_rt.audio.provenance",
 }
@@ -36,7 +36,7 @@ __all__ = [  # noqa: RUF022  (what one reaches for first comes first)
     "AudioClip",
     "Bundle",
     "Manifest",
-    "SynthConfig",
+    "SynthOptions",
     "read_tag",
     "ClipSynthError",
     "errors",

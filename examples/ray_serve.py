@@ -35,9 +35,9 @@ class Sounds:
         self.synthesizer = Synthesizer.from_bundle(bundle, "cpu", threads=threads)
 
     @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.01)
-    async def synth(self, wishes: list[tuple[str, int]]) -> list[bytes]:
+    async def synth(self, options: list[tuple[str, int]]) -> list[bytes]:
         """Make the sounds of several requests at once."""
-        queries, seeds = zip(*wishes, strict=True)
+        queries, seeds = zip(*options, strict=True)
         # off the event loop, which goes on taking requests
         clips = await asyncio.to_thread(
             self.synthesizer.synth_batch, list(queries), seed=list(seeds)

@@ -127,7 +127,7 @@ class BatchRun:
                 init=row.init,
                 seed=row.seed,
                 cancel=cancel,
-                **row.wishes,
+                **row.options,
             )
             _make_folder(path.parent)
             clip.save(path, tag=self.tag)
@@ -149,7 +149,7 @@ class BatchRun:
             "image": row.image and _digest(row.image),
             "init": row.init and _digest(row.init),
             "seed": row.seed,
-            "wishes": row.wishes,
+            "options": row.options,
             "tag": self.tag,
             "bundle": self.synthesizer.bundle.sha256,
             "precision": self.synthesizer.file_precision,

@@ -20,7 +20,7 @@ from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.errors import ClipSynthError, InputError
 from clipsynth_rt.machine import package_version, processor_name
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
 from clipsynth_rt.timing import real_time_factor
@@ -217,8 +217,8 @@ def bench_clips(
     for batch in batches:
         for count in steps:
             for guidance in guidances:
-                config = SynthConfig(duration_s=duration_s, steps=count, guidance=guidance)
-                key = batch, make_plan(config, manifest)
+                config = SynthOptions(duration_s=duration_s, steps=count, guidance=guidance)
+                key = batch, resolve_options(config, manifest)
                 if key in done:
                     continue
                 done.add(key)

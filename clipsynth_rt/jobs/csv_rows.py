@@ -51,7 +51,7 @@ class Row:
         image: A picture in its place, or None.
         init: A sound to start from, or None.
         seed: Of its noise.
-        wishes: Fields of ``SynthConfig``.
+        options: Fields of ``SynthOptions``.
         file: Path within the output folder.
         error: Why it cannot be made, where that is known already.
     """
@@ -61,7 +61,7 @@ class Row:
     image: str | None = None
     init: str | None = None
     seed: int = 0
-    wishes: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     file: str = ""
     error: str = ""
 
@@ -76,7 +76,7 @@ def read_rows(
     *,
     seed: int = 0,
     init: str | None = None,
-    wishes: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     file_format: str = "wav",
     stem: Callable[[str], str] = str,
 ) -> list[Row]:
@@ -86,7 +86,7 @@ def read_rows(
         path: UTF-8; a ``image`` or ``init`` in it is relative to its folder.
         seed: Row i (from 1) gets ``seed + i - 1`` where it names none.
         init: A sound to start from, for rows that name none.
-        wishes: Fields of ``SynthConfig``, for rows that leave them empty.
+        options: Fields of ``SynthOptions``, for rows that leave them empty.
         file_format: Of files that a row does not name.
         stem: Turns a query into a file name.
 
@@ -100,7 +100,7 @@ def read_rows(
         if number > MAX_ROWS:
             raise InputError(f"{path}: over {MAX_ROWS} rows; split the file")
         try:
-            row = _row(number, cells, folder, seed + number - 1, dict(wishes or {}))
+            row = _row(number, cells, folder, seed + number - 1, dict(options or {}))
             named = row.file or f"{number:04d}-{stem(row.name)}.{file_format}"
             row = dataclasses.replace(row, init=row.init or init, file=_inside(named))
             if row.file in taken:
@@ -164,7 +164,7 @@ def _text(path: str | Path) -> str:
 
 
 def _row(
-    number: int, cells: dict[str, str] | None, folder: Path, seed: int, wishes: dict[str, Any]
+    number: int, cells: dict[str, str] | None, folder: Path, seed: int, options: dict[str, Any]
 ) -> Row:
     if cells is None:
         raise ValueError("more cells than columns; put quotes around a text with commas")
@@ -173,11 +173,11 @@ def _row(
     for name, convert in _NUMBERS.items():
         if name in cells:
             try:
-                wishes["duration_s" if name == "duration" else name] = convert(cells[name])
+                options["duration_s" if name == "duration" else name] = convert(cells[name])
             except ValueError as error:
                 what = "a yes or no" if name == "loop" else "a number"
                 raise ValueError(f"{name} {cells[name]!r} is not {what}") from error
-    wishes |= {name: cells[name] for name in _TEXTS if name in cells}
+    options |= {name: cells[name] for name in _TEXTS if name in cells}
     if "seed" in cells:
         try:
             seed = int(cells["seed"])
@@ -190,7 +190,7 @@ def _row(
         files.get("image"),
         files.get("init"),
         seed,
-        wishes,
+        options,
         cells.get("file", ""),
     )
 

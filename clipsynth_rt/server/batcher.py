@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from clipsynth_rt.audio.clip import AudioClip
 from clipsynth_rt.errors import CancelledError
-from clipsynth_rt.synthesis.options import SynthPlan, SynthWishes
+from clipsynth_rt.synthesis.options import ResolvedOptions, SynthKwargs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,8 +43,8 @@ class Job:
     """One clip that is waited for.
 
     Attributes:
-        plan: The wishes with every blank filled in: jobs of equal plans are made together.
-        wishes: What ``synth_batch`` is given.
+        plan: The options with every blank filled in: jobs of equal plans are made together.
+        options: What ``synth_batch`` is given.
         seed: Of its noise.
         query: What to hear, or None where a picture asks.
         image: The picture.
@@ -54,8 +54,8 @@ class Job:
         abandoned: Whether nobody waits for it any longer.
     """
 
-    plan: SynthPlan
-    wishes: SynthWishes
+    plan: ResolvedOptions
+    options: SynthKwargs
     seed: int
     query: str | None = None
     image: Image | None = None
@@ -66,7 +66,7 @@ class Job:
     entered: float = field(default_factory=time.perf_counter)
 
     @property
-    def kind(self) -> tuple[bool, SynthPlan]:
+    def kind(self) -> tuple[bool, ResolvedOptions]:
         """What jobs of one batch have in common."""
         return self.image is None, self.plan
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clipsynth_rt.server.problems import from_validation, invalid
 from clipsynth_rt.server.settings import Limits
-from clipsynth_rt.synthesis.options import MAX_GUIDANCE, SynthWishes
+from clipsynth_rt.synthesis.options import MAX_GUIDANCE, SynthKwargs
 
 MAX_TEMPLATES = 8
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -74,9 +74,9 @@ class SynthRequest(BaseModel):
         return [self.query] if self.query is not None else list(self.queries or [])
 
     @property
-    def wishes(self) -> SynthWishes:
+    def options(self) -> SynthKwargs:
         """What ``synth_batch`` is given."""
-        return SynthWishes(
+        return SynthKwargs(
             duration_s=self.duration_s,
             steps=self.steps,
             guidance=self.guidance,

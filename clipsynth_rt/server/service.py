@@ -20,7 +20,7 @@ from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
 from clipsynth_rt.server.requests import IMAGE_FORMATS, BodyReader, Wanted
 from clipsynth_rt.server.responses import MEDIA_TYPES, Take
 from clipsynth_rt.server.settings import Settings
-from clipsynth_rt.synthesis.options import MAX_DURATION_S, SAMPLERS, SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import MAX_DURATION_S, SAMPLERS, SynthOptions, resolve_options
 
 if TYPE_CHECKING:
     from clipsynth_rt.synthesis.synthesizer import Cancel, Synthesizer
@@ -103,7 +103,7 @@ class Service:
             images=[job.image for job in jobs if job.image is not None],
             seed=[job.seed for job in jobs],
             cancel=cancel,
-            **jobs[0].wishes,
+            **jobs[0].options,
         )
 
     def jobs(self, wanted: Wanted) -> list[Job]:
@@ -112,11 +112,11 @@ class Service:
         Raises:
             ProblemError: If the voice cannot do it.
         """
-        manifest, wishes = self.synthesizer.bundle.manifest, wanted.request.wishes
+        manifest, options = self.synthesizer.bundle.manifest, wanted.request.options
         if wanted.images and "image_encoder" not in manifest.graphs:
             raise invalid(f"the voice {manifest.name} does not understand pictures", "image")
         try:
-            plan = make_plan(SynthConfig(**wishes), manifest)
+            plan = resolve_options(SynthOptions(**options), manifest)
         except InputError as error:
             raise invalid(str(error)) from error
         except MissingExtraError as error:
@@ -132,11 +132,11 @@ class Service:
         seeds = wanted.request.seeds(wanted.count)
         if wanted.images:
             return [
-                Job(plan, wishes, seed, image=image)
+                Job(plan, options, seed, image=image)
                 for seed, image in zip(seeds, wanted.images, strict=True)
             ]
         texts = wanted.request.texts
-        return [Job(plan, wishes, s, query=text) for s, text in zip(seeds, texts, strict=True)]
+        return [Job(plan, options, s, query=text) for s, text in zip(seeds, texts, strict=True)]
 
     async def make(
         self, jobs: Sequence[Job], request: Request, deadline_s: float, spent_s: float = 0.0

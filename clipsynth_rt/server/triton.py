@@ -19,14 +19,19 @@ from clipsynth_rt.backends.session import Array, Choice
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import GraphSpec
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError
-from clipsynth_rt.synthesis.options import SynthConfig, SynthPlan, check_query, make_plan
+from clipsynth_rt.synthesis.options import (
+    ResolvedOptions,
+    SynthOptions,
+    check_query,
+    resolve_options,
+)
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
 
 PROVIDER = "triton"
 MODEL = "clipsynth"
 """Name of the model to ask; a graph's is ``clipsynth_`` and the graph's."""
 
-WISHES = {"seed": "UINT64", "duration_s": "FP32", "steps": "INT32", "guidance": "FP32"}
+OPTIONS = {"seed": "UINT64", "duration_s": "FP32", "steps": "INT32", "guidance": "FP32"}
 """What a request may wish for besides its queries, one value a query, and Triton's types."""
 
 
@@ -95,8 +100,8 @@ class _Item:
     index: int
     query: str
     seed: int
-    wishes: dict[str, Any]
-    plan: SynthPlan
+    options: dict[str, Any]
+    plan: ResolvedOptions
 
 
 class TritonPythonModel:
@@ -132,7 +137,7 @@ class TritonPythonModel:
                 made = self._synthesizer.synth_batch(
                     [item.query for item in group],
                     seed=[item.seed for item in group],
-                    **group[0].wishes,
+                    **group[0].options,
                 )
             except ClipSynthError as error:
                 failures |= {item.request: error for item in group}
@@ -158,9 +163,9 @@ class TritonPythonModel:
         seeds = [int(value) for value in values.pop("seed", range(len(queries)))]
         items = []
         for i, (query, seed) in enumerate(zip(queries, seeds, strict=True)):
-            wishes = {name: given[i].item() for name, given in values.items()}
-            plan = make_plan(SynthConfig(**wishes), self._synthesizer.bundle.manifest)
-            items.append(_Item(number, i, query, seed, wishes, plan))
+            options = {name: given[i].item() for name, given in values.items()}
+            plan = resolve_options(SynthOptions(**options), self._synthesizer.bundle.manifest)
+            items.append(_Item(number, i, query, seed, options, plan))
         if len({item.plan.num_samples for item in items}) > 1:
             raise InputError("the clips of one request are of one duration; send several requests")
         # a request fails as a whole, and before any work, where one of its queries cannot be read
@@ -169,7 +174,7 @@ class TritonPythonModel:
 
     def _values(self, request: Any) -> dict[str, Array]:
         found = {}
-        for name in ("query", *WISHES):
+        for name in ("query", *OPTIONS):
             tensor = self._triton.get_input_tensor_by_name(request, name)
             if tensor is not None:
                 found[name] = tensor.as_numpy().reshape(-1)

@@ -1,4 +1,4 @@
-"""What a caller wishes for one synthesis, and what the bundle makes of it."""
+"""What a caller options for one synthesis, and what the bundle makes of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LOOP_OVERLAP = 1 / 8
 
 
 @dataclass(frozen=True)
-class SynthConfig:
-    """Per-call wishes; None means what the bundle says.
+class SynthOptions:
+    """Per-call options; None means what the bundle says.
 
     Attributes:
         duration_s: Seconds of sound, up to ``MAX_DURATION_S``.
@@ -51,8 +51,8 @@ class SynthConfig:
     lufs: float | None = None
 
 
-class SynthWishes(TypedDict, total=False):
-    """The fields of ``SynthConfig`` as keyword arguments."""
+class SynthKwargs(TypedDict, total=False):
+    """The fields of ``SynthOptions`` as keyword arguments."""
 
     duration_s: float | None
     steps: int | None
@@ -67,8 +67,8 @@ class SynthWishes(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class SynthPlan:
-    """A ``SynthConfig`` with every blank filled in and every value checked.
+class ResolvedOptions:
+    """A ``SynthOptions`` with every blank filled in and every value checked.
 
     Attributes:
         num_frames: Frames to sample, a multiple of the bundle's ``frames_multiple``.
@@ -119,14 +119,16 @@ class SynthPlan:
         return max(1, round(self.steps * self.strength))
 
 
-def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = None) -> SynthPlan:
+def resolve_options(
+    config: SynthOptions, manifest: Manifest, init_s: float | None = None
+) -> ResolvedOptions:
     """Fill in what ``config`` leaves to the bundle, and check the rest.
 
     A bundle's distilled denoiser makes what it was made for: see ``_is_distilled``. All else is the
     ordinary one's, with its own steps and guidance where none are wished.
 
     Args:
-        config: The wishes.
+        config: The options.
         manifest: The bundle's.
         init_s: Length of the sound to start from, which is the result's where none is wished.
 
@@ -152,7 +154,7 @@ def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = No
     # written so that NaN is refused too
     if not 0.0 < config.strength <= 1.0:
         raise InputError(f"strength must be above 0 and at most 1, got {config.strength:g}")
-    return SynthPlan(
+    return ResolvedOptions(
         num_frames=num_frames,
         num_samples=num_samples,
         loop_frames=loop_frames,
@@ -168,8 +170,8 @@ def make_plan(config: SynthConfig, manifest: Manifest, init_s: float | None = No
     )
 
 
-def _length(config: SynthConfig, manifest: Manifest, init_s: float | None) -> tuple[int, int, int]:
-    """Return frames to sample, samples to keep, and frames of the loop (see ``SynthPlan``)."""
+def _length(config: SynthOptions, manifest: Manifest, init_s: float | None) -> tuple[int, int, int]:
+    """Return num_frames, num_samples and loop_frames of ``ResolvedOptions``."""
     mel, diffusion = manifest.mel, manifest.diffusion
     duration_s = config.duration_s
     if duration_s is None:
@@ -187,7 +189,7 @@ def _length(config: SynthConfig, manifest: Manifest, init_s: float | None) -> tu
     return math.ceil(num_frames / multiple) * multiple, num_samples, loop_frames
 
 
-def _is_distilled(config: SynthConfig, manifest: Manifest, num_frames: int) -> bool:
+def _is_distilled(config: SynthOptions, manifest: Manifest, num_frames: int) -> bool:
     """Return whether the distilled denoiser makes a sound that starts from noise alone.
 
     Its weights hold one guidance, without a negative, and the few steps of DDIM that it learnt.

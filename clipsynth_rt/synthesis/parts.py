@@ -13,7 +13,7 @@ from clipsynth_rt.audio.loudness import normalise_loudness
 from clipsynth_rt.backends.tensorrt.captured import clip_inputs
 from clipsynth_rt.backends.tensorrt.engines import BATCH_SIZES, frame_bucket, frame_buckets
 from clipsynth_rt.synthesis.loop import VOCODED_BEYOND, close_mel, vocode_loop
-from clipsynth_rt.synthesis.options import SynthPlan
+from clipsynth_rt.synthesis.options import ResolvedOptions
 from clipsynth_rt.synthesis.samplers import Mel, Progress
 from clipsynth_rt.synthesis.stages import Embedding, Stages
 from clipsynth_rt.timing import StageTimer
@@ -36,7 +36,7 @@ class Part:
         progress: Called with (steps done, steps in all).
     """
 
-    plan: SynthPlan
+    plan: ResolvedOptions
     seeds: Sequence[int]
     condition: Embedding
     prompts: Sequence[str] = ()
@@ -59,7 +59,7 @@ class Parts(Stages):
             return num_frames
         return frame_bucket(num_frames, self.bundle.manifest)
 
-    def captures(self, plan: SynthPlan, *, init: bool = False) -> bool:
+    def captures(self, plan: ResolvedOptions, *, init: bool = False) -> bool:
         """Return whether clips of a plan are one CUDA graph from start to end.
 
         The step-by-step path on engines does what a captured clip cannot: another sampler, a
@@ -106,7 +106,7 @@ class Parts(Stages):
             waveforms = self._loops(mel, plan) if plan.loop_frames else self.vocode(mel)
         return self._finish(waveforms, part, timer)
 
-    def _fit(self, init: Mel, frames: int, plan: SynthPlan) -> Mel:
+    def _fit(self, init: Mel, frames: int, plan: ResolvedOptions) -> Mel:
         """Cut a mel to ``frames``, or fill it up: with silence, a loop with its own beginning."""
         if plan.loop_frames:
             return init[:, np.arange(frames) % min(init.shape[1], plan.loop_frames)]
@@ -114,13 +114,13 @@ class Parts(Stages):
         more = max(0, frames - init.shape[1])
         return np.pad(init[:, :frames], ((0, 0), (0, more)), constant_values=silence)
 
-    def _loops(self, mels: Mel, plan: SynthPlan) -> NDArray[np.float32]:
+    def _loops(self, mels: Mel, plan: ResolvedOptions) -> NDArray[np.float32]:
         spec = self.bundle.manifest.mel
         vocode: Callable[[Mel], NDArray[np.float32]] = lambda mel: self.vocode(mel[None])[0]  # noqa: E731
         closed = (close_mel(mel[:, : plan.num_frames], plan.loop_frames, spec) for mel in mels)
         return np.stack([vocode_loop(vocode, mel, spec.hop_length) for mel in closed])
 
-    def _prepare(self, batch: int, frames: int, plan: SynthPlan) -> None:
+    def _prepare(self, batch: int, frames: int, plan: ResolvedOptions) -> None:
         """Let sessions that compile for fixed shapes do so, which is no part of a clip's time."""
         manifest = self.bundle.manifest
         bins, halves = manifest.mel.n_mels, plan.calls_a_step

@@ -131,7 +131,7 @@ class Stages(Sessions):
             init: A mel [B, M, F] or [M, F] to vary: noise is added to it, and the last steps alone
                 take it off again.
             strength: Share of the steps that run on ``init``.
-            denoiser: The graph that takes the steps; a distilled one takes what ``SynthPlan`` says.
+            denoiser: The graph that takes the steps.
             progress: Called with (steps done, steps in all).
 
         Raises:

@@ -20,11 +20,11 @@ from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import CancelledError, InputError
 from clipsynth_rt.synthesis.options import (
     MAX_DURATION_S,
-    SynthConfig,
-    SynthPlan,
-    SynthWishes,
+    ResolvedOptions,
+    SynthKwargs,
+    SynthOptions,
     check_query,
-    make_plan,
+    resolve_options,
 )
 from clipsynth_rt.synthesis.parts import MAX_BATCH as MAX_BATCH
 from clipsynth_rt.synthesis.parts import Part, Parts
@@ -92,21 +92,21 @@ class Synthesizer(Parts):
         return synthesizer
 
     def load_for(
-        self, *, image: bool = False, init: bool = False, **wishes: Unpack[SynthWishes]
+        self, *, image: bool = False, init: bool = False, **options: Unpack[SynthKwargs]
     ) -> None:
         """Load the graphs that a kind of sound runs, and no other.
 
         Args:
             image: Whether it is made from a picture.
             init: Whether it is a variation of a given sound.
-            **wishes: See ``synth``.
+            **options: See ``synth``.
 
         Raises:
             InputError: If a wish is out of range.
             BundleError: If a file cannot be used.
             BackendError: If a graph cannot be loaded.
         """
-        plan = make_plan(SynthConfig(**wishes), self.bundle.manifest, 1.0 if init else None)
+        plan = resolve_options(SynthOptions(**options), self.bundle.manifest, 1.0 if init else None)
         encoder = "image_encoder" if image else "text_encoder"
         self.load((encoder, plan.denoiser, "vocoder"))
 
@@ -119,7 +119,7 @@ class Synthesizer(Parts):
         init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
-        **wishes: Unpack[SynthWishes],
+        **options: Unpack[SynthKwargs],
     ) -> AudioClip:
         """Make one sound from a text, or from a picture in its place.
 
@@ -131,8 +131,8 @@ class Synthesizer(Parts):
                 where no ``duration_s`` is wished.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
             cancel: Looked at between steps.
-            **wishes: ``duration_s``, ``steps``, ``guidance``, ``eta``, ``negative``, ``template``,
-                ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of ``SynthConfig``.
+            **options: ``duration_s``, ``steps``, ``guidance``, ``eta``, ``negative``, ``template``,
+                ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of ``SynthOptions``.
 
         Raises:
             InputError: If a value is out of range, or both or neither of text and image is given.
@@ -150,7 +150,7 @@ class Synthesizer(Parts):
             seed=seed,
             progress=progress,
             cancel=cancel,
-            **wishes,
+            **options,
         )[0]
 
     def synth_batch(
@@ -162,7 +162,7 @@ class Synthesizer(Parts):
         seed: SupportsIndex | Iterable[SupportsIndex] = 0,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
-        **wishes: Unpack[SynthWishes],
+        **options: Unpack[SynthKwargs],
     ) -> list[AudioClip]:
         """Make a sound for each of several queries, or of several pictures.
 
@@ -177,7 +177,7 @@ class Synthesizer(Parts):
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
             cancel: Looked at between steps; on engines, where a clip is one CUDA graph, between
                 batches of clips.
-            **wishes: What all clips share: the fields of ``SynthConfig``.
+            **options: What all clips share: the fields of ``SynthOptions``.
 
         Raises:
             ClipSynthError: As ``synth``.
@@ -194,7 +194,7 @@ class Synthesizer(Parts):
             shortest = min_samples(manifest.mel)
             start = load_sound(init, manifest.mel.sample_rate, MAX_DURATION_S, shortest)
         init_s = None if start is None else len(start) / manifest.mel.sample_rate
-        plan = make_plan(SynthConfig(**wishes), manifest, init_s)
+        plan = resolve_options(SynthOptions(**options), manifest, init_s)
         check_cancel(cancel)
         timer = StageTimer()
         with timer.stage("text"):
@@ -225,7 +225,7 @@ class Synthesizer(Parts):
         init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
-        **wishes: Unpack[SynthWishes],
+        **options: Unpack[SynthKwargs],
     ) -> Ahead[AudioClip]:
         """Make sounds one after the other, the next ones while the caller uses the last.
 
@@ -247,7 +247,7 @@ class Synthesizer(Parts):
             init: See ``synth_batch``.
             progress: Called from the background with (steps done, steps in all) of each clip.
             cancel: Looked at between steps.
-            **wishes: See ``synth_batch``.
+            **options: See ``synth_batch``.
 
         Returns:
             An iterator, in the order of the queries.
@@ -262,18 +262,18 @@ class Synthesizer(Parts):
             raise InputError(f"ahead must be from 1 to {MAX_AHEAD}, got {ahead}")
         # what is wrong for every clip is said before there is a thread
         first = check_seed(seed)
-        make_plan(SynthConfig(**wishes), self.bundle.manifest)
+        resolve_options(SynthOptions(**options), self.bundle.manifest)
 
         def make(stop: threading.Event) -> Iterator[AudioClip]:
             either = _Either(stop, cancel)
             for number, query in zip(count_from(first), queries):
                 yield self.synth(
-                    query, seed=number, init=init, progress=progress, cancel=either, **wishes
+                    query, seed=number, init=init, progress=progress, cancel=either, **options
                 )
 
         return Ahead(make, ahead)
 
-    def warm_up(self, **wishes: Unpack[SynthWishes]) -> None:
+    def warm_up(self, **options: Unpack[SynthKwargs]) -> None:
         """Make and discard one sound, so that the next of its kind takes no longer than any other.
 
         On engines this builds what is not built and captures the clip's CUDA graph.
@@ -281,13 +281,13 @@ class Synthesizer(Parts):
         Raises:
             ClipSynthError: As ``synth``.
         """
-        self.synth_batch(["sound"], **wishes)
+        self.synth_batch(["sound"], **options)
 
     def _conditions(
         self,
         queries: Sequence[str],
         images: Sequence[str | Path | Image],
-        plan: SynthPlan,
+        plan: ResolvedOptions,
         *,
         fused: bool,
     ) -> tuple[list[str], Embedding, Embedding | None]:

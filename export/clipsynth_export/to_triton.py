@@ -16,7 +16,7 @@ from clipsynth_export.staging import check_target, put_in_place, staging
 from clipsynth_rt.bundles.bundle import MANIFEST_NAME, Bundle
 from clipsynth_rt.bundles.manifest import DENOISERS, GraphSpec, TensorSpec
 from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
-from clipsynth_rt.server.triton import MODEL, WISHES
+from clipsynth_rt.server.triton import MODEL, OPTIONS
 from clipsynth_rt.synthesis.synthesizer import MAX_BATCH
 
 VERSION = "1"
@@ -139,7 +139,7 @@ def loop_config() -> str:
         _tensor("input", "query", "TYPE_STRING", [1]),
         *(
             _tensor("input", name, f"TYPE_{kind}", [1], optional=True)
-            for name, kind in WISHES.items()
+            for name, kind in OPTIONS.items()
         ),
         _tensor("output", "waveform", "TYPE_FP32", [-1]),
         _tensor("output", "sample_rate", "TYPE_INT32", [1]),

@@ -282,13 +282,13 @@ def test_a_killed_batch_goes_on_where_it_was(tiny_bundle: Path, tmp_path: Path) 
     for path in (tmp_path / "out").glob("*.wav"):
         assert soundfile.info(path).frames == 60 * 22050
     with Synthesizer.from_bundle(tiny_bundle, "cpu") as synthesizer:
-        wishes = {"steps": 1, "duration_s": None}
+        options = {"steps": 1, "duration_s": None}
         defaults = {"negative": None, "template": None, "sampler": "ddim", "eta": 0.0}
         batch = BatchRun(
             synthesizer,
             read_rows(
                 many,
-                wishes={**defaults, **wishes, "guidance": None, "loop": False, "lufs": None},
+                options={**defaults, **options, "guidance": None, "loop": False, "lufs": None},
                 stem=lambda query: query,
             ),
             tmp_path / "out",
@@ -313,7 +313,7 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
         "a.ogg",
         str(tmp_path / "b.wav"),
     )
-    assert row.wishes == {
+    assert row.options == {
         **{"duration_s": 1.5, "steps": 4, "guidance": 2.0, "eta": 0.5, "strength": 0.3},
         **{"lufs": -20.0, "loop": True, "negative": "dog", "template": "a {query}"},
         "sampler": "ddim",

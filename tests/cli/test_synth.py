@@ -155,7 +155,7 @@ def test_an_image(synth: Synth, tmp_path: Path) -> None:
 
 
 def test_every_wish_changes_the_sound(synth: Synth) -> None:
-    wishes = [
+    options = [
         (),
         ("--seed", "1"),
         ("--steps", "3"),
@@ -168,11 +168,11 @@ def test_every_wish_changes_the_sound(synth: Synth) -> None:
         ("--lufs", "-30"),
     ]
     sounds = set()
-    for wish in wishes:
+    for wish in options:
         # the tag holds the seed, which would make a difference by itself
         assert synth("drum", "-o", "a.wav", "--no-tag", *wish).exit_code == 0
         sounds.add(Path("a.wav").read_bytes())
-    assert len(sounds) == len(wishes)
+    assert len(sounds) == len(options)
     assert synth("drum", "-o", "a.wav", "--no-tag").exit_code == 0
     assert Path("a.wav").read_bytes() in sounds
 

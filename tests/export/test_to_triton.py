@@ -236,10 +236,10 @@ def model(repository, monkeypatch):
     return loaded, asked
 
 
-def ask(*queries, **wishes):
+def ask(*queries, **options):
     values = {"query": np.array([[q.encode()] for q in queries], np.object_)}
     types = {"seed": np.uint64, "steps": np.int32}
-    for name, given in wishes.items():
+    for name, given in options.items():
         values[name] = np.array([[value] for value in given], types.get(name, np.float32))
     return {name: Tensor(name, value) for name, value in values.items()}
 

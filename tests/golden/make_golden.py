@@ -39,8 +39,8 @@ def compute(bundle: Path, noise: np.ndarray, threads: int = 1) -> dict[str, np.n
     synthesizer = Synthesizer.from_bundle(bundle, "cpu", threads=threads)
     condition = synthesizer.encode_text(QUERIES)
     results = {"condition": condition}
-    for name, wishes in CASES.items():
-        results[name] = synthesizer.sample(condition, SEEDS, NUM_FRAMES, noise=noise, **wishes)
+    for name, options in CASES.items():
+        results[name] = synthesizer.sample(condition, SEEDS, NUM_FRAMES, noise=noise, **options)
     results["waveform"] = synthesizer.vocode(results["ddim"])
     return results
 

@@ -64,14 +64,14 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "options",
     [{}, {"steps": 1}, {"guidance": 1.0}, {"eta": 0.5, "steps": 4}, {"negative": "rain"}],
     ids=["default", "one step", "unguided", "eta", "negative"],
 )
-def test_a_clip_is_the_cpus(provider: str, tiny_bundle: Path, wishes: dict[str, Any]) -> None:
-    want = Synthesizer.from_bundle(tiny_bundle, "cpu").synth("drum", seed=5, **ONE, **wishes)
+def test_a_clip_is_the_cpus(provider: str, tiny_bundle: Path, options: dict[str, Any]) -> None:
+    want = Synthesizer.from_bundle(tiny_bundle, "cpu").synth("drum", seed=5, **ONE, **options)
     with Synthesizer.from_bundle(tiny_bundle, provider) as synthesizer:
-        found = synthesizer.synth("drum", seed=5, **ONE, **wishes)
+        found = synthesizer.synth("drum", seed=5, **ONE, **options)
     assert found.provider == provider
     # fp32 graphs; TF32 keeps 10 bits of the mantissa, and exp() of the vocoder magnifies
     np.testing.assert_allclose(found.waveform, want.waveform, atol=0.02)

@@ -44,13 +44,13 @@ class HeldVoice:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._voice, name)
 
-    def synth_batch(self, queries: list[str], **wishes: Any) -> Any:
-        self.batches.append({"queries": queries, **wishes})
+    def synth_batch(self, queries: list[str], **options: Any) -> Any:
+        self.batches.append({"queries": queries, **options})
         self.begun.release()
         assert self.go.wait(30)
         if self.failure is not None:
             raise self.failure
-        return self._voice.synth_batch(queries, **wishes)
+        return self._voice.synth_batch(queries, **options)
 
 
 @pytest.fixture(scope="session")

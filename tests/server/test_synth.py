@@ -41,10 +41,10 @@ def png(color: str = "red") -> bytes:
 
 
 def test_a_sound_and_its_facts(client: TestClient, voice: Synthesizer) -> None:
-    wishes = {"duration_s": 0.5, "steps": 4, "guidance": 3.0, "seed": 7}
-    answer = client.post("/v1/synth", json={"query": "drum", **wishes})
+    options = {"duration_s": 0.5, "steps": 4, "guidance": 3.0, "seed": 7}
+    answer = client.post("/v1/synth", json={"query": "drum", **options})
     assert answer.status_code == 200
-    assert_same(answer.content, voice.synth("drum", **wishes).waveform)
+    assert_same(answer.content, voice.synth("drum", **options).waveform)
     headers = answer.headers
     assert headers["content-type"] == "audio/wav"
     assert 'filename="drum.wav"' in headers["content-disposition"]
@@ -57,7 +57,7 @@ def test_a_sound_and_its_facts(client: TestClient, voice: Synthesizer) -> None:
 
 
 def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) -> None:
-    wishes: dict[str, Any] = {
+    options: dict[str, Any] = {
         "duration_s": 0.3,
         "steps": 3,
         "guidance": 4.0,
@@ -68,8 +68,8 @@ def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) ->
         "loop": True,
         "lufs": -30.0,
     }
-    answer = client.post("/v1/synth", json={"query": "dog", **wishes})
-    assert_same(answer.content, voice.synth("dog", **wishes).waveform)
+    answer = client.post("/v1/synth", json={"query": "dog", **options})
+    assert_same(answer.content, voice.synth("dog", **options).waveform)
     noisy = client.post("/v1/synth", json={"query": "dog", "eta": 1.0})
     assert_same(noisy.content, voice.synth("dog", eta=1.0).waveform)
 
@@ -139,9 +139,9 @@ def test_requests_that_wish_the_same_are_made_together(
     client = serve(speaker=held)
     answers: dict[str, Any] = {}
 
-    def ask(query: str, **wishes: Any) -> threading.Thread:
+    def ask(query: str, **options: Any) -> threading.Thread:
         def run() -> None:
-            answers[query] = client.post("/v1/synth", json={"query": query, **wishes})
+            answers[query] = client.post("/v1/synth", json={"query": query, **options})
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -150,12 +150,12 @@ def test_requests_that_wish_the_same_are_made_together(
     threads = [ask("drum")]
     assert held.begun.acquire(timeout=10)
     batcher = client.app.state.service.batcher
-    for query, wishes in (
+    for query, options in (
         ("dog", {}),
         ("piano", {"steps": 3}),
         ("rain", {"seed": 4, "format": "ogg"}),
     ):
-        threads.append(ask(query, **wishes))
+        threads.append(ask(query, **options))
         wait_until(lambda: batcher.depth == len(threads) - 1)
     held.go.set()
     for thread in threads:
@@ -239,10 +239,10 @@ def test_one_clip_that_fails_leaves_its_neighbours(
 ) -> None:
     real = voice.synth_batch
 
-    def synth_batch(queries: Any, **wishes: Any) -> Any:
+    def synth_batch(queries: Any, **options: Any) -> Any:
         if "dog" in queries:
             raise BackendError("no dogs")
-        return real(queries, **wishes)
+        return real(queries, **options)
 
     monkeypatch.setattr(voice, "synth_batch", synth_batch)
     client = serve()

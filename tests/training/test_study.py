@@ -32,7 +32,7 @@ from clipsynth_rt.synthesis import (
 from clipsynth_rt.synthesis import (
     synthesizer as pipeline,
 )
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training import checkpoint
 from clipsynth_training import mel as training_mel
 from clipsynth_training.checkpoint import save_part
@@ -137,7 +137,7 @@ def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, dist
     answer = voice.answer
 
     def watched(question, *rest):
-        plan = make_plan(SynthConfig(**question.wishes), voice.synthesizer.bundle.manifest)
+        plan = resolve_options(SynthOptions(**question.options), voice.synthesizer.bundle.manifest)
         asked.append((plan.denoiser, plan.steps, plan.guidance))
         return answer(question, *rest)
 
@@ -216,7 +216,7 @@ def test_sounds_outlive_a_denoiser_that_did_not_make_them(study, distilled_bundl
     other = dataclasses.replace(bundle, manifest=manifest)
     before, after = (Voice("tiny", b, "cpu") for b in (bundle, other))
     few = study.question("text", 1)
-    many = few.with_wishes(steps=3)
+    many = few.with_options(steps=3)
     assert before.key(few) != after.key(few)
     assert before.key(many) == after.key(many)
     # nor does its question load the other
@@ -371,7 +371,7 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
 
 def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(setup, monkeypatch):
     synthesizer = setup.voice.synthesizer
-    plan = make_plan(SynthConfig(steps=1), synthesizer.bundle.manifest)
+    plan = resolve_options(SynthOptions(steps=1), synthesizer.bundle.manifest)
     monkeypatch.setattr(synthesizer, "engines", object())
     assert synthesizer.captures(plan)
     monkeypatch.setattr(synthesizer, "cure", object())
@@ -431,7 +431,7 @@ def test_bad_wishes_are_refused_by_name(study, setup):
 
 
 @pytest.mark.parametrize(
-    ("part", "wishes", "concepts", "message"),
+    ("part", "options", "concepts", "message"),
     [
         ("systems", {"resynthesis_clips": 1}, None, "give --resynthesis-clips 2 or more"),
         ("systems", {"seeds": 1}, 1, "part systems: .* one text query.* give --seeds 2 or more"),
@@ -443,7 +443,7 @@ def test_bad_wishes_are_refused_by_name(study, setup):
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(
-    part, wishes, concepts, message, corpus, tiny_bundle, setup, monkeypatch
+    part, options, concepts, message, corpus, tiny_bundle, setup, monkeypatch
 ):
     folder, shards, labels = corpus
     encoder = tiny_clip(tiny_bundle)
@@ -451,7 +451,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(
     monkeypatch.setattr(study.judge, "hear", lambda *_: pytest.fail("heard already"))
     monkeypatch.setattr(setup.voice, "answer", lambda *_: pytest.fail("asked already"))
     with pytest.raises(ClipSynthError, match=message):
-        report.evaluate(study, dataclasses.replace(setup, **wishes), ["vocoder", part])
+        report.evaluate(study, dataclasses.replace(setup, **options), ["vocoder", part])
 
 
 def test_concepts_without_a_paraphrase_have_no_such_part(study, setup, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.backends.tensorrt.captured import clip_inputs
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 
 pytest.importorskip("onnxruntime")
@@ -68,7 +68,7 @@ def test_the_same_noise_on_every_provider(provider: str, tiny_bundle: Path) -> N
     if provider == "openvino":
         pytest.importorskip("openvino")
     synthesizer = Synthesizer.from_bundle(tiny_bundle, provider, threads=1)
-    plan = make_plan(SynthConfig(), synthesizer.bundle.manifest)
+    plan = resolve_options(SynthOptions(), synthesizer.bundle.manifest)
     wanted = gaussian_noise(9, plan.num_frames, synthesizer.bundle.manifest.mel.n_mels)
     np.testing.assert_array_equal(first_noise(synthesizer, 9)[0], wanted)
 
@@ -76,7 +76,7 @@ def test_the_same_noise_on_every_provider(provider: str, tiny_bundle: Path) -> N
 def test_the_same_noise_on_engines(tiny_bundle: Path) -> None:
     """TensorRT's clips begin with it; their bucket may be longer."""
     manifest = Synthesizer.from_bundle(tiny_bundle, "cpu", graphs=()).bundle.manifest
-    plan = make_plan(SynthConfig(), manifest)
+    plan = resolve_options(SynthOptions(), manifest)
     condition = np.zeros((1, manifest.condition.dim), np.float32)
     _, inputs = clip_inputs(manifest, plan, [9], condition)
     wanted = gaussian_noise(9, plan.num_frames, manifest.mel.n_mels)

@@ -21,7 +21,7 @@ from clipsynth_rt.bundles.manifest import DiffusionSpec, Manifest
 from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import BundleError, ClipSynthError, InputError, ManifestError
 from clipsynth_rt.synthesis.images import load_image
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 JSON = st.recursive(
@@ -66,7 +66,7 @@ def test_a_manifest_with_any_value_anywhere(data: st.DataObject, manifest_data: 
         assert "\n" not in str(error)
         return
     assert Manifest.from_dict(manifest.to_dict()) == manifest
-    plan = make_plan(SynthConfig(), manifest)
+    plan = resolve_options(SynthOptions(), manifest)
     assert plan.num_frames % manifest.diffusion.frames_multiple == 0
 
 
@@ -163,8 +163,8 @@ def test_wishes(
 ) -> None:
     manifest = Bundle.open(tiny_bundle).manifest
     try:
-        config = SynthConfig(duration_s, steps, guidance, eta, template=f"{template}{{query}}")
-        plan = make_plan(config, manifest)
+        config = SynthOptions(duration_s, steps, guidance, eta, template=f"{template}{{query}}")
+        plan = resolve_options(config, manifest)
     except InputError:
         return
     assert 1 <= plan.num_frames <= manifest.diffusion.max_frames

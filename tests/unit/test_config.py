@@ -11,7 +11,7 @@ import pytest
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import Manifest
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.synthesis.options import MAX_DURATION_S, SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import MAX_DURATION_S, SynthOptions, resolve_options
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def manifest(tiny_bundle: Any) -> Manifest:
 
 
 def test_none_is_what_the_bundle_says(manifest: Manifest, tiny: ModuleType) -> None:
-    plan = make_plan(SynthConfig(), manifest)
+    plan = resolve_options(SynthOptions(), manifest)
     assert plan.steps == tiny.DIFFUSION.num_steps
     assert plan.guidance == tiny.DIFFUSION.guidance_scale
     assert plan.templates == ("a photo of {query}", "the sound of {query}")
@@ -36,70 +36,70 @@ def test_none_is_what_the_bundle_says(manifest: Manifest, tiny: ModuleType) -> N
 def test_duration_is_exact_in_samples(
     manifest: Manifest, seconds: float, frames: int, samples: int
 ) -> None:
-    plan = make_plan(SynthConfig(duration_s=seconds), manifest)
+    plan = resolve_options(SynthOptions(duration_s=seconds), manifest)
     assert (plan.num_frames, plan.num_samples) == (frames, samples)
     assert plan.num_frames * 256 >= plan.num_samples
 
 
 def test_the_longest_clip(manifest: Manifest) -> None:
     # a minute is 5167.97 frames, whatever the bundle samples in one go
-    plan = make_plan(SynthConfig(duration_s=MAX_DURATION_S), manifest)
+    plan = resolve_options(SynthOptions(duration_s=MAX_DURATION_S), manifest)
     assert (plan.num_frames, plan.num_samples) == (5168, 60 * 22050)
     with pytest.raises(InputError, match="duration must be from"):
-        make_plan(SynthConfig(duration_s=MAX_DURATION_S + 1e-4), manifest)
+        resolve_options(SynthOptions(duration_s=MAX_DURATION_S + 1e-4), manifest)
 
 
 def test_a_loop_is_whole_frames_and_some_beyond_its_end(manifest: Manifest) -> None:
-    plan = make_plan(SynthConfig(duration_s=1.0, loop=True), manifest)
+    plan = resolve_options(SynthOptions(duration_s=1.0, loop=True), manifest)
     # 86.13 frames, an eighth more, and rounded up to a multiple of 8
     assert (plan.loop_frames, plan.num_samples, plan.num_frames) == (87, 87 * 256, 104)
     # the usual length is sampled as it is, and its end is the overlap
-    usual = make_plan(SynthConfig(loop=True), manifest)
+    usual = resolve_options(SynthOptions(loop=True), manifest)
     assert usual.num_frames == 48
     assert usual.loop_frames == 40
 
 
 def test_a_sound_to_start_from_gives_its_length(manifest: Manifest) -> None:
-    assert make_plan(SynthConfig(), manifest, 1.5).num_samples == round(1.5 * 22050)
-    assert make_plan(SynthConfig(duration_s=1.0), manifest, 1.5).num_samples == 22050
-    plan = make_plan(SynthConfig(steps=8, strength=0.01), manifest)
+    assert resolve_options(SynthOptions(), manifest, 1.5).num_samples == round(1.5 * 22050)
+    assert resolve_options(SynthOptions(duration_s=1.0), manifest, 1.5).num_samples == 22050
+    plan = resolve_options(SynthOptions(steps=8, strength=0.01), manifest)
     assert plan.init_steps == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e9])
 def test_impossible_durations(manifest: Manifest, value: float) -> None:
     with pytest.raises(InputError, match=r"duration must be from .* to .* s, got"):
-        make_plan(SynthConfig(duration_s=value), manifest)
+        resolve_options(SynthOptions(duration_s=value), manifest)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 30.1])
 def test_impossible_guidance(manifest: Manifest, value: float) -> None:
     with pytest.raises(InputError, match="guidance must be from 0 to 30, got"):
-        make_plan(SynthConfig(guidance=value), manifest)
+        resolve_options(SynthOptions(guidance=value), manifest)
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
 def test_impossible_eta(manifest: Manifest, value: float) -> None:
     with pytest.raises(InputError, match="eta must be from 0 to 1, got"):
-        make_plan(SynthConfig(eta=value), manifest)
+        resolve_options(SynthOptions(eta=value), manifest)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1001])
 def test_impossible_steps(manifest: Manifest, value: int) -> None:
     with pytest.raises(InputError, match=f"steps must be from 1 to 1000, got {value}"):
-        make_plan(SynthConfig(steps=value), manifest)
+        resolve_options(SynthOptions(steps=value), manifest)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (SynthConfig(sampler="euler"), "unknown sampler 'euler'"),
-        (SynthConfig(sampler="dpmpp_2m", eta=0.5), "eta is for the ddim sampler"),
-        (SynthConfig(template="a photo"), r"template 'a photo' has no \{query\}"),
-        (SynthConfig(template=[]), "no template given"),
-        (SynthConfig(negative="  "), "negative is empty"),
+        (SynthOptions(sampler="euler"), "unknown sampler 'euler'"),
+        (SynthOptions(sampler="dpmpp_2m", eta=0.5), "eta is for the ddim sampler"),
+        (SynthOptions(template="a photo"), r"template 'a photo' has no \{query\}"),
+        (SynthOptions(template=[]), "no template given"),
+        (SynthOptions(negative="  "), "negative is empty"),
     ],
 )
-def test_wishes_that_make_no_sense(manifest: Manifest, config: SynthConfig, message: str) -> None:
+def test_wishes_that_make_no_sense(manifest: Manifest, config: SynthOptions, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_plan(config, manifest)
+        resolve_options(config, manifest)

@@ -19,7 +19,7 @@ from clipsynth_rt.backends.tensorrt.engines import all_engines, clip_engines, fr
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.errors import ManifestError
-from clipsynth_rt.synthesis.options import SynthConfig, SynthPlan, make_plan
+from clipsynth_rt.synthesis.options import ResolvedOptions, SynthOptions, resolve_options
 from clipsynth_rt.synthesis.samplers import ddim_update
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
@@ -61,7 +61,7 @@ def record(synthesizer: Synthesizer, name: str) -> Recorder:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "steps"),
+    ("options", "steps"),
     [
         ({}, 2),
         ({"steps": 2}, 2),
@@ -70,14 +70,14 @@ def record(synthesizer: Synthesizer, name: str) -> Recorder:
         ({"duration_s": 0.5, "template": "{query}", "strength": 0.3}, 2),
     ],
 )
-def test_a_plain_wish_is_distilled(manifest: Manifest, wishes: dict[str, Any], steps: int) -> None:
-    plan = make_plan(SynthConfig(**wishes), manifest)
+def test_a_plain_wish_is_distilled(manifest: Manifest, options: dict[str, Any], steps: int) -> None:
+    plan = resolve_options(SynthOptions(**options), manifest)
     assert (plan.distilled, plan.denoiser) == (True, DISTILLED)
     assert (plan.steps, plan.guidance) == (steps, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "steps", "guidance"),
+    ("options", "steps", "guidance"),
     [
         ({"steps": 3}, 3, SCALE),
         ({"steps": 8, "guidance": 3.0}, 8, 3.0),
@@ -93,27 +93,27 @@ def test_a_plain_wish_is_distilled(manifest: Manifest, wishes: dict[str, Any], s
     ],
 )
 def test_all_else_is_the_ordinary_denoisers(
-    manifest: Manifest, wishes: dict[str, Any], steps: int, guidance: float
+    manifest: Manifest, options: dict[str, Any], steps: int, guidance: float
 ) -> None:
-    plan = make_plan(SynthConfig(**wishes), manifest)
+    plan = resolve_options(SynthOptions(**options), manifest)
     assert (plan.distilled, plan.denoiser) == (False, DENOISER)
     assert (plan.steps, plan.guidance) == (steps, guidance)
 
 
 def test_a_variation_of_a_sound_needs_the_steps_between(manifest: Manifest) -> None:
-    plan = make_plan(SynthConfig(), manifest, init_s=1.0)
+    plan = resolve_options(SynthOptions(), manifest, init_s=1.0)
     assert (plan.distilled, plan.steps, plan.guidance) == (False, MANY_STEPS, SCALE)
 
 
 def test_the_longest_sound_in_one_go_is_distilled(manifest: Manifest) -> None:
     longest = frame_buckets(manifest)[-1]
     seconds = manifest.mel.seconds(longest)
-    assert make_plan(SynthConfig(duration_s=seconds), manifest).distilled
-    assert not make_plan(SynthConfig(duration_s=seconds + 0.01), manifest).distilled
+    assert resolve_options(SynthOptions(duration_s=seconds), manifest).distilled
+    assert not resolve_options(SynthOptions(duration_s=seconds + 0.01), manifest).distilled
 
 
 def test_a_bundle_without_one_is_as_before(tiny_bundle: Path) -> None:
-    plan = make_plan(SynthConfig(steps=2), Bundle.open(tiny_bundle).manifest)
+    plan = resolve_options(SynthOptions(steps=2), Bundle.open(tiny_bundle).manifest)
     assert (plan.distilled, plan.denoiser, plan.guidance) == (False, DENOISER, SCALE)
     assert Bundle.open(tiny_bundle).manifest.usual_denoiser == DENOISER
 
@@ -214,13 +214,13 @@ def test_one_synthesizer_plays_both_and_loads_each_when_it_is_needed(
 def test_the_ordinary_denoiser_is_that_of_a_bundle_without_another(
     tiny_bundle: Path, distilled_bundle: Path
 ) -> None:
-    wishes: dict[str, Any] = {"steps": 8, "guidance": 2.0, "duration_s": 0.3}
+    options: dict[str, Any] = {"steps": 8, "guidance": 2.0, "duration_s": 0.3}
     with (
         Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as one,
         Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1, graphs=()) as two,
     ):
         np.testing.assert_array_equal(
-            one.synth("dog", **wishes).waveform, two.synth("dog", **wishes).waveform
+            one.synth("dog", **options).waveform, two.synth("dog", **options).waveform
         )
         assert DISTILLED not in two.loaded
 
@@ -266,11 +266,11 @@ def test_the_denoisers_have_engines_of_their_own(distilled_bundle: Path) -> None
 
 
 def test_a_captured_clip_is_of_one_denoiser(manifest: Manifest) -> None:
-    def key(plan: SynthPlan) -> Any:
+    def key(plan: ResolvedOptions) -> Any:
         condition = np.zeros((1, manifest.condition.dim), np.float32)
         return clip_inputs(manifest, plan, [0], condition)[0]
 
-    plan = make_plan(SynthConfig(), manifest)
+    plan = resolve_options(SynthOptions(), manifest)
     ordinary = dataclasses.replace(plan, distilled=False)
     assert key(plan) != key(ordinary)
     assert (key(plan).denoiser, key(ordinary).denoiser) == (DISTILLED, DENOISER)
@@ -281,9 +281,9 @@ def test_on_engines_the_two_never_mix(distilled_bundle: Path, fake_gpu: Any) -> 
         Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1) as cpu,
         Synthesizer.from_bundle(distilled_bundle, "tensorrt-rtx") as gpu,
     ):
-        for wishes in ({}, {"steps": 2, "guidance": 1.0}, {"loop": True}):
-            want = cpu.synth("drum", seed=7, **wishes)
-            have = gpu.synth("drum", seed=7, **wishes)
+        for options in ({}, {"steps": 2, "guidance": 1.0}, {"loop": True}):
+            want = cpu.synth("drum", seed=7, **options)
+            have = gpu.synth("drum", seed=7, **options)
             assert (have.distilled, have.network_calls) == (want.distilled, want.network_calls)
             np.testing.assert_allclose(have.waveform, want.waveform, atol=1e-4)
         assert gpu.engines is not None

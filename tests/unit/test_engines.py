@@ -117,7 +117,7 @@ def test_every_engine_once(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("options", "message"),
     [
         ({"name": "vocoder", "frames": 40}, "no engine for 40 frames; there are 168"),
         ({"name": "vocoder", "frames": 168, "batch": 3}, "no engine for a batch of 3"),
@@ -125,9 +125,9 @@ def test_every_engine_once(bundle: Bundle) -> None:
         ({"name": "vocoder", "precision": "fp8", "frames": 168}, "has no fp8 vocoder"),
     ],
 )
-def test_engines_that_do_not_exist(bundle: Bundle, wishes: dict[str, Any], message: str) -> None:
+def test_engines_that_do_not_exist(bundle: Bundle, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        engine_spec(bundle, **wishes)
+        engine_spec(bundle, **options)
 
 
 def test_a_dimension_that_nobody_knows(tiny_copy: Path, edit_manifest: Any) -> None:

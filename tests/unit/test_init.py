@@ -13,7 +13,7 @@ from clipsynth_rt import AudioClip, Synthesizer
 from clipsynth_rt.audio.load import load_sound
 from clipsynth_rt.audio.mel import mel_spectrogram
 from clipsynth_rt.errors import InputError, MissingExtraError
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
 
 RATE = 22050
@@ -81,10 +81,10 @@ def test_a_sound_shorter_or_longer_than_the_result(synthesizer: Synthesizer) -> 
 
 def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) -> None:
     sweep = tone(40 * 256 / RATE) * np.linspace(0.1, 1.0, 40 * 256, dtype=np.float32)
-    wishes = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "steps": 20}
-    clip = synthesizer.synth("drum", **wishes)
+    options = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "steps": 20}
+    clip = synthesizer.synth("drum", **options)
     assert len(clip.waveform) == 40 * 256
-    plan = make_plan(SynthConfig(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
+    plan = resolve_options(SynthOptions(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
     mel = mel_spectrogram(sweep, synthesizer.bundle.manifest.mel)
     fitted = synthesizer._fit(mel, plan.num_frames, plan)
     assert fitted.shape[1] == plan.num_frames > 40
@@ -92,10 +92,10 @@ def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) 
 
 
 def test_a_batch_of_variations(synthesizer: Synthesizer) -> None:
-    wishes = {"init": AudioClip(tone(), RATE), "steps": 4}
-    clips = synthesizer.synth_batch(["drum", "drum"], seed=3, **wishes)
+    options = {"init": AudioClip(tone(), RATE), "steps": 4}
+    clips = synthesizer.synth_batch(["drum", "drum"], seed=3, **options)
     assert not np.allclose(clips[0].waveform, clips[1].waveform, atol=1e-3)
-    alone = synthesizer.synth("drum", seed=4, **wishes)
+    alone = synthesizer.synth("drum", seed=4, **options)
     np.testing.assert_allclose(clips[1].waveform, alone.waveform, atol=1e-6)
 
 

@@ -203,9 +203,9 @@ def test_a_provider_that_does_not_work_is_an_error(
 
 
 def test_a_sound_is_the_one_of_onnx_runtime(tiny_bundle: Path) -> None:
-    wishes = {"duration_s": 0.5, "steps": 4}
+    options = {"duration_s": 0.5, "steps": 4}
     clips = [
-        Synthesizer.from_bundle(tiny_bundle, provider=provider, threads=1).synth("drum", **wishes)
+        Synthesizer.from_bundle(tiny_bundle, provider=provider, threads=1).synth("drum", **options)
         for provider in ("openvino", "cpu")
     ]
     assert [clip.provider for clip in clips] == ["openvino", "cpu"]

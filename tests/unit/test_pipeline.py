@@ -124,11 +124,11 @@ def test_a_clip_does_not_depend_on_its_batch(
 ) -> None:
     # more than one part of MAX_BATCH
     queries = (["drum", "piano", "dog", "rain", "drum"] * 3)[: MAX_BATCH + 3]
-    wishes: dict[str, Any] = {"steps": 3, "eta": eta, "negative": "rain", "sampler": sampler}
-    clips = synthesizer.synth_batch(queries, seed=40, **wishes)
+    options: dict[str, Any] = {"steps": 3, "eta": eta, "negative": "rain", "sampler": sampler}
+    clips = synthesizer.synth_batch(queries, seed=40, **options)
     assert [clip.seed for clip in clips] == list(range(40, 40 + len(queries)))
     for clip, query in zip(clips, queries, strict=True):
-        alone = synthesizer.synth(query, seed=clip.seed, **wishes)
+        alone = synthesizer.synth(query, seed=clip.seed, **options)
         # float rounding only
         np.testing.assert_allclose(clip.waveform, alone.waveform, atol=1e-6)
         assert clip.query == query

@@ -83,7 +83,7 @@ def test_an_error_comes_where_its_clip_would_have(synthesizer: Synthesizer) -> N
 
 
 def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) -> None:
-    for wishes, message in (
+    for options, message in (
         ({"steps": 0}, "steps must be"),
         ({"ahead": 0}, "ahead must be from 1 to 64, got 0"),
         ({"ahead": 65}, "ahead must be"),
@@ -92,7 +92,7 @@ def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) 
         ({"seed": -1}, "seed must be from 0"),
     ):
         with pytest.raises(InputError, match=message):
-            synthesizer.stream(["drum"], **wishes)
+            synthesizer.stream(["drum"], **options)
     with pytest.raises(InputError, match="takes a list"):
         synthesizer.stream("drum")
     assert not workers()

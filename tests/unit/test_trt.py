@@ -43,7 +43,7 @@ WHOLE_S = 168 * 256 / 22050
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "options",
     [
         ONE,
         {**ONE, "steps": 1},
@@ -56,9 +56,9 @@ WHOLE_S = 168 * 256 / 22050
     ],
     ids=["default", "one step", "unguided", "w0", "eta", "negative", "templates", "dpmpp"],
 )
-def test_a_captured_clip_is_the_cpus(gpu: Synthesizer, cpu: Synthesizer, wishes: Any) -> None:
-    found = gpu.synth("drum", duration_s=WHOLE_S, seed=5, **wishes)
-    want = cpu.synth("drum", duration_s=WHOLE_S, seed=5, **wishes)
+def test_a_captured_clip_is_the_cpus(gpu: Synthesizer, cpu: Synthesizer, options: Any) -> None:
+    found = gpu.synth("drum", duration_s=WHOLE_S, seed=5, **options)
+    want = cpu.synth("drum", duration_s=WHOLE_S, seed=5, **options)
     assert found.provider == "tensorrt-rtx"
     # the same graphs on the same processor: only the batch and the padding of tokens differ
     np.testing.assert_allclose(found.waveform, want.waveform, atol=1e-5)
@@ -272,17 +272,17 @@ def test_a_clip_that_no_bucket_holds_is_made_in_windows(
     assert clips[0].audio_s == 9.0
 
 
-@pytest.mark.parametrize("wishes", [{"loop": True}, {"init": "given", "strength": 0.5}])
+@pytest.mark.parametrize("options", [{"loop": True}, {"init": "given", "strength": 0.5}])
 def test_what_a_captured_clip_cannot_do_goes_step_by_step(
-    tiny_bundle: Path, fake_gpu: Any, wishes: dict[str, Any]
+    tiny_bundle: Path, fake_gpu: Any, options: dict[str, Any]
 ) -> None:
-    if "init" in wishes:
+    if "init" in options:
         sound = np.random.default_rng(0).normal(scale=0.1, size=8000).astype(np.float32)
-        wishes = {**wishes, "init": AudioClip(sound, 22050)}
+        options = {**options, "init": AudioClip(sound, 22050)}
     clips = []
     for provider in ("tensorrt-rtx", "cpu"):
         with Synthesizer.from_bundle(tiny_bundle, provider) as synthesizer:
-            clips.append(synthesizer.synth("drum", steps=4, **wishes))
+            clips.append(synthesizer.synth("drum", steps=4, **options))
     np.testing.assert_allclose(clips[0].waveform, clips[1].waveform, atol=1e-5)
     assert clips[0].network_calls == clips[1].network_calls
 

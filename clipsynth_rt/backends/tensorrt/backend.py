@@ -29,7 +29,7 @@ from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache, is_built, load_
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import TensorSpec
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, ProviderUnavailableError
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
 MAX_GRAPHS = 4
 """Captured clips that are kept, each with its buffers; the one used longest ago goes first."""
@@ -298,7 +298,7 @@ def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | 
     """Return which engines of a bundle's default clip are not built; nothing if empty."""
     library = nvinfer.load_library(provider)
     targets = library.targets_for(cuda.open_device().compute_capability)
-    plan = make_plan(SynthConfig(), bundle.manifest)
+    plan = resolve_options(SynthOptions(), bundle.manifest)
     specs = clip_engines(
         bundle,
         precision,

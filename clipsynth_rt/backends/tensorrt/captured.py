@@ -20,7 +20,7 @@ from clipsynth_rt.backends.tensorrt.engines import (
 )
 from clipsynth_rt.bundles.manifest import DENOISER, Manifest
 from clipsynth_rt.errors import EngineError
-from clipsynth_rt.synthesis.options import SynthPlan
+from clipsynth_rt.synthesis.options import ResolvedOptions
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ClipKey:
 
 def clip_inputs(
     manifest: Manifest,
-    plan: SynthPlan,
+    plan: ResolvedOptions,
     seeds: Sequence[int],
     condition: NDArray[np.float32],
     negative: NDArray[np.float32] | None = None,

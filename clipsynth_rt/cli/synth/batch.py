@@ -27,7 +27,7 @@ def run_batch(
     as_json: bool,
     seed: int,
     init: str | None,
-    wishes: dict[str, Any],
+    options: dict[str, Any],
     file_format: str | None,
 ) -> None:
     """Make what is not there yet, telling of each row, and raise if one failed.
@@ -41,7 +41,7 @@ def run_batch(
 
     extension = format_for("-", file_format or "wav")
     rows = read_rows(
-        path, seed=seed, init=init, wishes=wishes, file_format=extension, stem=file_stem
+        path, seed=seed, init=init, options=options, file_format=extension, stem=file_stem
     )
     folder = Path(out_dir)
     try:
@@ -50,11 +50,11 @@ def run_batch(
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
     first = next((row for row in rows if not row.error), None)
     with open_synthesizer() as synthesizer:
-        # one that wishes for what cannot be fails as a row, not as a list
+        # one that options for what cannot be fails as a row, not as a list
         with contextlib.suppress(InputError):
             if first is not None:
                 picture, sound = first.image is not None, first.init is not None
-                synthesizer.load_for(image=picture, init=sound, **first.wishes)
+                synthesizer.load_for(image=picture, init=sound, **first.options)
         run = BatchRun(synthesizer, rows, folder, tag=tag)
 
         def report(result: dict[str, Any]) -> None:

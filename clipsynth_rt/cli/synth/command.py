@@ -109,7 +109,7 @@ def command(
     init: str | None,
     strength: float | None,
     template: tuple[str, ...],
-    **wishes: Any,
+    **options: Any,
 ) -> None:
     """Make a sound for each QUERY.
 
@@ -128,12 +128,12 @@ def command(
     and finished rows are kept.
     """  # noqa: D301  (click reads \b as "keep these lines")
     _check_usage(queries, out, image, batch, out_dir, variations, plot)
-    wishes["duration_s"] = wishes.pop("duration")
-    wishes["template"] = template or None
+    options["duration_s"] = options.pop("duration")
+    options["template"] = template or None
     if strength is not None:
         if init is None and batch is None:
             raise click.UsageError("--strength goes with --init")
-        wishes["strength"] = strength
+        options["strength"] = strength
 
     def opened() -> Synthesizer:
         from clipsynth_rt.synthesis.synthesizer import Synthesizer
@@ -153,7 +153,7 @@ def command(
             as_json=as_json,
             seed=seed,
             init=init,
-            wishes=wishes,
+            options=options,
             file_format=file_format,
         )
         return
@@ -170,9 +170,9 @@ def command(
     )
     synthesizer = opened()
     if plot:
-        _check_plot(synthesizer.bundle.manifest, wishes)
-    synthesizer.load_for(image=bool(image), init=init is not None, **wishes)
-    for report in work.run(synthesizer, {**wishes, "init": init}):
+        _check_plot(synthesizer.bundle.manifest, options)
+    synthesizer.load_for(image=bool(image), init=init is not None, **options)
+    for report in work.run(synthesizer, {**options, "init": init}):
         report["not_taken"] = synthesizer.choice.not_taken
         # standard output is the sound's where it goes there
         click.echo(json.dumps(report) if as_json else _lines(report), err=report["path"] == "-")
@@ -207,16 +207,19 @@ def _check_usage(
         raise InputError(f"variations must be from 1 to {_MAX_VARIATIONS}, got {variations}")
 
 
-def _check_plot(manifest: Manifest, wishes: dict[str, Any]) -> None:
+def _check_plot(manifest: Manifest, options: dict[str, Any]) -> None:
     """Refuse a length that has no picture; one left to a given sound is long enough by itself.
 
     Raises:
         InputError: If there is none.
     """
     from clipsynth_rt.audio.mel import min_samples
-    from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+    from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
-    count, least = make_plan(SynthConfig(**wishes), manifest).num_samples, min_samples(manifest.mel)
+    count, least = (
+        resolve_options(SynthOptions(**options), manifest).num_samples,
+        min_samples(manifest.mel),
+    )
     if count < least:
         rate = manifest.mel.sample_rate
         raise InputError(
@@ -237,7 +240,7 @@ class Work:
     file_format: str | None
     tag: bool
 
-    def run(self, synthesizer: Synthesizer, wishes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def run(self, synthesizer: Synthesizer, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Make them a part at a time, write them, and yield the facts of each."""
         from clipsynth_rt.synthesis.options import check_query
         from clipsynth_rt.synthesis.parts import MAX_BATCH
@@ -255,7 +258,7 @@ class Work:
                     images=self.images[part],
                     seed=self.seeds[part],
                     progress=show_part,
-                    **wishes,
+                    **options,
                 )
                 for number, clip in enumerate(clips, start):
                     yield self._write(clip, number, synthesizer)

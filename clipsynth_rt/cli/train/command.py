@@ -29,7 +29,7 @@ from clipsynth_rt.errors import InputError
 def command() -> None:
     """Train a voice: clip, then denoiser and vocoder; classifier to judge it."""
     # hours of silence would be taken for a run that hangs; the group above sets the level back
-    logging.getLogger("clipsynth_rt").setLevel(logging.INFO)
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
 
 
 command.add_command(finetune.command)

@@ -9,7 +9,7 @@ from typing import Any
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training.evaluate.gap import prior_fingerprint
 from clipsynth_training.evaluate.sections import (
     CHEAP,
@@ -67,7 +67,7 @@ def evaluate(
         check_names([setup.voice.name])
     bundle = setup.voice.synthesizer.bundle
     real = study.real.scores(study.labels)
-    plan = make_plan(SynthConfig(**setup.wishes), bundle.manifest)
+    plan = resolve_options(SynthOptions(**setup.options), bundle.manifest)
     shares = ("clips", "top1", "top1_interval", "top5", "top5_interval")
     report: dict[str, Any] = {
         "measured": datetime.date.today().isoformat(),

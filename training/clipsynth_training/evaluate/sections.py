@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.machine import describe_machine
-from clipsynth_rt.synthesis.options import SynthConfig, make_plan
+from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training.clip.prior import load_prior
 from clipsynth_training.evaluate import gap
 from clipsynth_training.evaluate.measures.metrics import mean_and_interval
@@ -94,9 +94,9 @@ class Setup:
         check_names([voice.name for voice in self.systems])
         # what cannot be done is said now, not after an hour of what can
         manifest = self.voice.synthesizer.bundle.manifest
-        make_plan(SynthConfig(**self.wishes), manifest)
+        resolve_options(SynthOptions(**self.options), manifest)
         for count in (*self.step_counts, *self.curve_steps, self.teacher_steps):
-            make_plan(SynthConfig(steps=count), manifest)
+            resolve_options(SynthOptions(steps=count), manifest)
 
     @property
     def few(self) -> int:
@@ -104,10 +104,10 @@ class Setup:
         return max(1, self.seeds // 4)
 
     @property
-    def wishes(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """What every query asks of a voice."""
-        wishes = {"steps": self.steps, "guidance": self.guidance, "template": self.template}
-        return {key: value for key, value in wishes.items() if value is not None}
+        options = {"steps": self.steps, "guidance": self.guidance, "template": self.template}
+        return {key: value for key, value in options.items() if value is not None}
 
     @property
     def scale(self) -> float:
@@ -122,7 +122,7 @@ class Setup:
 
     def question(self, study: Study, kind: str, seeds: int | None = None) -> Question:
         """Return the question after every concept, in this setup's way."""
-        question = study.question(kind, seeds or self.seeds, **self.wishes)
+        question = study.question(kind, seeds or self.seeds, **self.options)
         return self.cured(study, question, self.cure)
 
     def cured(self, study: Study, question: Question, name: str | None) -> Question:
@@ -136,7 +136,7 @@ class Setup:
             question.queries,
             question.target,
             question.seeds,
-            question.wishes,
+            question.options,
             self._cures[name],
         )
 
@@ -155,7 +155,7 @@ def paraphrases(study: Study, setup: Setup) -> Report:
     """Other words for the concepts, none of which training used."""
     asked = _paraphrases(study)
     queries, target = list(asked), list(asked.values())
-    question = Question("text", queries, target, setup.few, setup.wishes)
+    question = Question("text", queries, target, setup.few, setup.options)
     question = setup.cured(study, question, setup.cure)
     sounds = setup.voice.answer(question, study.cache, study.progress)
     heard = study.hear(sounds)
@@ -179,8 +179,8 @@ def steps(study: Study, setup: Setup) -> Report:
     """
     question = setup.question(study, "text", setup.few)
 
-    def ask(**wishes: Any) -> Report:
-        return brief(_of_voice(study, setup.voice, question.with_wishes(**wishes)))
+    def ask(**options: Any) -> Report:
+        return brief(_of_voice(study, setup.voice, question.with_options(**options)))
 
     scales, own = setup.guidance_scales, setup.distilled_steps
     report = {
@@ -201,8 +201,8 @@ def teacher(study: Study, setup: Setup) -> Report:
     """
     question = setup.question(study, "text", setup.few)
 
-    def ask(**wishes: Any) -> Report:
-        asked = question.with_wishes(**wishes)
+    def ask(**options: Any) -> Report:
+        asked = question.with_options(**options)
         calls = {"network_calls": setup.voice.network_calls(asked)}
         return calls | brief(_of_voice(study, setup.voice, asked))
 
@@ -287,7 +287,7 @@ def templates(study: Study, setup: Setup) -> Report:
     """Text queries in several templates."""
     question = setup.question(study, "text", setup.few)
     rows = {
-        name: brief(_of_voice(study, setup.voice, question.with_wishes(template=template)))
+        name: brief(_of_voice(study, setup.voice, question.with_options(template=template)))
         for name, template in TEMPLATES.items()
     }
     return {"templates": rows}
@@ -306,7 +306,7 @@ def modality_gap(study: Study, setup: Setup) -> Report:
     report["voices"] = {}
     for voice in setup.systems or (setup.voice,):
         for kind in ("text", "image"):
-            plain = study.question(kind, setup.few, **setup.wishes)
+            plain = study.question(kind, setup.few, **setup.options)
             for name in (None, *cures):
                 # text embeddings are as exported without a cure, and a prior reads texts alone
                 if (kind, name) in (("text", "none"), ("image", "prior")):
@@ -324,17 +324,17 @@ def curves(study: Study, setup: Setup) -> Report:
     """
     question = setup.question(study, "text", setup.few)
     report: Report = {}
-    for name, wishes in SAMPLERS.items():
+    for name, options in SAMPLERS.items():
         report[name] = {}
         for count in setup.curve_steps:
-            asked = question.with_wishes(steps=count, guidance=setup.scale, **wishes)
+            asked = question.with_options(steps=count, guidance=setup.scale, **options)
             report[name][str(count)] = _timed(study, setup.voice, asked)
     distilled = {
-        str(count): _timed(study, setup.voice, question.with_wishes(steps=count, guidance=None))
+        str(count): _timed(study, setup.voice, question.with_options(steps=count, guidance=None))
         for count in setup.distilled_steps
     }
     scales = {
-        str(scale): brief(_of_voice(study, setup.voice, question.with_wishes(guidance=scale)))
+        str(scale): brief(_of_voice(study, setup.voice, question.with_options(guidance=scale)))
         for scale in (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     }
     more = {"distilled": distilled} if distilled else {}
@@ -450,7 +450,7 @@ def _latency(study: Study, voice: Voice, question: Question, repeats: int = 3) -
     def make() -> Report:
         times = []
         for _ in range(repeats + 1):
-            clip = voice.synthesizer.synth(question.queries[0], **question.wishes)
+            clip = voice.synthesizer.synth(question.queries[0], **question.options)
             times.append(sum(clip.stages_s.values()))
         return {"latency_s": statistics.median(times[1:]), "audio_s": clip.audio_s}
 

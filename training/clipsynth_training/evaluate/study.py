@@ -116,7 +116,7 @@ class Study:
         )
         return Retrieval(self.clip, self.train, self.train_pictures, fingerprint)
 
-    def question(self, kind: str, seeds: int, **wishes: Any) -> Question:
+    def question(self, kind: str, seeds: int, **options: Any) -> Question:
         """Return the question after every concept: by its name, or by one picture of a test clip.
 
         Raises:
@@ -125,13 +125,13 @@ class Study:
         chosen = list(self.concepts) or list(range(len(self.labels)))
         if kind == "text":
             names = [self.labels[index] for index in chosen]
-            return Question("text", names, chosen, seeds, wishes)
+            return Question("text", names, chosen, seeds, options)
         pictures, targets = protocol.picture_queries(self.test, self.labels)
         kept = [i for i, target in enumerate(targets) if target in chosen]
         if not kept:
             raise InputError("none of the chosen concepts has a test picture; choose more concepts")
         chosen_pictures = [pictures[i] for i in kept]
-        return Question("image", chosen_pictures, [targets[i] for i in kept], seeds, wishes)
+        return Question("image", chosen_pictures, [targets[i] for i in kept], seeds, options)
 
     def hear(self, sounds: Sounds) -> Heard:
         """Classify clips."""

@@ -35,7 +35,7 @@ from clipsynth_rt.synthesis import (
     stages,
 )
 from clipsynth_rt.synthesis import (
-    options as config,
+    options as options_module,
 )
 from clipsynth_rt.synthesis import (
     samplers as sampler,
@@ -44,7 +44,7 @@ from clipsynth_rt.synthesis import (
     synthesizer as pipeline,
 )
 from clipsynth_rt.synthesis import windows as windowing
-from clipsynth_rt.synthesis.options import SynthConfig, SynthPlan, make_plan
+from clipsynth_rt.synthesis.options import ResolvedOptions, SynthOptions, resolve_options
 from clipsynth_rt.synthesis.stages import Embedding
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
 from clipsynth_training import mel as training_mel
@@ -56,7 +56,7 @@ from clipsynth_training.evaluate.protocol import LabelledClips, Progress
 ANALYSIS = (training_mel, runtime_mel)
 """Code that turns waveforms into mels."""
 _RUNTIME = (
-    *(audio, config, engines, images, parts, pipeline, sampler, schedule, sessions, stages),
+    *(audio, options_module, engines, images, parts, pipeline, sampler, schedule, sessions, stages),
     *(tokenizers, windowing),
 )
 """Code of the runtime that a question's sound goes through: none asks for a loop, a loudness or a
@@ -80,7 +80,7 @@ class Question:
         queries: Texts, or pictures uint8 [S, S, 3].
         target: Label index of each query.
         seeds: Clips a query, with seeds 0, 1, ...
-        wishes: ``steps``, ``guidance``, ``template``, ``sampler``, ``eta`` of a voice.
+        options: ``steps``, ``guidance``, ``template``, ``sampler``, ``eta`` of a voice.
         cure: What is done to query embeddings against the modality gap.
     """
 
@@ -88,7 +88,7 @@ class Question:
     queries: Sequence[Any]
     target: Sequence[int]
     seeds: int
-    wishes: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     cure: Cure | None = None
 
     @property
@@ -100,15 +100,15 @@ class Question:
             "queries": shown,
             "target": list(self.target),
             "seeds": self.seeds,
-            "wishes": self.wishes,
+            "options": self.options,
             "cure": None if self.cure is None else self.cure.fingerprint,
         }
 
-    def with_wishes(self, **wishes: Any) -> Question:
-        """Return the question with other or further wishes; one that is None is left out."""
-        merged = self.wishes | wishes
+    def with_options(self, **options: Any) -> Question:
+        """Return the question with other or further options; one that is None is left out."""
+        merged = self.options | options
         kept = {key: value for key, value in merged.items() if value is not None}
-        return dataclasses.replace(self, wishes=kept)
+        return dataclasses.replace(self, options=kept)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class CuredSynthesizer(Synthesizer):
             return super().encode_images(images)
         return self.cure.image(np.stack([np.asarray(image) for image in images]))
 
-    def captures(self, plan: SynthPlan, *, init: bool = False) -> bool:
+    def captures(self, plan: ResolvedOptions, *, init: bool = False) -> bool:
         """Return whether clips are one CUDA graph; it embeds texts itself, past any cure."""
         return self.cure is None and super().captures(plan, init=init)
 
@@ -193,9 +193,9 @@ class Voice:
         known = ("variant", "condition_noise")
         return {key: optimiser[key] for key in known if key in optimiser}
 
-    def plan(self, question: Question) -> SynthPlan:
+    def plan(self, question: Question) -> ResolvedOptions:
         """Return how a clip of ``question`` is made."""
-        return make_plan(SynthConfig(**question.wishes), self.synthesizer.bundle.manifest)
+        return resolve_options(SynthOptions(**question.options), self.synthesizer.bundle.manifest)
 
     def network_calls(self, question: Question) -> int:
         """Return how often a clip of ``question``, of the usual length, calls the denoiser."""
@@ -238,7 +238,7 @@ class Voice:
         else:
             batch = {"queries": [query] * question.seeds}
         seeds = list(range(question.seeds))
-        made = self.synthesizer.synth_batch(**batch, seed=seeds, **question.wishes)
+        made = self.synthesizer.synth_batch(**batch, seed=seeds, **question.options)
         return [to_int16(clip.waveform) for clip in made]
 
 
@@ -268,11 +268,11 @@ class Retrieval:
             raise DataError(f"{train.shards.folder}: no clip has pictures; retrieval needs them")
 
     def answer(self, question: Question, cache: Cache, progress: Progress | None = None) -> Sounds:
-        """Return the nearest training clips, nearest first; cures and wishes have no part in it."""
+        """Return the nearest training clips, nearest first; cures and options do not matter."""
         if question.kind == "image":
             asked = self._clip.encode_images(np.stack(question.queries)).numpy()
         else:
-            templates = question.wishes.get("template")
+            templates = question.options.get("template")
             templates = [templates] if isinstance(templates, str) else templates
             asked = self._clip.encode_queries(list(question.queries), templates).numpy()
         scores = asked @ self._pictures[self._shown].T
