@@ -50,7 +50,7 @@ def _latency(found: dict[str, Any]) -> str:
         f"{default['audio_s']:.1f} s. Bundle {found['bundle_mb']:.1f} MB, peak memory on ONNX "
         f"Runtime {found['peak_memory_mb']:.0f} MB.",
         "",
-        f"At the defaults ({default['steps']} steps, guidance {default['guidance']:g}, "
+        f"At the defaults ({default['num_steps']} steps, guidance {default['guidance_scale']:g}, "
         f"{default['network_calls']} network calls):",
         "",
         "| provider | RTF | text | denoise | vocode | write | whole process |",
@@ -67,9 +67,9 @@ def _latency(found: dict[str, Any]) -> str:
         f"| steps | network calls | {' | '.join(f'RTF `{name}`' for name in runs)} |",
         f"| ---: | ---: |{' ---: |' * len(runs)}",
     ]
-    for steps, row in found["by_steps"].items():
-        factors = " | ".join(f"{run[steps]['rtf']:.3f}" for run in runs.values())
-        lines.append(f"| {steps} | {row['network_calls']} | {factors} |")
+    for num_steps, row in found["by_steps"].items():
+        factors = " | ".join(f"{run[num_steps]['rtf']:.3f}" for run in runs.values())
+        lines.append(f"| {num_steps} | {row['network_calls']} | {factors} |")
     return "\n".join(lines) + "\n"
 
 
@@ -209,7 +209,7 @@ def _gpu_facts(found: dict[str, Any]) -> list[str]:
 
 def _gpu_row(name: str, run: dict[str, Any]) -> str:
     clips = {
-        (row["steps"], row["guidance"] != 1.0, row["distilled"]): row
+        (row["num_steps"], row["guidance_scale"] != 1.0, row["distilled"]): row
         for row in run["rows"]
         if row["stage"] == "clip" and row["batch"] == 1
     }

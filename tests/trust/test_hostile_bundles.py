@@ -41,7 +41,7 @@ def vouch(bundle: Path) -> None:
 
 
 def make(bundle: Path, provider: str) -> Any:
-    return Synthesizer.from_bundle(bundle, provider, threads=1).synth("drum", steps=1)
+    return Synthesizer.from_bundle(bundle, provider, threads=1).synth("drum", num_steps=1)
 
 
 def test_swapped_graphs(tiny_copy: Path, provider: str) -> None:

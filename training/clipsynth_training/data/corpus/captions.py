@@ -9,6 +9,7 @@ import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,7 +32,14 @@ LEVELS = {
 }
 """Names of the lower, middle and upper third of an attribute; None: the middle is not said."""
 
-_FRAMES = ("{noun}", "{noun}", "{noun}", "the sound of {noun}", "{noun} sound", "{noun} sound effect")
+_FRAMES = (
+    "{noun}",
+    "{noun}",
+    "{noun}",
+    "the sound of {noun}",
+    "{noun} sound",
+    "{noun} sound effect",
+)
 """Around the noun with its adjectives. Bare forms are the most usual."""
 
 _COUNTED_FRAMES = ("a {noun}", "sound of a {noun}", "the sound of a {noun}")
@@ -40,7 +48,6 @@ _COUNTED_FRAMES = ("a {noun}", "sound of a {noun}", "the sound of a {noun}")
 _UNCOUNTED = frozenset(
     "rain thunder applause wind water fire static steam traffic hail breath glass machinery".split()
 )
-
 
 
 def level_of(attribute: str, position: float) -> str | None:
@@ -120,7 +127,7 @@ def _takes_article(noun: str) -> bool:
 def _with_article(text: str) -> str:
     """Write ``an`` where ``a`` stands before a vowel."""
     parts = text.split(" ")
-    for i, (word, following) in enumerate(zip(parts[:-1], parts[1:], strict=True)):
+    for i, (word, following) in enumerate(pairwise(parts)):
         if word == "a" and following[:1].lower() in "aeiou":
             parts[i] = "an"
     return " ".join(parts)
