@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
+from scipy import fft, signal
 
 from clipsynth_rt.errors import InputError
 from clipsynth_training.data.procedural.model import SAMPLE_RATE, Waveform
@@ -88,7 +88,6 @@ def place(samples: Waveform, rng: np.random.Generator, distance_m: float, room: 
     response = impulse_response(ROOMS[room], rng)
     if not len(response):
         return direct
-    # a reflected path is longer than the direct one by at least the pre-delay
     reverberation = signal.oaconvolve(absorb_in_air(samples, distance_m), response)
     reverberation[: len(direct)] += direct
     return reverberation
@@ -103,15 +102,15 @@ def impulse_response(room: Room, rng: np.random.Generator) -> Waveform:
     if room.reverberation_s <= 0.0:
         return np.zeros(0)
     times = [min(room.reverberation_s * factor, _MAX_TAIL_S) for factor in room.tilt]
-    length = round(max(times) * SAMPLE_RATE)
+    length = fft.next_fast_len(round(max(times) * SAMPLE_RATE), real=True)
     delay = round(room.pre_delay_s * SAMPLE_RATE)
-    spectrum = np.fft.rfft(rng.standard_normal(length))
+    spectrum = fft.rfft(rng.standard_normal(length))
     frequency = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
     band = np.searchsorted(_EDGES_HZ, frequency)
     t = np.arange(length) / SAMPLE_RATE
     response = np.zeros(delay + length)
     for index, time in enumerate(times):
-        noise = np.fft.irfft(np.where(band == index, spectrum, 0), length)
+        noise = fft.irfft(np.where(band == index, spectrum, 0), length)
         response[delay:] += noise * 10 ** (-_DECAY_DB / 20 * t / time)
     return response * (REFERENCE_M / room.critical_m / math.sqrt(np.sum(response**2)))
 
@@ -120,11 +119,12 @@ def absorb_in_air(samples: Waveform, distance_m: float) -> Waveform:
     """Return ``samples`` [T] after ``distance_m`` through air, without the loss by spreading."""
     if not len(samples):
         return samples
-    size = len(samples) + 256  # room for the response of the filter, which is short
+    # the filter's response is short: 256 zeros keep its end off the beginning
+    size = fft.next_fast_len(len(samples) + 256, real=True)
     frequency = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     loss_db = 0.0048 * distance_m * (frequency / 1000.0) ** 1.55
     gain = 10 ** (-np.minimum(loss_db, 120.0) / 20)
-    return np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)]
+    return np.asarray(fft.irfft(fft.rfft(samples, size) * gain, size)[: len(samples)])
 
 
 def distance_word(distance_m: float) -> str:

@@ -24,15 +24,15 @@ OPPOSITES = {
     "quiet": ("loud",),
     "loud": ("quiet", "soft"),
     "short": ("long", "steady"),
-    "distant": ("close", "far away"),
-    "far away": ("close", "distant"),
+    "distant": ("close", "far away", "bright"),
+    "far away": ("close", "distant", "bright"),
     "close": ("distant", "far away"),
 }
 """What a word replaces among the attributes."""
 
 _NAMED_SEMITONES = 2.0  # a smaller shift is not said: nobody knows the original
 _NAMED_CENTROID = 1.3  # ratio of the spectral centroid after filtering
-_NAMED_LENGTH = 0.6  # share of the length that is left
+_NAMED_LENGTH, _SHORT_S = 0.6, 1.0  # share of the length that is left, and seconds
 _MIN_SECONDS = 0.25
 
 
@@ -81,7 +81,7 @@ def vary(
     if rng.random() < 0.25:
         length = len(sound)
         sound = cut_end(sound, float(rng.uniform(0.4, 0.9)))
-        if len(sound) <= _NAMED_LENGTH * length:
+        if len(sound) <= min(_NAMED_LENGTH * length, _SHORT_S * SAMPLE_RATE):
             _say(words, "short")
     room, distance_m = "dry", 1.0
     if rng.random() < 0.5:

@@ -59,7 +59,7 @@ def inflate(data: bytes, window_bits: int, what: str, limit: int = MAX_UNPACKED)
             total += len(part)
             if total > limit:
                 raise InputError(f"{what}: unpacks to more than {limit} bytes")
-            if not part and not pending:
+            if not part and not pending and not stream.eof:
                 raise InputError(f"{what}: compressed data is cut short")
             parts.append(part)
     except zlib.error as error:
