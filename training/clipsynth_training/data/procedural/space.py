@@ -90,7 +90,7 @@ def place(samples: Waveform, rng: np.random.Generator, distance_m: float, room: 
         return direct
     reverberation = signal.oaconvolve(absorb_in_air(samples, distance_m), response)
     reverberation[: len(direct)] += direct
-    return reverberation
+    return np.asarray(reverberation)
 
 
 def impulse_response(room: Room, rng: np.random.Generator) -> Waveform:

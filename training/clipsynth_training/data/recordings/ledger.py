@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from importlib import resources
+from typing import Any
 
 from clipsynth_rt.errors import InputError
 from clipsynth_training.data.recordings.containers.fields import checked_path
@@ -105,19 +106,17 @@ def parse_ledger(lines: Iterable[str]) -> Iterator[Recording]:
             if not row[column]:
                 raise InputError(f"{where}: {column} is empty")
         checked_path(f"{row['package']}/{row['path']}", where)
+        values: dict[str, Any] = dict(row)
+        values["names"] = tuple(filter(None, row["names"].split(";")))
+        values["end_s"] = None
         try:
-            recording = Recording(
-                **row
-                | {
-                    "names": tuple(filter(None, row["names"].split(";"))),
-                    "start_s": float(row["start_s"] or 0),
-                    "end_s": float(row["end_s"]) if row["end_s"] else None,
-                    "seconds": float(row["seconds"]),
-                    "rate": int(row["rate"]),
-                }
-            )
+            values["start_s"] = float(row["start_s"] or 0)
+            if row["end_s"]:
+                values["end_s"] = float(row["end_s"])
+            values["seconds"], values["rate"] = float(row["seconds"]), int(row["rate"])
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
+        recording = Recording(**values)
         end = recording.seconds if recording.end_s is None else recording.end_s
         if not 0 <= recording.start_s < end <= recording.seconds or recording.rate <= 0:
             raise InputError(f"{where}: start_s, end_s, seconds and rate contradict each other")

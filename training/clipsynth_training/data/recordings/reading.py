@@ -77,7 +77,7 @@ def read_recording(cache: Path, recording: Recording) -> NDArray[np.float32]:
 
 def to_mono(channels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return [T] of channels [T, C]: their mean, or the loudest one where they cancel out."""
-    mean = channels.mean(axis=1)
+    mean: NDArray[np.float64] = channels.mean(axis=1)
     power = np.mean(channels**2, axis=0)
     loudest = int(np.argmax(power))
     if np.mean(mean**2) < _CANCELLED**2 * power[loudest]:
