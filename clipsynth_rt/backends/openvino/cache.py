@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from clipsynth_rt.backends.cache_file import facts_key, read_entry, read_header, write_entry
+from clipsynth_rt.backends.session import Shapes
 from clipsynth_rt.bundles.bundle import GraphFile
 from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import OutputError
 
 logger = logging.getLogger(__name__)
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 MAX_BYTES = 512 * 10**6
 """All compiled graphs together; what was used longest ago goes first."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsynth_rt.backends.session import Array
+from clipsynth_rt.backends.session import Array, Session
 from clipsynth_rt.backends.tensorrt import api as nvinfer
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.backends.tensorrt.buffers import fill_up, pad_tokens
@@ -189,7 +189,7 @@ class TrtBackend:
         self.peak_device_bytes = max(self.peak_device_bytes, self.device.memory_in_use())
 
 
-class TrtSession:
+class TrtSession(Session):
     """One graph of a bundle, run by engines of fixed shapes.
 
     A batch is split into the batches that engines exist for, its last part filled up by repeating
