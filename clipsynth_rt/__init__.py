@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipsynth_rt.synthesis.options import SynthOptions as SynthOptions
     from clipsynth_rt.synthesis.synthesizer import Synthesizer as Synthesizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "AudioClip": "clipsynth_rt.audio.clip",

@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> str:
     except ModuleNotFoundError as error:
         raise MissingExtraError("jinja2", "evaluate") from error
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clipsynth_training.evaluate", "pages"),
+        loader=jinja2.PackageLoader("clipsynth_training.evaluate.report", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

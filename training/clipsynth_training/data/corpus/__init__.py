@@ -1,0 +1,1 @@
+"""The second edition of the open corpus: procedural models, recordings and soundfonts."""
