@@ -132,12 +132,12 @@ def slower(provider: str) -> str:
     return "this processor has no bfloat16, without which ONNX Runtime is as fast"
 
 
-def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) -> Choice:
+def choose(provider: str = "auto", why_not_ready: Callable[[str], str] | None = None) -> Choice:
     """Return the provider that will run: the one asked for, or the best that works.
 
     Args:
         provider: ``auto`` or one of ``PROVIDERS``.
-        unready: Asked of a provider that loads, under ``auto`` alone: what else keeps it from
+        why_not_ready: Asked of a provider that loads, under ``auto`` alone: what else keeps it from
             being taken, such as engines that are not built; nothing if empty.
 
     Raises:
@@ -155,8 +155,8 @@ def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) 
     for name in better:
         try:
             problem = probe(name) or slower(name)
-            if not problem and unready is not None:
-                problem = unready(name)
+            if not problem and why_not_ready is not None:
+                problem = why_not_ready(name)
         except ClipSynthError as error:
             problem = str(error)
         if not problem:

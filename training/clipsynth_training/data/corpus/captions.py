@@ -31,7 +31,14 @@ LEVELS = {
 }
 """Names of the lower, middle and upper third of an attribute; None: the middle is not said."""
 
-_FRAMES = ("{noun}", "{noun}", "{noun}", "the sound of {noun}", "{noun} sound", "{noun} sound effect")
+_FRAMES = (
+    "{noun}",
+    "{noun}",
+    "{noun}",
+    "the sound of {noun}",
+    "{noun} sound",
+    "{noun} sound effect",
+)
 """Around the noun with its adjectives. Bare forms are the most usual."""
 
 _COUNTED_FRAMES = ("a {noun}", "sound of a {noun}", "the sound of a {noun}")
@@ -40,7 +47,6 @@ _COUNTED_FRAMES = ("a {noun}", "sound of a {noun}", "the sound of a {noun}")
 _UNCOUNTED = frozenset(
     "rain thunder applause wind water fire static steam traffic hail breath glass machinery".split()
 )
-
 
 
 def level_of(attribute: str, position: float) -> str | None:
