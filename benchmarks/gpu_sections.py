@@ -19,7 +19,7 @@ from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio.clip import finish
 from clipsynth_rt.backends.session import ENGINE_PROVIDERS, probe
 from clipsynth_rt.backends.tensorrt import cuda
-from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
+from clipsynth_rt.backends.tensorrt.prebuild import prebuild
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.errors import ClipSynthError
@@ -88,7 +88,7 @@ def export(save: Save, checkpoint: str, folder: str) -> dict[str, Any]:
 def build(save: Save, bundle: str, provider: str) -> dict[str, Any]:
     """Build every engine, and say how long it took."""
     began = time.perf_counter()
-    built = build_ahead(Bundle.open(bundle), provider)
+    built = prebuild(Bundle.open(bundle), provider)
     return {
         "builder": built.library,
         "engines": len(built.paths),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clipsynth_rt.errors import OutputError
+from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -80,6 +84,40 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         OutputError: If it cannot be written.
     """
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_toml(
+    path: str | Path | Traversable, error: type[ClipSynthError] = InputError
+) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Args:
+        path: The file, or a resource of a package.
+        error: Raised if it cannot be read.
+
+    Raises:
+        ClipSynthError: An ``error`` naming the file and the reason, if there is no such file, it
+            cannot be read, or it is not TOML in UTF-8.
+    """
+    import tomllib
+
+    source = Path(path) if isinstance(path, str) else path
+    try:
+        return tomllib.loads(source.read_bytes().decode("utf-8"))
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: not TOML ({problem})") from problem
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hex, read in pieces.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def writable_folder(path: Path) -> Path:

@@ -83,21 +83,21 @@ def fake_gpu(
     gpu_double: ModuleType, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Any:
     """Make the provider tensorrt-rtx run on the double; its module has ``builds`` and ``cuda``."""
-    from clipsynth_rt.backends.tensorrt import api as nvinfer
+    from clipsynth_rt.backends.tensorrt import api as trt_api
     from clipsynth_rt.backends.tensorrt import cuda
     from clipsynth_rt.errors import MissingExtraError
 
     module = gpu_double.Tensorrt(fake_cuda)
-    library = nvinfer.Library("tensorrt-rtx", module)
+    library = trt_api.TensorRTApi("tensorrt-rtx", module)
     device = cuda.Device(fake_cuda)
 
-    def load(name: str) -> nvinfer.Library:
+    def load(name: str) -> trt_api.TensorRTApi:
         if name != library.name:
             raise MissingExtraError(name, name)
         return library
 
-    monkeypatch.setattr(nvinfer, "load_library", load)
-    monkeypatch.setattr(nvinfer, "check_installed", load)
+    monkeypatch.setattr(trt_api, "load_library", load)
+    monkeypatch.setattr(trt_api, "check_installed", load)
     monkeypatch.setattr(cuda, "open_device", lambda: device)
     monkeypatch.setenv("CLIPSYNTH_RT_CACHE", str(tmp_path / "engines"))
     return module

@@ -48,7 +48,7 @@ RUNTIME = (
     "backends.tensorrt.captured",
     "backends.tensorrt.cuda",
     "backends.tensorrt.engines",
-    "backends.tensorrt.plan_cache",
+    "backends.tensorrt.engine_cache",
     "backends.tensorrt.prebuild",
     "background",
     "bundles.archive",

@@ -22,7 +22,7 @@ def facts_key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def write_entry(path: Path, magic: bytes, header: Mapping[str, Any], data: bytes) -> None:
+def write_cache_file(path: Path, magic: bytes, header: Mapping[str, Any], data: bytes) -> None:
     """Write ``data`` with its header; the folder must be there.
 
     Raises:
@@ -48,7 +48,7 @@ def read_header(path: Path, magic: bytes) -> dict[str, Any]:
     return header
 
 
-def read_entry(path: Path, magic: bytes) -> tuple[dict[str, Any], memoryview]:
+def read_cache_file(path: Path, magic: bytes) -> tuple[dict[str, Any], memoryview]:
     """Return an entry's header and data.
 
     Raises:

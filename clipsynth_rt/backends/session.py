@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,19 +26,67 @@ BEST_FIRST = ("tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu")
 Array = NDArray[Any]
 
 
-class Session(Protocol):
-    """One loaded graph."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""Input -> shape."""
+
+
+class StepLoop(Protocol):
+    """Denoiser steps that leave x on the device between one and the next."""
+
+    def __call__(self, x: Any, t: float, s: float, eta: float, noise: Array) -> tuple[Any, Any]:
+        """Return x at time s and the estimate of x0, both on the device.
+
+        Args:
+            x: An array before the first step, the last step's result after it.
+            t: Time of x.
+            s: Time to step to.
+            eta: Share of fresh noise, 0 to 1.
+            noise: float32 [B, M, F].
+
+        Raises:
+            BackendError: If the graph fails.
+        """
+
+    def fetch(self, x: Any) -> Array:
+        """Return a copy of a step's result on the host."""
+
+
+class Session(ABC):
+    """One loaded graph. ``prepare`` and ``step_loop`` are optional: the defaults do nothing."""
 
     @property
+    @abstractmethod
     def provider(self) -> str:
-        """Where it really runs: one of ``PROVIDERS``."""
+        """The provider that really runs the graph: one of ``PROVIDERS``."""
 
+    @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name.
 
         Raises:
             BackendError: If the graph fails.
         """
+
+    def prepare(self, shapes: Shapes) -> None:  # noqa: B027  (optional, not forgotten)
+        """Compile for inputs of these shapes, where the backend compiles for fixed shapes.
+
+        Raises:
+            BackendError: If the graph does not take them.
+        """
+
+    def step_loop(
+        self, x: Array, fixed: Mapping[str, Array]
+    ) -> AbstractContextManager[StepLoop] | None:
+        """Return denoiser steps on the device, or None where steps go through the host.
+
+        Args:
+            x: float32 [B, M, F]; gives the shape.
+            fixed: Inputs that stay the same from step to step: condition and weights.
+
+        Raises:
+            BackendError: On entry, if the device has no memory for the buffers.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -82,12 +132,12 @@ def slower(provider: str) -> str:
     return "this processor has no bfloat16, without which ONNX Runtime is as fast"
 
 
-def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) -> Choice:
+def choose(provider: str = "auto", why_not_ready: Callable[[str], str] | None = None) -> Choice:
     """Return the provider that will run: the one asked for, or the best that works.
 
     Args:
         provider: ``auto`` or one of ``PROVIDERS``.
-        unready: Asked of a provider that loads, under ``auto`` alone: what else keeps it from
+        why_not_ready: Asked of a provider that loads, under ``auto`` alone: what else keeps it from
             being taken, such as engines that are not built; nothing if empty.
 
     Raises:
@@ -105,8 +155,8 @@ def choose(provider: str = "auto", unready: Callable[[str], str] | None = None) 
     for name in better:
         try:
             problem = probe(name) or slower(name)
-            if not problem and unready is not None:
-                problem = unready(name)
+            if not problem and why_not_ready is not None:
+                problem = why_not_ready(name)
         except ClipSynthError as error:
             problem = str(error)
         if not problem:

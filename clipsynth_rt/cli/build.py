@@ -64,24 +64,24 @@ def command(
       clipsynth-rt build --targets 86,89 --cache engines/   (for others; copy the folder there
                                                      and set CLIPSYNTH_RT_CACHE to it)
     """  # noqa: D301  (click reads \b as "keep these lines")
+    from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
     from clipsynth_rt.backends.tensorrt.engines import BATCH_SIZES
-    from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
-    from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
+    from clipsynth_rt.backends.tensorrt.prebuild import prebuild
     from clipsynth_rt.bundles.bundle import Bundle
     from clipsynth_rt.cli.common.progress import engine_progress
     from clipsynth_rt.cli.synth.command import parse_precision
 
-    plans = PlanCache(cache)
+    engines = EngineCache(cache)
     began = time.perf_counter()
     with engine_progress() as progress:
-        built = build_ahead(
+        built = prebuild(
             Bundle.open(bundle),
             provider,
             targets,
             parse_precision(precision),
             buckets=frames or None,
             batches=batch or BATCH_SIZES,
-            cache=plans,
+            cache=engines,
             report=None if as_json else click.echo,
             progress=progress,
         )
@@ -90,7 +90,7 @@ def command(
     if as_json:
         facts: dict[str, Any] = {
             "builder": built.library,
-            "folder": str(plans.folder),
+            "folder": str(engines.folder),
             "engines": [path.name for path in built.paths],
             "failures": built.failures,
             "bytes": size,
@@ -99,6 +99,6 @@ def command(
         click.echo(json.dumps(facts, indent=1))
     else:
         click.echo(
-            f"{plans.folder}: {len(built.paths)} engines, {size / 1e6:.1f} MB, {seconds:.1f} s"
+            f"{engines.folder}: {len(built.paths)} engines, {size / 1e6:.1f} MB, {seconds:.1f} s"
         )
     built.check()

@@ -66,15 +66,15 @@ def _providers(path: str | None) -> dict[str, Any]:
         except MissingExtraError as error:
             states[name] = str(error)
 
-    def unready(name: str) -> str:
+    def why_not_ready(name: str) -> str:
         if name not in backends.ENGINE_PROVIDERS:
             return ""
         from clipsynth_rt.backends.tensorrt import backend as trt
 
-        return trt.unready(Bundle.open(path), name)
+        return trt.why_not_ready(Bundle.open(path), name)
 
     try:
-        choice = backends.choose("auto", unready)
+        choice = backends.choose("auto", why_not_ready)
     except (MissingExtraError, ProviderUnavailableError):
         return {"providers": states, "auto": None, "not_taken": {}, "threads": None}
     threads = None
@@ -93,7 +93,7 @@ def _providers(path: str | None) -> dict[str, Any]:
 def _engines() -> dict[str, Any]:
     """Return which TensorRT is here or what to install, the GPU, and what has been built."""
     from clipsynth_rt.backends.openvino.cache import SUFFIX
-    from clipsynth_rt.backends.tensorrt import api as nvinfer
+    from clipsynth_rt.backends.tensorrt import api as trt_api
     from clipsynth_rt.backends.tensorrt import cuda
     from clipsynth_rt.cache import default_cache
 
@@ -110,7 +110,7 @@ def _engines() -> dict[str, Any]:
     plans = [path.stat().st_size for path in folder.glob("*.plan")]
     compiled = [path.stat().st_size for path in folder.glob(f"*{SUFFIX}")]
     return {
-        "libraries": {name: nvinfer.describe_library(name) for name in nvinfer.LIBRARIES},
+        "libraries": {name: trt_api.describe_library(name) for name in trt_api.LIBRARIES},
         "gpu": gpu,
         "cache": str(folder),
         "plans": len(plans),

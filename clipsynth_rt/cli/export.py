@@ -100,20 +100,20 @@ def command(
         return
     import torch
 
-    from clipsynth_export.assemble import check_plans, export_bundle
+    from clipsynth_export.assemble import check_presets, export_bundle
     from clipsynth_export.to_engine import export_engines, wants_engines
     from clipsynth_rt.cli.common.progress import engine_progress
     from clipsynth_training.checkpoint import default_checkpoint
 
-    plans = check_plans(precisions or ("edge",))
+    presets = check_presets(precisions or ("edge",))
     if threads is not None:
         torch.set_num_threads(threads)
-    out = out or Path(f"clipsynth-bundle-{plans[0]}")
-    engines = wants_engines(engines, plans, targets, click.echo)
+    out = out or Path(f"clipsynth-bundle-{presets[0]}")
+    engines = wants_engines(engines, presets, targets, click.echo)
     export_bundle(
         checkpoint or default_checkpoint(),
         out,
-        plans,
+        presets,
         name,
         clip=clip,
         clip_pretrained=clip_pretrained,

@@ -39,7 +39,7 @@ def read_for_gpu(graph: GraphFile, extra: str) -> bytes:
     if model is None:
         raise BundleError(f"{graph.path}: not an ONNX graph")
     try:
-        return bytes(widen(model).SerializeToString())
+        return bytes(dequantize(model).SerializeToString())
     except KeyError as error:
         raise BundleError(
             f"{graph.path}: quantised otherwise than clipsynth-rt export does ({error} is no "
@@ -47,7 +47,7 @@ def read_for_gpu(graph: GraphFile, extra: str) -> bytes:
         ) from error
 
 
-def widen(model: Any) -> Any:
+def dequantize(model: Any) -> Any:
     """Return an ONNX model without quantised activations, its int8 weights as float32.
 
     Quantising and dequantising at once is left out. ``MatMulInteger`` becomes a ``MatMul`` with the

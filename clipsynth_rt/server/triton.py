@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsynth_rt.backends.session import Array, Choice
+from clipsynth_rt.backends.session import Array, Choice, Session
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import GraphSpec
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError
@@ -35,7 +35,7 @@ OPTIONS = {"seed": "UINT64", "duration": "FP32", "num_steps": "INT32", "guidance
 """What a request may wish for besides its queries, one value a query, and Triton's types."""
 
 
-class TritonSession:
+class TritonSession(Session):
     """One graph as a model of the same server.
 
     Args:

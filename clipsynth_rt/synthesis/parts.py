@@ -137,9 +137,7 @@ class Parts(Stages):
             "vocoder": {"mel": (1, bins, min(vocoded, frame_buckets(manifest)[-1]))},
         }
         for name, shapes in wanted.items():
-            prepare = getattr(self.session(name), "prepare", None)
-            if prepare is not None:
-                prepare(shapes)
+            self.session(name).prepare(shapes)
 
     def _play(self, part: Part) -> list[AudioClip]:
         """Make up to one engine batch of clips, each batch one CUDA graph."""

@@ -46,7 +46,7 @@ class Sessions:
         self.bundle = bundle
         bundle.check_precision(precision)
         if isinstance(provider, str):
-            provider = choose(provider, self._unready(precision))
+            provider = choose(provider, self._why_not_ready(precision))
         self.choice = provider
         self.provider = self.choice.provider
         self.precision = precision
@@ -60,17 +60,17 @@ class Sessions:
 
             self.engines = TrtBackend(bundle, self.provider, precision)
 
-    def _unready(self, precision: str | Mapping[str, str] | None) -> Callable[[str], str]:
+    def _why_not_ready(self, precision: str | Mapping[str, str] | None) -> Callable[[str], str]:
         """Return what ``auto`` asks of a provider that loads."""
 
-        def unready(name: str) -> str:
+        def why_not_ready(name: str) -> str:
             if name not in ENGINE_PROVIDERS:
                 return ""
             from clipsynth_rt.backends.tensorrt import backend as trt
 
-            return trt.unready(self.bundle, name, precision)
+            return trt.why_not_ready(self.bundle, name, precision)
 
-        return unready
+        return why_not_ready
 
     def close(self) -> None:
         """Give sessions and device memory back; any use afterwards is a ``BackendError``."""

@@ -221,14 +221,12 @@ def _device_step(
 ) -> Iterator[tuple[samplers.Step, Callable[[Any], Mel]]]:
     """Give the step that leaves x where it is, and what brings the last x to the host."""
     # windows are cut and mixed on the host
-    if session.provider != "cuda" or len(windows) > 1:
+    loop = session.step_loop(x, fixed) if len(windows) == 1 else None
+    if loop is None:
         yield windowed(_host_step(session, fixed), windows), lambda mel: mel
         return
-    from clipsynth_rt.backends.ort.session import OrtSession
-
-    assert isinstance(session, OrtSession)
-    with session.loop(x, fixed) as step:
-        yield step, lambda value: value.numpy()
+    with loop as step:
+        yield step, step.fetch
 
 
 def _host_step(session: Session, fixed: dict[str, Any]) -> samplers.Step:

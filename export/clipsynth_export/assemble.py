@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 GRAPHS = ("text_encoder", "image_encoder", *DENOISERS, "vocoder")
 _W8 = dict.fromkeys(("text_encoder", "image_encoder", *DENOISERS), "w8")
 _INT8 = dict.fromkeys(DENOISERS, "int8")
-PLANS: dict[str, dict[str, str]] = {
+PRECISION_PRESETS: dict[str, dict[str, str]] = {
     # what ships: small, and in integers what a plain query needs, where the corpus classifier hears
     # no difference (benchmarks/precisions.py)
     "edge": dict.fromkeys(GRAPHS, "w16") | _W8 | {DISTILLED: "int8", "vocoder": "int8"},
@@ -81,7 +81,7 @@ def export_bundle(
             are any, ``denoiser_distilled``, ``metrics.json`` and the texts that ship with the
             weights.
         out: The bundle's folder; an older bundle there is replaced.
-        precision: One of ``PLANS``, or several; the first is the default.
+        precision: One of ``PRECISION_PRESETS``, or several; the first is the default.
         name: The bundle's; the folder's if left out.
         clip: See ``load_source``, as ``clip_pretrained`` and ``sentence_encoder``.
         clip_pretrained: See there.
@@ -99,7 +99,7 @@ def export_bundle(
         ExportError: If a graph cannot be exported.
         ParityError: If a file differs from PyTorch by more than its tolerance.
     """
-    plans = check_plans([precision] if isinstance(precision, str) else precision)
+    presets = check_presets([precision] if isinstance(precision, str) else precision)
     out = Path(out)
     check_target(out, MANIFEST_NAME, "bundle")
     report = progress or logger.info
@@ -108,7 +108,7 @@ def export_bundle(
         specs: dict[str, GraphSpec] = {}
         parity: dict[str, dict[str, dict[str, float]]] = {}
         graphs = describe_graphs(source)
-        chosen = {plan: planned_files(plan, graphs.values()) for plan in plans}
+        chosen = {preset: preset_files(preset, graphs.values()) for preset in presets}
         for graph in graphs.values():
             wanted = list(dict.fromkeys(files[graph.name] for files in chosen.values()))
             specs[graph.name], measured = _export_graph(
@@ -124,7 +124,7 @@ def export_bundle(
             diffusion=source.diffusion,
             condition=_condition(source, folder),
             graphs=specs,
-            default_precision=chosen[plans[0]],
+            default_precision=chosen[presets[0]],
             parity=parity,
             metrics=_metrics(source.folder),
             provenance=_provenance(source, chosen),
@@ -139,28 +139,28 @@ def export_bundle(
     return out
 
 
-def check_plans(names: Sequence[str]) -> list[str]:
+def check_presets(names: Sequence[str]) -> list[str]:
     """Return ``names`` without repetition.
 
     Raises:
         InputError: If one is unknown, or there is none.
     """
     for name in names:
-        if name not in PLANS:
-            raise InputError(f"unknown precision {name!r}; use {', '.join(PLANS)}")
+        if name not in PRECISION_PRESETS:
+            raise InputError(f"unknown precision {name!r}; use {', '.join(PRECISION_PRESETS)}")
     if not names:
-        raise InputError(f"no precision given; use {', '.join(PLANS)}")
+        raise InputError(f"no precision given; use {', '.join(PRECISION_PRESETS)}")
     return list(dict.fromkeys(names))
 
 
-def planned_files(plan: str, graphs: Collection[GraphDescription]) -> dict[str, str]:
-    """Return the precision of each graph's file under one of ``PLANS``.
+def preset_files(preset: str, graphs: Collection[GraphDescription]) -> dict[str, str]:
+    """Return the precision of each graph's file under one of ``PRECISION_PRESETS``.
 
     HiFi-GAN has no matrix products that could be quantised as they come: ``edge`` keeps it at w16.
     """
-    files = {graph.name: PLANS[plan][graph.name] for graph in graphs}
+    files = {graph.name: PRECISION_PRESETS[preset][graph.name] for graph in graphs}
     for graph in graphs:
-        if plan == "edge" and files[graph.name] == "int8" and not graph.quantised_scopes:
+        if preset == "edge" and files[graph.name] == "int8" and not graph.quantised_scopes:
             files[graph.name] = "w16"
     return files
 

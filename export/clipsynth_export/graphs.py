@@ -117,7 +117,9 @@ def known_texts(source: ExportSource) -> torch.Tensor | None:
     labels = source.facts.get("labels")
     if source.facts.get("optimiser", {}).get("variant") != "text" or not labels:
         return None
-    return source.clip.encode_text([TEXT_TEMPLATES[0].format(query=label) for label in labels])
+    prompts = [TEXT_TEMPLATES[0].format(query=label) for label in labels]
+    embeddings: torch.Tensor = source.clip.encode_text(prompts)
+    return embeddings
 
 
 def image_encoder(source: ExportSource) -> GraphDescription:
@@ -220,10 +222,9 @@ def calibration_steps(source: ExportSource, graph: str = DENOISER) -> tuple[Case
     concepts = [concept.name for concept in load_concepts()]
     stride = max(1, len(concepts) // CALIBRATION_QUERIES)
     embeddings = source.clip.encode_queries(concepts[10::stride][:CALIBRATION_QUERIES])
-    distilled = graph == DISTILLED and source.distilled is not None
-    unet = source.distilled if distilled else source.unet
-    count = source.diffusion.distilled_steps[0] if distilled else CALIBRATION_STEPS
-    guidance = 1.0 if distilled else 2.0
+    unet, count, guidance = source.unet, CALIBRATION_STEPS, 2.0
+    if graph == DISTILLED and source.distilled is not None:
+        unet, count, guidance = source.distilled, source.diffusion.distilled_steps[0], 1.0
     walk = TrajectoryMaker(
         DenoiserStepGraph(unet, source.diffusion).eval(), source.mel.n_mels, seed=1
     )
@@ -306,4 +307,5 @@ class TrajectoryMaker:
 @torch.no_grad()
 def trajectory_end(module: nn.Module, case: Case) -> Tensor:
     """Return the mel [B, M, F] that a step believes in."""
-    return module(**case)[1]
+    x0: Tensor = module(**case)[1]
+    return x0

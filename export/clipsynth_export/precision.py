@@ -260,7 +260,7 @@ def quantise_products(
         return store_half(onnx.load(path))
 
 
-class _Reader(quantization.CalibrationDataReader):
+class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped library
     def __init__(self, cases: Sequence[Case]) -> None:
         self._cases = iter(cases)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
 from clipsynth_rt.backends.tensorrt.engines import PRECISION
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
-from clipsynth_rt.backends.tensorrt.prebuild import Built, Progress, build_ahead, choose_builder
+from clipsynth_rt.backends.tensorrt.prebuild import Built, Progress, choose_builder, prebuild
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import InputError, MissingExtraError, ProviderUnavailableError
 
@@ -58,7 +58,7 @@ def export_engines(
     folder: str | Path,
     targets: Sequence[str] = (),
     *,
-    cache: PlanCache | None = None,
+    cache: EngineCache | None = None,
     report: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Built:
@@ -67,7 +67,7 @@ def export_engines(
     Args:
         folder: The bundle's.
         targets: See ``choose_builder``.
-        cache: Where plans go; None is the user's cache.
+        cache: Where engines go; None is the user's cache.
         report: Told what is to be done.
         progress: Told how far it is.
 
@@ -75,7 +75,7 @@ def export_engines(
         EngineError: If an engine cannot be built; the others are.
         OutputError: If the cache cannot be written.
     """
-    built = build_ahead(
+    built = prebuild(
         Bundle.open(folder),
         "auto",
         targets,

@@ -49,6 +49,7 @@ def export_onnx(graph: GraphDescription) -> onnx.ModelProto:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExportError(f"{graph.name}: the exporter failed ({reason:.200})") from error
+    assert program is not None  # dynamo gives one
     model = program.model_proto
     model.graph.name = graph.name
     _name_outputs(model.graph, graph)

@@ -19,7 +19,8 @@ class TextEncoderGraph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return float32 [B, D] for int64 ``input_ids`` and ``attention_mask`` [B, L]."""
-        return self.tower(input_ids, attention_mask)
+        embedding: Tensor = self.tower(input_ids, attention_mask)
+        return embedding
 
 
 class ImageEncoderGraph(nn.Module):
@@ -39,6 +40,7 @@ class ImageEncoderGraph(nn.Module):
     """
 
     TEMPERATURE = 0.03
+    texts: Tensor | None
 
     def __init__(self, tower: nn.Module, texts: Tensor | None = None) -> None:
         super().__init__()
@@ -47,7 +49,7 @@ class ImageEncoderGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return float32 [B, D] for ``image`` [B, 3, S, S]."""
-        embedding = self.tower(image)
+        embedding: Tensor = self.tower(image)
         if self.texts is None:
             return embedding
         fit = torch.softmax(embedding @ self.texts.T / self.TEMPERATURE, dim=1)
@@ -117,4 +119,5 @@ class VocoderGraph(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Return the waveform, float32 [B, F * hop], of ``mel`` [B, M, F]."""
-        return self.network(mel)
+        waveform: Tensor = self.network(mel)
+        return waveform

@@ -9,7 +9,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.cli import main as cli
 from clipsynth_rt.errors import MissingExtraError
 
@@ -75,7 +75,7 @@ def test_build_without_a_builder(tiny_bundle: Path, monkeypatch: pytest.MonkeyPa
     def missing(name: str) -> None:
         raise MissingExtraError(name, name)
 
-    monkeypatch.setattr(nvinfer, "load_library", missing)
+    monkeypatch.setattr(trt_api, "load_library", missing)
     result = invoke("build", "--bundle", str(tiny_bundle))
     assert result.exit_code == 1
     assert result.stderr == (

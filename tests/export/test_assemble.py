@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipsynth_export import assemble, parity, staging
-from clipsynth_export.assemble import GRAPHS, PLANS, export_bundle, planned_files
+from clipsynth_export.assemble import GRAPHS, PRECISION_PRESETS, export_bundle, preset_files
 from clipsynth_export.graphs import CALIBRATION_QUERIES, CALIBRATION_STEPS, calibration_steps
 from clipsynth_export.source import load_source
 from clipsynth_export.staging import check_target
@@ -69,7 +69,9 @@ def test_manifest_says_what_was_exported(exported, source):
     assert manifest.diffusion == source.diffusion
     assert manifest.condition.templates == ("a photo of {query}",)
     assert manifest.condition.dim == source.clip.dim
-    assert manifest.default_precision == {name: PLANS["edge"][name] for name in manifest.graphs}
+    assert manifest.default_precision == {
+        name: PRECISION_PRESETS["edge"][name] for name in manifest.graphs
+    }
     assert DISTILLED not in manifest.graphs
     assert manifest.diffusion.distilled_steps == ()
     assert manifest.metrics == {"top1": 0.25}
@@ -93,16 +95,16 @@ def test_manifest_says_what_was_exported(exported, source):
 
 
 @pytest.mark.parametrize(
-    ("plan", "scopes", "precision"),
+    ("preset", "scopes", "precision"),
     [
         ("edge", ("network.blocks",), "int8"),
         ("edge", (), "w16"),  # HiFi-GAN
         ("int8-vocoder", (), "int8"),  # asked for by name: refused when it is converted
     ],
 )
-def test_edge_quantises_what_it_can(plan, scopes, precision):
+def test_edge_quantises_what_it_can(preset, scopes, precision):
     graph = SimpleNamespace(name="vocoder", quantised_scopes=scopes)
-    assert planned_files(plan, [graph]) == {"vocoder": precision}
+    assert preset_files(preset, [graph]) == {"vocoder": precision}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def both(tmp_path_factory, distilled_checkpoint, sentence_encoder):
 def test_a_distilled_denoiser_is_exported_beside_the_other(both):
     manifest = Bundle.open(both).manifest
     assert manifest.diffusion.distilled_steps == (2, 1)
-    assert manifest.default_precision == PLANS["edge"]
+    assert manifest.default_precision == PRECISION_PRESETS["edge"]
     assert set(manifest.graphs) == set(GRAPHS)
     assert set(manifest.graphs[DISTILLED].files) == {"int8", "fp16"}
     assert set(manifest.graphs[DENOISER].files) == {"w8", "fp16"}
@@ -182,7 +184,7 @@ def test_a_distilled_denoiser_of_another_voice(
 
 
 def test_plans_cover_every_graph():
-    for plan in PLANS.values():
+    for plan in PRECISION_PRESETS.values():
         assert set(plan) == set(GRAPHS)
 
 
@@ -267,7 +269,9 @@ def test_command_exports(checkpoint, sentence_encoder, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["export", *arguments, "--precision", "fp16", "--no-engines"])
     assert result.exit_code == 0, result.output
     manifest = Bundle.open("clipsynth-bundle-fp16").manifest
-    assert manifest.default_precision == {name: PLANS["fp16"][name] for name in manifest.graphs}
+    assert manifest.default_precision == {
+        name: PRECISION_PRESETS["fp16"][name] for name in manifest.graphs
+    }
     assert "clipsynth-bundle-fp16: " in result.stdout
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from clipsynth_export import graphs, parity
-from clipsynth_export.assemble import PLANS, convert
+from clipsynth_export.assemble import PRECISION_PRESETS, convert
 from clipsynth_export.parity import (
     difference,
     measure_parity,
@@ -311,7 +311,7 @@ def test_damaged_weights_are_found(exported, source, tmp_path):
 
 
 def test_every_precision_has_a_tolerance():
-    for plan in PLANS.values():
+    for plan in PRECISION_PRESETS.values():
         for graph, precision in plan.items():
             assert parity.tolerance_db(precision, graph) > 0.0
 

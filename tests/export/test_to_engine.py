@@ -22,9 +22,9 @@ from clipsynth_export.source import load_source
 from clipsynth_export.to_engine import export_engines, wants_engines
 from clipsynth_export.to_onnx import export_onnx, save_model
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import api as trt_api
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
 from clipsynth_rt.backends.tensorrt.engines import engine_spec
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
 from clipsynth_rt.bundles.bundle import DEFAULT_PATH, GraphFile
 from clipsynth_rt.bundles.manifest import FileSpec, GraphSpec
 from clipsynth_rt.cli.main import main
@@ -37,14 +37,14 @@ GRAPHS = ("text_encoder", "image_encoder", "denoiser_step", "vocoder")
 @pytest.fixture(scope="module")
 def rtx():
     try:
-        return nvinfer.load_library("tensorrt-rtx")
+        return trt_api.load_library("tensorrt-rtx")
     except MissingExtraError as error:
         pytest.skip(str(error))
 
 
 def test_every_engine_of_an_exported_bundle(rtx, exported, tmp_path):
     lines = []
-    cache = PlanCache(tmp_path)
+    cache = EngineCache(tmp_path)
     built = export_engines(exported, ("86",), cache=cache, report=lines.append)
     assert {path.name.split("-")[0] for path in built.paths} == set(GRAPHS)
     assert all(path.stat().st_size > 1000 for path in built.paths)
@@ -55,10 +55,10 @@ def test_every_engine_of_an_exported_bundle(rtx, exported, tmp_path):
 
 def test_graphs_of_the_shipped_bundle(rtx, tmp_path):
     bundle = Bundle.open(DEFAULT_PATH)
-    cache = PlanCache(tmp_path)
+    cache = EngineCache(tmp_path)
     frames = 352
     for name in GRAPHS:
-        spec = engine_spec(bundle, name, frames=frames, halves=2)
+        spec = engine_spec(bundle, name, frames=frames, conditions=2)
         plan = cache.get(spec, rtx, "86")
         # the weights are in it
         assert len(plan) > 0.5 * spec.graph.path.stat().st_size
@@ -117,7 +117,7 @@ def test_engines_wait_for_fp16_and_a_builder(monkeypatch):
     def missing(name):
         raise MissingExtraError(name, name)
 
-    monkeypatch.setattr(nvinfer, "load_library", missing)
+    monkeypatch.setattr(trt_api, "load_library", missing)
     assert wants_engines(None, ["fp16"], (), said.append) is False
     assert said == [
         'no engines: tensorrt-rtx is not installed; run: pip install "clipsynth-rt[tensorrt-rtx]"'

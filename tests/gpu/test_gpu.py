@@ -190,13 +190,13 @@ def test_a_damaged_plan_is_built_again(
         path.write_bytes(path.read_bytes()[:-64])
     with Synthesizer.from_bundle(tiny_bundle, builder) as synthesizer:
         np.testing.assert_allclose(synthesizer.synth("drum", **ONE).waveform, want, atol=1e-6)
-    assert "not a whole plan" in caplog.text
+    assert "not a whole engine" in caplog.text
 
 
 def test_auto_takes_what_was_built(builder: str, tiny_bundle: Path) -> None:
-    from clipsynth_rt.backends.tensorrt.prebuild import build_ahead
+    from clipsynth_rt.backends.tensorrt.prebuild import prebuild
 
-    build_ahead(Bundle.open(tiny_bundle), builder).check()
+    prebuild(Bundle.open(tiny_bundle), builder).check()
     with Synthesizer.from_bundle(tiny_bundle) as synthesizer:
         assert synthesizer.provider in backends.ENGINE_PROVIDERS
         assert synthesizer.synth("drum", **ONE).provider == synthesizer.provider

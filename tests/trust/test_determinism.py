@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
+from clipsynth_rt.backends.session import Session
 from clipsynth_rt.backends.tensorrt.captured import clip_inputs
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
@@ -51,7 +52,7 @@ def first_noise(synthesizer: Synthesizer, seed: int) -> np.ndarray:
     session: Any = synthesizer.session("denoiser_step")
     seen: list[np.ndarray] = []
 
-    class Recorder:
+    class Recorder(Session):
         provider = session.provider
 
         def run(self, inputs: Any) -> Any:

@@ -29,8 +29,10 @@ def write(i): clips[i % 2].save(Path(folder) / "it.wav")
 """,
     "cache": """
 from pathlib import Path
-from clipsynth_rt.backends.cache_file import write_entry
-def write(i): write_entry(Path(folder) / "it.plan", b"magic\\n", {}, bytes([1 + i % 2]) * 4_000_000)
+from clipsynth_rt.backends.cache_file import write_cache_file
+def write(i):
+    data = bytes([1 + i % 2]) * 4_000_000
+    write_cache_file(Path(folder) / "it.plan", b"magic\\n", {}, data)
 """,
     "checkpoint": """
 import torch
@@ -56,9 +58,9 @@ def check(kind: str, folder: Path) -> None:
         assert len(samples) == 400_000
         assert samples[0] == samples[300_000] != 0.0
     elif kind == "cache":
-        from clipsynth_rt.backends.cache_file import read_entry
+        from clipsynth_rt.backends.cache_file import read_cache_file
 
-        assert read_entry(folder / "it.plan", b"magic\n")[1][:1] in (b"\1", b"\2")
+        assert read_cache_file(folder / "it.plan", b"magic\n")[1][:1] in (b"\1", b"\2")
     else:
         from clipsynth_training.checkpoint import load_part
 

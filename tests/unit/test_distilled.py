@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
+from clipsynth_rt.backends.session import Session
 from clipsynth_rt.backends.tensorrt.captured import clip_inputs
 from clipsynth_rt.backends.tensorrt.engines import all_engines, clip_engines, frame_buckets
 from clipsynth_rt.bundles.bundle import Bundle
@@ -38,7 +39,7 @@ def copy(distilled_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(distilled_bundle, tmp_path / "bundle"))
 
 
-class Recorder:
+class Recorder(Session):
     """A session that counts its runs."""
 
     provider = "cpu"

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.tensorrt import api as nvinfer
-from clipsynth_rt.backends.tensorrt import plan_cache as plans
+from clipsynth_rt.backends.tensorrt import api as trt_api
+from clipsynth_rt.backends.tensorrt import engine_cache as plans
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache, engine_key, load_engine
 from clipsynth_rt.backends.tensorrt.engines import (
     EngineSpec,
     all_engines,
@@ -25,12 +26,11 @@ from clipsynth_rt.backends.tensorrt.engines import (
     frame_bucket,
     frame_buckets,
 )
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache, load_engine, plan_key
 from clipsynth_rt.backends.tensorrt.prebuild import (
-    build_ahead,
     build_engines,
     choose_builder,
     estimate_s,
+    prebuild,
 )
 from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import BundleError, EngineError, InputError, OutputError
@@ -52,13 +52,13 @@ def trt(gpu_double: Any, fake_cuda: Any) -> Any:
 
 
 @pytest.fixture
-def library(trt: Any) -> nvinfer.Library:
-    return nvinfer.Library("tensorrt-rtx", trt)
+def library(trt: Any) -> trt_api.TensorRTApi:
+    return trt_api.TensorRTApi("tensorrt-rtx", trt)
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PlanCache:
-    return PlanCache(tmp_path / "engines")
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "engines")
 
 
 def shipped(max_frames: int, multiple: int = 8) -> Any:
@@ -159,28 +159,28 @@ def test_the_key_has_everything_that_a_plan_depends_on(
     fake_cuda: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def make(name: str, version: str) -> nvinfer.Library:
-        return nvinfer.Library(name, gpu_double.Tensorrt(fake_cuda, version))
+    def make(name: str, version: str) -> trt_api.TensorRTApi:
+        return trt_api.TensorRTApi(name, gpu_double.Tensorrt(fake_cuda, version))
 
     library = make("tensorrt-rtx", "1.0")
-    key = plan_key(vocoder, library, "86")
-    assert key == plan_key(engine_spec(bundle, "vocoder", frames=168), library, "86")
+    key = engine_key(vocoder, library, "86")
+    assert key == engine_key(engine_spec(bundle, "vocoder", frames=168), library, "86")
     others = {
-        "target": plan_key(vocoder, library, "89"),
-        "version": plan_key(vocoder, make("tensorrt-rtx", "1.1"), "86"),
-        "builder": plan_key(vocoder, make("tensorrt", "1.0"), "86"),
-        "shapes": plan_key(engine_spec(bundle, "vocoder", batch=4, frames=168), library, "86"),
+        "target": engine_key(vocoder, library, "89"),
+        "version": engine_key(vocoder, make("tensorrt-rtx", "1.1"), "86"),
+        "builder": engine_key(vocoder, make("tensorrt", "1.0"), "86"),
+        "shapes": engine_key(engine_spec(bundle, "vocoder", batch=4, frames=168), library, "86"),
     }
     with monkeypatch.context() as patch:
         patch.setattr(plans, "RECIPE", plans.RECIPE + 1)
-        others["recipe"] = plan_key(vocoder, library, "86")
+        others["recipe"] = engine_key(vocoder, library, "86")
     graph = dataclasses.replace(vocoder.graph, sha256="0" * 64)
-    others["onnx"] = plan_key(EngineSpec(graph, 1, 168, 0, vocoder.shapes), library, "86")
+    others["onnx"] = engine_key(EngineSpec(graph, 1, 168, 0, vocoder.shapes), library, "86")
     assert len({key, *others.values()}) == 1 + len(others)
 
 
 def test_a_plan_is_built_once(
-    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, cache: PlanCache
+    vocoder: EngineSpec, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     assert not cache.has(vocoder, library, "86")
     plan = cache.get(vocoder, library, "86")
@@ -196,7 +196,7 @@ def test_a_plan_is_built_once(
 
 
 def test_a_portable_plan_names_no_target(
-    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, cache: PlanCache
+    vocoder: EngineSpec, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     cache.get(vocoder, library, "portable")
     assert trt.builds[0]["targets"] == {}
@@ -205,9 +205,9 @@ def test_a_portable_plan_names_no_target(
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "header"])
 def test_a_damaged_plan_is_built_again_with_a_message(
     vocoder: EngineSpec,
-    library: nvinfer.Library,
+    library: trt_api.TensorRTApi,
     trt: Any,
-    cache: PlanCache,
+    cache: EngineCache,
     caplog: pytest.LogCaptureFixture,
     damage: str,
 ) -> None:
@@ -226,15 +226,15 @@ def test_a_damaged_plan_is_built_again_with_a_message(
     caplog.set_level(logging.WARNING)
     assert cache.get(vocoder, library, "86") == plan
     assert len(trt.builds) == 2
-    assert caplog.text.count("not a whole plan") >= 1
+    assert caplog.text.count("not a whole engine") >= 1
     assert path.read_bytes()[-len(plan) :] == plan
 
 
 def test_a_plan_that_does_not_load_is_built_again(
     vocoder: EngineSpec,
-    library: nvinfer.Library,
+    library: trt_api.TensorRTApi,
     trt: Any,
-    cache: PlanCache,
+    cache: EngineCache,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -256,18 +256,18 @@ def test_a_plan_that_does_not_load_is_built_again(
 
 
 def test_a_file_that_was_not_checked_has_a_key_of_its_own(
-    bundle: Bundle, vocoder: EngineSpec, library: nvinfer.Library
+    bundle: Bundle, vocoder: EngineSpec, library: trt_api.TensorRTApi
 ) -> None:
     # its maker vouches for it, and the manifest's hash is another file's
     graph = dataclasses.replace(vocoder.graph, path=bundle.graph("image_encoder").path, sha256=None)
     other = dataclasses.replace(vocoder, graph=graph)
-    assert plan_key(other, library, "86") != plan_key(vocoder, library, "86")
+    assert engine_key(other, library, "86") != engine_key(vocoder, library, "86")
     same = dataclasses.replace(vocoder, graph=dataclasses.replace(vocoder.graph, sha256=None))
-    assert plan_key(same, library, "86") == plan_key(vocoder, library, "86")
+    assert engine_key(same, library, "86") == engine_key(vocoder, library, "86")
 
 
 def test_an_engine_of_another_graph(
-    bundle: Bundle, vocoder: EngineSpec, library: nvinfer.Library, cache: PlanCache
+    bundle: Bundle, vocoder: EngineSpec, library: trt_api.TensorRTApi, cache: EngineCache
 ) -> None:
     other = bundle.graph("image_encoder")
     graph = type(other)("vocoder", "fp32", other.path, vocoder.graph.spec)
@@ -277,7 +277,7 @@ def test_an_engine_of_another_graph(
 
 
 def test_a_build_that_fails_leaves_nothing(
-    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, cache: PlanCache
+    vocoder: EngineSpec, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     trt.refusal = "FP32 GEMM is not supported.\nIn compileGraph at /_src/x.cpp:2012"
     with pytest.raises(EngineError, match=r"cannot build it for 86 \(FP32 GEMM") as caught:
@@ -289,8 +289,8 @@ def test_a_build_that_fails_leaves_nothing(
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_full_disk_leaves_nothing_half_written(
     vocoder: EngineSpec,
-    library: nvinfer.Library,
-    cache: PlanCache,
+    library: trt_api.TensorRTApi,
+    cache: EngineCache,
     monkeypatch: pytest.MonkeyPatch,
     failing: str,
 ) -> None:
@@ -305,19 +305,19 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_a_folder_that_cannot_be_written(
-    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, tmp_path: Path
+    vocoder: EngineSpec, library: trt_api.TensorRTApi, trt: Any, tmp_path: Path
 ) -> None:
     # a file where the folder should be: permissions do not stop the superuser
     (tmp_path / "engines").write_text("")
     with pytest.raises(OutputError, match="engines cannot be kept here"):
-        PlanCache(tmp_path / "engines").get(vocoder, library, "86")
+        EngineCache(tmp_path / "engines").get(vocoder, library, "86")
     assert trt.builds == []
 
 
 def test_a_read_only_folder_still_plays_what_is_built(
     vocoder: EngineSpec,
-    library: nvinfer.Library,
-    cache: PlanCache,
+    library: trt_api.TensorRTApi,
+    cache: EngineCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = cache.get(vocoder, library, "86")
@@ -337,9 +337,9 @@ def test_two_processes_build_one_plan(tiny_bundle: Path, tmp_path: Path) -> None
 import sys, time, logging
 from clipsynth_rt import Bundle
 from clipsynth_rt.backends.tensorrt.engines import engine_spec
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
 
-class Library:
+class TensorRTApi:
     name, version = "tensorrt-rtx", "1.0"
     def build(self, name, model, shapes, target, known, progress):
         print("built", flush=True)
@@ -348,7 +348,7 @@ class Library:
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 spec = engine_spec(Bundle.open({str(tiny_bundle)!r}), "vocoder", frames=168)
-assert PlanCache({str(tmp_path / "engines")!r}).get(spec, Library(), "86") == b"plan" * 100000
+assert EngineCache({str(tmp_path / "engines")!r}).get(spec, TensorRTApi(), "86") == b"plan" * 100000
 """
     workers = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -362,8 +362,8 @@ assert PlanCache({str(tmp_path / "engines")!r}).get(spec, Library(), "86") == b"
 
 def test_a_lock_is_waited_for_aloud(
     vocoder: EngineSpec,
-    library: nvinfer.Library,
-    cache: PlanCache,
+    library: trt_api.TensorRTApi,
+    cache: EngineCache,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     import threading
@@ -386,7 +386,7 @@ def test_a_lock_is_waited_for_aloud(
 
 
 def test_progress_and_estimate(
-    bundle: Bundle, library: nvinfer.Library, trt: Any, cache: PlanCache
+    bundle: Bundle, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     specs = all_engines(bundle, batches=[1])
     assert estimate_s(specs, library, ["86"], cache) == (len(specs), None)
@@ -411,7 +411,7 @@ def test_progress_and_estimate(
 
 
 def test_the_portable_plan_plays_where_there_is_no_better(
-    vocoder: EngineSpec, library: nvinfer.Library, trt: Any, cache: PlanCache
+    vocoder: EngineSpec, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     cache.get(vocoder, library, "portable")
     load_engine(vocoder, library, ["86", "portable"], cache)
@@ -424,7 +424,7 @@ def test_the_portable_plan_plays_where_there_is_no_better(
 
 
 def test_one_engine_that_fails_does_not_stop_the_others(
-    bundle: Bundle, library: nvinfer.Library, trt: Any, cache: PlanCache
+    bundle: Bundle, library: trt_api.TensorRTApi, trt: Any, cache: EngineCache
 ) -> None:
     real = library.build
 
@@ -449,7 +449,7 @@ def test_building_ahead_needs_a_builder_and_a_target(
 
     bundle = Bundle.open(tiny_bundle)
     # with a GPU: its own
-    built = build_ahead(bundle, batches=[1])
+    built = prebuild(bundle, batches=[1])
     assert {path.name.split("-tensorrt-rtx-")[1][:3] for path in built.paths} == {"86-"}
     library, targets = choose_builder("auto", ["80", "120"])
     assert (library.name, targets) == ("tensorrt-rtx", ("80", "120"))
@@ -463,16 +463,18 @@ def test_building_ahead_needs_a_builder_and_a_target(
 
     monkeypatch.setattr(cuda, "open_device", no_gpu)
     assert choose_builder("auto", [])[1] == ("portable",)
-    monkeypatch.setattr(nvinfer, "load_library", lambda name: nvinfer.Library("tensorrt", fake_gpu))
+    monkeypatch.setattr(
+        trt_api, "load_library", lambda name: trt_api.TensorRTApi("tensorrt", fake_gpu)
+    )
     with pytest.raises(ProviderUnavailableError, match=r"tensorrt builds for the GPU .* no CUDA"):
         choose_builder("tensorrt", [])
 
 
 def test_timing_cache_of_tensorrt(
-    vocoder: EngineSpec, bundle: Bundle, gpu_double: Any, fake_cuda: Any, cache: PlanCache
+    vocoder: EngineSpec, bundle: Bundle, gpu_double: Any, fake_cuda: Any, cache: EngineCache
 ) -> None:
     module = gpu_double.Tensorrt(fake_cuda, rtx=False)
-    library = nvinfer.Library("tensorrt", module)
+    library = trt_api.TensorRTApi("tensorrt", module)
     cache.get(vocoder, library, "86")
     (timing,) = cache.folder.glob("timing-*.cache")
     assert timing.read_bytes() == b"timing+"

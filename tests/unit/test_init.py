@@ -12,6 +12,7 @@ import soundfile
 from clipsynth_rt import AudioClip, Synthesizer
 from clipsynth_rt.audio.load import load_sound
 from clipsynth_rt.audio.mel import mel_spectrogram
+from clipsynth_rt.backends.session import Session
 from clipsynth_rt.errors import InputError, MissingExtraError
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
@@ -36,7 +37,7 @@ def test_only_the_last_steps_run_on_the_noised_sound(
     calls = []
     session = synthesizer.session("denoiser_step")
 
-    class Recorder:
+    class Recorder(Session):
         provider = "cpu"
 
         def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

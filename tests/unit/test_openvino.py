@@ -42,14 +42,14 @@ def vocoder(bundle: Bundle) -> GraphFile:
     return bundle.graph("vocoder")
 
 
-def step_inputs(bundle: Bundle, batch: int, frames: int, halves: int) -> dict[str, Any]:
+def step_inputs(bundle: Bundle, batch: int, frames: int, conditions: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     bins, dim = bundle.manifest.mel.n_mels, bundle.manifest.condition.dim
     return {
         "x": rng.standard_normal((batch, bins, frames)).astype(np.float32),
         "noise": np.zeros((batch, bins, frames), np.float32),
-        "condition": rng.standard_normal((halves, batch, dim)).astype(np.float32),
-        "weights": np.array([2.0, -1.0][:halves], np.float32),
+        "condition": rng.standard_normal((conditions, batch, dim)).astype(np.float32),
+        "weights": np.array([2.0, -1.0][:conditions], np.float32),
         "t": np.array([0.7], np.float32),
         "s": np.array([0.4], np.float32),
         "eta": np.zeros(1, np.float32),
@@ -60,12 +60,12 @@ def test_probe_runs_a_graph() -> None:
     assert ov.probe() == ""
 
 
-@pytest.mark.parametrize(("batch", "frames", "halves"), [(1, 16, 1), (2, 16, 2), (1, 32, 2)])
+@pytest.mark.parametrize(("batch", "frames", "conditions"), [(1, 16, 1), (2, 16, 2), (1, 32, 2)])
 def test_a_step_is_the_one_of_onnx_runtime(
-    bundle: Bundle, batch: int, frames: int, halves: int
+    bundle: Bundle, batch: int, frames: int, conditions: int
 ) -> None:
     graph = bundle.graph("denoiser_step")
-    inputs = step_inputs(bundle, batch, frames, halves)
+    inputs = step_inputs(bundle, batch, frames, conditions)
     found = ov.OpenVinoSession(graph, 1).run(inputs)
     expected = ort.OrtSession(graph, "cpu", 1).run(inputs)
     assert found.keys() == expected.keys()
@@ -258,14 +258,14 @@ def test_a_damaged_entry_is_compiled_again(
     (path,) = kept(cache)
     whole = path.read_bytes()
     if harm == "not of OpenVINO":
-        entries.write_entry(path, whole.splitlines(keepends=True)[0], {}, b"something else")
+        entries.write_cache_file(path, whole.splitlines(keepends=True)[0], {}, b"something else")
     else:
         changed = whole[:-1] + bytes([whole[-1] ^ 1])
         path.write_bytes({"cut": whole[:-9], "changed": changed, "empty": b""}[harm])
     found = ov.OpenVinoSession(vocoder, 1).run(inputs)["waveform"]
     np.testing.assert_array_equal(found, expected)
     assert "compiling it again" in caplog.text
-    assert entries.read_entry(path, whole.splitlines(keepends=True)[0])[1]
+    assert entries.read_cache_file(path, whole.splitlines(keepends=True)[0])[1]
 
 
 def test_what_a_form_depends_on_is_in_its_name(vocoder: GraphFile, cache: Path) -> None:

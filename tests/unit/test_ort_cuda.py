@@ -37,10 +37,10 @@ def step(tiny_bundle: Path) -> ort.OrtSession:
     return ort.OrtSession(Bundle.open(tiny_bundle).graph("denoiser_step"), "cpu", 1)
 
 
-def fixed(halves: int, batch: int = 1) -> dict[str, np.ndarray]:
-    condition = np.linspace(-1, 1, halves * batch * 4, dtype=np.float32)
-    weights = np.array([2.0, -1.0][:halves] if halves == 2 else [1.0], np.float32)
-    return {"condition": condition.reshape(halves, batch, 4), "weights": weights}
+def fixed(conditions: int, batch: int = 1) -> dict[str, np.ndarray]:
+    condition = np.linspace(-1, 1, conditions * batch * 4, dtype=np.float32)
+    weights = np.array([2.0, -1.0][:conditions] if conditions == 2 else [1.0], np.float32)
+    return {"condition": condition.reshape(conditions, batch, 4), "weights": weights}
 
 
 def host_step(session: ort.OrtSession, same: dict[str, np.ndarray]) -> Any:
@@ -54,9 +54,9 @@ def host_step(session: ort.OrtSession, same: dict[str, np.ndarray]) -> Any:
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5])
 @pytest.mark.parametrize("eta", [0.0, 0.8])
-@pytest.mark.parametrize("halves", [1, 2])
+@pytest.mark.parametrize("conditions", [1, 2])
 def test_a_loop_on_the_device_is_the_loop_over_arrays(
-    step: ort.OrtSession, num_steps: int, eta: float, halves: int
+    step: ort.OrtSession, num_steps: int, eta: float, conditions: int
 ) -> None:
     x = gaussian_noise(3, 16, 8)[None]
     times = np.linspace(1.0, 0.0, num_steps + 1)
@@ -65,10 +65,12 @@ def test_a_loop_on_the_device_is_the_loop_over_arrays(
         return gaussian_noise(3, 16, 8, i)[None]
 
     for _ in range(2):  # the second time on the same buffers
-        with step.loops.loop(x, fixed(halves)) as device:
+        with step.loops.loop(x, fixed(conditions)) as device:
             found = sampler.ddim(device, x, times, eta=eta, noise_for_step=noise)
             mel = found.numpy()  # type: ignore[attr-defined]
-        want = sampler.ddim(host_step(step, fixed(halves)), x, times, eta=eta, noise_for_step=noise)
+        want = sampler.ddim(
+            host_step(step, fixed(conditions)), x, times, eta=eta, noise_for_step=noise
+        )
         np.testing.assert_array_equal(mel, want)
 
 
@@ -111,11 +113,11 @@ def test_a_denoiser_is_captured_with_its_shapes_fixed(
     """A session for each set of shapes, of which the last few are kept, without shape nodes."""
     monkeypatch.setattr(step, "_captures", True)
     first: Any = None
-    for frames, halves in ((8, 1), (16, 2), (24, 1), (8, 2), (16, 2), (32, 1)):
+    for frames, conditions in ((8, 1), (16, 2), (24, 1), (8, 2), (16, 2), (32, 1)):
         mel = gaussian_noise(3, frames, 8)[None]
-        with step.loop(mel, fixed(halves)) as device:
+        with step.loop(mel, fixed(conditions)) as device:
             x, _ = device(mel, 1.0, 0.5, 0.0, mel)
-        want = host_step(step, fixed(halves))(mel, 1.0, 0.5, 0.0, mel)[0]
+        want = host_step(step, fixed(conditions))(mel, 1.0, 0.5, 0.0, mel)[0]
         np.testing.assert_allclose(x.numpy(), want, atol=1e-6)
         first = first or next(iter(step._shaped))
     assert step._captures is True

@@ -15,7 +15,7 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio.provenance import read_tag
-from clipsynth_rt.backends.session import Array
+from clipsynth_rt.backends.session import Array, Session
 from clipsynth_rt.errors import BackendError, HashMismatchError, InputError, NumericalError
 from clipsynth_rt.synthesis.samplers import ddim_update
 from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
@@ -29,8 +29,10 @@ def synthesizer(tiny_bundle: Path) -> Synthesizer:
     return Synthesizer.from_bundle(tiny_bundle, provider="cpu", threads=1)
 
 
-class Recorder:
+class Recorder(Session):
     """A session that notes what another one is given."""
+
+    provider = ""
 
     def __init__(self, session: Any) -> None:
         self.session, self.calls = session, []
@@ -301,7 +303,7 @@ def test_text_or_image_but_not_both_or_neither(synthesizer: Synthesizer) -> None
         synthesizer.synth_batch("drum")
 
 
-class Broken:
+class Broken(Session):
     """A session whose outputs are spoilt."""
 
     provider = "cpu"

@@ -391,7 +391,7 @@ def test_kernels_that_cannot_be_kept(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from clipsynth_rt.backends.tensorrt import plan_cache as plans
+    from clipsynth_rt.backends.tensorrt import engine_cache as plans
     from clipsynth_rt.cache import default_cache
     from clipsynth_rt.errors import OutputError
 
@@ -413,7 +413,7 @@ def test_tensorrt_itself_takes_the_same_path(
     tiny_bundle: Path, gpu_double: Any, fake_cuda: Any, tmp_path: Path
 ) -> None:
     """It has no targets, no kernel cache and a timing cache; all else is one code path."""
-    library = trt.nvinfer.Library("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
+    library = trt.trt_api.TensorRTApi("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
     device = trt.cuda.Device(fake_cuda)
     backend = TrtBackend(
         Bundle.open(tiny_bundle), "tensorrt", cache=tmp_path, library=library, device=device

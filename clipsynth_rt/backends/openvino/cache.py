@@ -16,14 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipsynth_rt.backends.cache_file import facts_key, read_entry, read_header, write_entry
+from clipsynth_rt.backends.cache_file import (
+    facts_key,
+    read_cache_file,
+    read_header,
+    write_cache_file,
+)
+from clipsynth_rt.backends.session import Shapes
 from clipsynth_rt.bundles.bundle import GraphFile
 from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import OutputError
 
 logger = logging.getLogger(__name__)
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 MAX_BYTES = 512 * 10**6
 """All compiled graphs together; what was used longest ago goes first."""
@@ -74,7 +78,7 @@ class CompiledCache:
         """Return a compiled form, or None if there is none or it is damaged, which is logged."""
         path = self.path(shapes)
         try:
-            data = read_entry(path, _MAGIC)[1]
+            data = read_cache_file(path, _MAGIC)[1]
         except OSError:
             return None
         except ValueError as error:
@@ -95,7 +99,7 @@ class CompiledCache:
         """Keep a compiled form, and drop those of other versions and what is too much."""
         header = {"shapes": {name: list(shape) for name, shape in shapes.items()}}
         try:
-            write_entry(self.path(shapes), _MAGIC, header, data)
+            write_cache_file(self.path(shapes), _MAGIC, header, data)
         except OutputError as error:
             logger.warning("%s; it will be compiled again next time", error)
             return

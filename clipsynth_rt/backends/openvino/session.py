@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt.backends.interface import Tensors, check_interface
-from clipsynth_rt.backends.openvino.cache import CompiledCache, Shapes
-from clipsynth_rt.backends.session import Array
+from clipsynth_rt.backends.openvino.cache import CompiledCache
+from clipsynth_rt.backends.session import Array, Session, Shapes
 from clipsynth_rt.bundles.bundle import GraphFile
 from clipsynth_rt.bundles.manifest import DENOISERS, TensorSpec
 from clipsynth_rt.bundles.tokenizer import LENGTH_MULTIPLE
@@ -49,7 +49,7 @@ ANY_LENGTH_GRAPHS = frozenset({"text_encoder"})
 _DTYPES = {"f32": "float32", "f16": "float16", "i64": "int64"}
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """One graph in OpenVINO, compiled anew for each set of input shapes.
 
     Fixed shapes let it choose layouts and kernels ahead; a clip of another length or batch costs

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt.backends.interface import PROBE, Tensors, check_interface
-from clipsynth_rt.backends.session import Array
+from clipsynth_rt.backends.session import Array, Session
 from clipsynth_rt.bundles.bundle import GraphFile
 from clipsynth_rt.bundles.manifest import DENOISERS
 from clipsynth_rt.errors import (
@@ -52,7 +52,7 @@ CAPTURED = frozenset({*DENOISERS, "text_encoder", "image_encoder", "vocoder"})
 logger = logging.getLogger(__name__)
 
 
-class OrtSession:
+class OrtSession(Session):
     """One graph loaded into ONNX Runtime.
 
     Args:
@@ -148,6 +148,12 @@ class OrtSession:
                 self._shaped[key] = StepLoops(session, self._provider, self.name, captures=True)
             self._shaped.move_to_end(key)
             return self._shaped[key]
+
+    def step_loop(
+        self, x: Array, fixed: Mapping[str, Array]
+    ) -> contextlib.AbstractContextManager[StepBuffers] | None:
+        """Return ``loop`` on ``cuda``; on ``cpu`` x lies on the host anyway."""
+        return self.loop(x, fixed) if self._provider == "cuda" else None
 
     @contextlib.contextmanager
     def loop(self, x: Array, fixed: Mapping[str, Array]) -> Iterator[StepBuffers]:

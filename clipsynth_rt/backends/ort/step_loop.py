@@ -109,6 +109,10 @@ class StepBuffers:
         self._direction = 1 - way
         return self._xs[1 - way], self._x0
 
+    def fetch(self, x: Any) -> Array:
+        """Return a copy of a step's result on the host."""
+        return np.array(x.numpy())
+
 
 class StepLoops:
     """The buffers of one session, for the shapes used last. One loop of a process runs at a time.

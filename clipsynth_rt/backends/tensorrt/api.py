@@ -50,7 +50,7 @@ _RTX_CARRIER = "onnxruntime_ep_nv_tensorrt_rtx"
 _KEPT_MESSAGES = 20
 
 
-class Library:
+class TensorRTApi:
     """One loaded TensorRT.
 
     Args:
@@ -158,7 +158,7 @@ class Library:
                 errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
                 raise _RefusedError(errors[-1] if errors else "the file is no ONNX model")
             _fix_shapes(network, shapes)
-            kept = _widen_tables(trt, network)
+            kept = _dequantize_tables(trt, network)
             config = builder.create_builder_config()
             cache = self._configure(trt, config, target, timing_cache)
             if progress is not None:
@@ -186,7 +186,7 @@ class Library:
         return cache
 
     def deserialise(self, name: str, plan: bytes) -> Any:
-        """Return an engine from a plan.
+        """Return an engine from its serialised bytes (TensorRT's plan).
 
         Raises:
             EngineError: If it does not load here, with the library's reason.
@@ -263,7 +263,7 @@ def check_installed(name: str) -> None:
 
 
 @functools.lru_cache
-def load_library(name: str) -> Library:
+def load_library(name: str) -> TensorRTApi:
     """Load one of ``LIBRARIES``.
 
     Raises:
@@ -271,7 +271,7 @@ def load_library(name: str) -> Library:
         ProviderUnavailableError: If it is installed and does not load, with the system's reason.
     """
     try:
-        return Library(name, _import_rtx() if name == "tensorrt-rtx" else _import_module(name))
+        return TensorRTApi(name, _import_rtx() if name == "tensorrt-rtx" else _import_module(name))
     except OSError as error:
         raise ProviderUnavailableError(f"{name} does not load ({_one_line(str(error))})") from error
 
@@ -349,7 +349,7 @@ def _fix_shapes(network: Any, shapes: Shapes) -> None:
         tensor.shape = shapes[name]
 
 
-def _widen_tables(trt: Any, network: Any) -> list[Any]:
+def _dequantize_tables(trt: Any, network: Any) -> list[Any]:
     """Put fp16 constants in the place of int8 ones, and return what has to live until the build.
 
     TensorRT takes int8 constants as quantised values alone, and wants them dequantised at once; an

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsynth_rt.backends.session import Array
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.session import Array, Session
+from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.backends.tensorrt.buffers import fill_up, pad_tokens
 from clipsynth_rt.backends.tensorrt.captured import CapturedClip, ClipKey, Engine, Player
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache, is_built, load_engine
 from clipsynth_rt.backends.tensorrt.engines import (
     BATCH_SIZES,
     EngineSpec,
@@ -25,7 +26,6 @@ from clipsynth_rt.backends.tensorrt.engines import (
     engine_spec,
     frame_bucket,
 )
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache, is_built, load_engine
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import TensorSpec
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, ProviderUnavailableError
@@ -47,7 +47,7 @@ class TrtBackend:
         bundle: An opened bundle.
         provider: ``tensorrt`` or ``tensorrt-rtx``.
         precision: See ``engines.engine_precision``.
-        cache: Of plans; None is the user's.
+        cache: Of engines; None is the user's.
         library: In place of the provider's own.
         device: In place of this process's own.
         use_graphs: Whether clips are captured into CUDA graphs; off, every call is enqueued anew.
@@ -63,15 +63,15 @@ class TrtBackend:
         provider: str,
         precision: str | Mapping[str, str] | None = None,
         *,
-        cache: PlanCache | str | Path | None = None,
-        library: nvinfer.Library | None = None,
+        cache: EngineCache | str | Path | None = None,
+        library: trt_api.TensorRTApi | None = None,
         device: cuda.Device | None = None,
         use_graphs: bool = True,
     ) -> None:
         self.bundle, self.provider, self.precision = bundle, provider, precision
         self.use_graphs = use_graphs
-        self.cache = cache if isinstance(cache, PlanCache) else PlanCache(cache)
-        self.library = library or nvinfer.load_library(provider)
+        self.cache = cache if isinstance(cache, EngineCache) else EngineCache(cache)
+        self.library = library or trt_api.load_library(provider)
         self.device = device or cuda.open_device()
         self.targets = self.library.targets_for(self.device.compute_capability)
         self.stream = self.device.create_stream()
@@ -189,7 +189,7 @@ class TrtBackend:
         self.peak_device_bytes = max(self.peak_device_bytes, self.device.memory_in_use())
 
 
-class TrtSession:
+class TrtSession(Session):
     """One graph of a bundle, run by engines of fixed shapes.
 
     A batch is split into the batches that engines exist for, its last part filled up by repeating
@@ -233,7 +233,7 @@ class TrtSession:
             self._backend.precision,
             batch=size,
             frames=sizes.get("F", 0),
-            halves=sizes.get("G", 1),
+            conditions=sizes.get("G", 1),
         )
         filled = {}
         for name, tensor in self._graph.spec.inputs.items():
@@ -275,9 +275,9 @@ def probe(provider: str) -> str:
     """Load a provider and the GPU, and return what went wrong: nothing if engines play here."""
     try:
         # the cheapest first: many machines have neither
-        nvinfer.check_installed(provider)
+        trt_api.check_installed(provider)
         device = cuda.open_device()
-        return nvinfer.load_library(provider).refusal(device.compute_capability)
+        return trt_api.load_library(provider).refusal(device.compute_capability)
     except ClipSynthError as error:
         return str(error)
 
@@ -294,9 +294,11 @@ def require(provider: str) -> None:
         )
 
 
-def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | None = None) -> str:
+def why_not_ready(
+    bundle: Bundle, provider: str, precision: str | Mapping[str, str] | None = None
+) -> str:
     """Return which engines of a bundle's default clip are not built; nothing if empty."""
-    library = nvinfer.load_library(provider)
+    library = trt_api.load_library(provider)
     targets = library.targets_for(cuda.open_device().compute_capability)
     plan = resolve_options(SynthOptions(), bundle.manifest)
     specs = clip_engines(
@@ -307,7 +309,7 @@ def unready(bundle: Bundle, provider: str, precision: str | Mapping[str, str] | 
         guided=plan.guided,
         denoiser=plan.denoiser,
     )
-    cache = PlanCache()
+    cache = EngineCache()
     missing = [spec.label for spec in specs if not is_built(spec, library, targets, cache)]
     return f"no engine {missing[0]} is built; run clipsynth-rt build" if missing else ""
 

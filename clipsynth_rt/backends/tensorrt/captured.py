@@ -115,7 +115,7 @@ class Engine:
 
     Args:
         spec: What it is.
-        engine: From ``Library.deserialise``.
+        engine: From ``TensorRTApi.deserialise``.
         backend: Supplies library and cache.
     """
 

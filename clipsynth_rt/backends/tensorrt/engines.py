@@ -25,14 +25,14 @@ class EngineSpec:
         graph: A graph of a bundle.
         batch: Clips B.
         frames: F; 0 where the graph has none.
-        halves: Conditions G that guidance mixes, 1 or 2; 0 where the graph has none.
+        conditions: Conditions G that guidance mixes, 1 or 2; 0 where the graph has none.
         shapes: Input -> shape.
     """
 
     graph: GraphFile
     batch: int
     frames: int
-    halves: int
+    conditions: int
     shapes: Mapping[str, tuple[int, ...]]
 
     @property
@@ -40,7 +40,7 @@ class EngineSpec:
         """A name for people and files, such as ``denoiser_step-b1-f352-g2``."""
         parts = [self.graph.name, f"b{self.batch}"]
         parts += [f"f{self.frames}"] if self.frames else []
-        parts += [f"g{self.halves}"] if self.halves else []
+        parts += [f"g{self.conditions}"] if self.conditions else []
         return "-".join(parts)
 
 
@@ -96,7 +96,7 @@ def engine_spec(
     *,
     batch: int = 1,
     frames: int = 0,
-    halves: int = 1,
+    conditions: int = 1,
 ) -> EngineSpec:
     """Describe one engine.
 
@@ -106,7 +106,7 @@ def engine_spec(
         precision: See ``engine_precision``.
         batch: One of ``BATCH_SIZES``.
         frames: One of ``frame_buckets``, where the graph has frames.
-        halves: 1, or 2 under guidance, where the graph mixes conditions.
+        conditions: 1, or 2 under guidance, where the graph mixes conditions.
 
     Raises:
         InputError: If there is no such graph, precision, batch or bucket.
@@ -121,7 +121,12 @@ def engine_spec(
     if "F" in letters and frames not in frame_buckets(bundle.manifest):
         buckets = ", ".join(map(str, frame_buckets(bundle.manifest)))
         raise InputError(f"no engine for {frames} frames; there are {buckets}")
-    sizes = {"B": batch, "F": frames, "G": halves, "L": bundle.manifest.condition.context_length}
+    sizes = {
+        "B": batch,
+        "F": frames,
+        "G": conditions,
+        "L": bundle.manifest.condition.context_length,
+    }
     shapes = {}
     for tensor, spec in graph.spec.inputs.items():
         unknown = [size for size in spec.shape if isinstance(size, str) and size not in sizes]
@@ -132,7 +137,7 @@ def engine_spec(
             )
         shapes[tensor] = tuple(sizes[s] if isinstance(s, str) else s for s in spec.shape)
     return EngineSpec(
-        graph, batch, frames if "F" in letters else 0, halves if "G" in letters else 0, shapes
+        graph, batch, frames if "F" in letters else 0, conditions if "G" in letters else 0, shapes
     )
 
 
@@ -146,10 +151,10 @@ def clip_engines(
     denoiser: str = DENOISER,
 ) -> list[EngineSpec]:
     """Return the engines that one clip from text needs, in the order in which they run."""
-    halves = 2 if guided else 1
+    conditions = 2 if guided else 1
     return [
         engine_spec(bundle, "text_encoder", precision, batch=batch),
-        engine_spec(bundle, denoiser, precision, batch=batch, frames=frames, halves=halves),
+        engine_spec(bundle, denoiser, precision, batch=batch, frames=frames, conditions=conditions),
         engine_spec(bundle, "vocoder", precision, batch=batch, frames=frames),
     ]
 

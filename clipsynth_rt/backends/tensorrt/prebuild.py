@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.backends.tensorrt import cuda
-from clipsynth_rt.backends.tensorrt.api import BuildProgress, Library
+from clipsynth_rt.backends.tensorrt.api import BuildProgress, TensorRTApi
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
 from clipsynth_rt.backends.tensorrt.engines import BATCH_SIZES, EngineSpec, all_engines
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import (
     ClipSynthError,
@@ -30,7 +30,7 @@ class Built:
 
     Attributes:
         library: The builder, with its version.
-        paths: The plans' files, those of before included.
+        paths: The engines' files, those of before included.
         failures: One line for each engine that could not be built.
     """
 
@@ -52,11 +52,11 @@ class Built:
             )
 
 
-def choose_builder(provider: str, targets: Sequence[str]) -> tuple[Library, tuple[str, ...]]:
+def choose_builder(provider: str, targets: Sequence[str]) -> tuple[TensorRTApi, tuple[str, ...]]:
     """Return what builds, and for which targets.
 
     Args:
-        provider: One of ``nvinfer.LIBRARIES``, or ``auto``: the first that can build here.
+        provider: One of ``trt_api.LIBRARIES``, or ``auto``: the first that can build here.
         targets: Compute capabilities; none is the GPU's own, or without a GPU the portable
             engines of TensorRT for RTX.
 
@@ -65,15 +65,15 @@ def choose_builder(provider: str, targets: Sequence[str]) -> tuple[Library, tupl
         MissingExtraError: If no builder is installed.
         ProviderUnavailableError: If the one asked for cannot build here.
     """
-    if provider not in ("auto", *nvinfer.LIBRARIES):
-        raise InputError(f"unknown builder {provider!r}; use auto, {', '.join(nvinfer.LIBRARIES)}")
-    names = nvinfer.LIBRARIES if provider == "auto" else (provider,)
+    if provider not in ("auto", *trt_api.LIBRARIES):
+        raise InputError(f"unknown builder {provider!r}; use auto, {', '.join(trt_api.LIBRARIES)}")
+    names = trt_api.LIBRARIES if provider == "auto" else (provider,)
     if provider == "auto" and targets:
         names = ("tensorrt-rtx",)  # the one that builds for other GPUs than its own
     problem: ClipSynthError | None = None
     for name in names:
         try:
-            library = nvinfer.load_library(name)
+            library = trt_api.load_library(name)
             library.check_targets(tuple(targets))
             return library, tuple(targets) or _own_targets(library)
         except (MissingExtraError, ProviderUnavailableError) as error:
@@ -82,19 +82,19 @@ def choose_builder(provider: str, targets: Sequence[str]) -> tuple[Library, tupl
     raise problem
 
 
-def _own_targets(library: Library) -> tuple[str, ...]:
+def _own_targets(library: TensorRTApi) -> tuple[str, ...]:
     try:
         return library.targets_for(cuda.open_device().compute_capability)[:1]
     except (MissingExtraError, ProviderUnavailableError) as error:
         if library.name == "tensorrt-rtx":
-            return (nvinfer.PORTABLE,)
+            return (trt_api.PORTABLE,)
         raise ProviderUnavailableError(
             f"{library.name} builds for the GPU that it runs on: {error}"
         ) from error
 
 
 def estimate_s(
-    specs: Sequence[EngineSpec], library: Library, targets: Sequence[str], cache: PlanCache
+    specs: Sequence[EngineSpec], library: TensorRTApi, targets: Sequence[str], cache: EngineCache
 ) -> tuple[int, float | None]:
     """Return how many engines are yet to be built, and about how many seconds that takes.
 
@@ -118,9 +118,9 @@ def estimate_s(
 
 def build_engines(
     specs: Sequence[EngineSpec],
-    library: Library,
+    library: TensorRTApi,
     targets: Sequence[str],
-    cache: PlanCache,
+    cache: EngineCache,
     progress: Progress | None = None,
 ) -> Built:
     """Build what is not built yet; an engine that fails does not stop the next.
@@ -145,7 +145,7 @@ def build_engines(
     return built
 
 
-def build_ahead(
+def prebuild(
     bundle: Bundle,
     provider: str = "auto",
     targets: Sequence[str] = (),
@@ -153,7 +153,7 @@ def build_ahead(
     *,
     buckets: Sequence[int] | None = None,
     batches: Sequence[int] = BATCH_SIZES,
-    cache: PlanCache | None = None,
+    cache: EngineCache | None = None,
     report: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Built:
@@ -166,7 +166,7 @@ def build_ahead(
         precision: See ``engines.engine_precision``.
         buckets: Lengths in frames; None is all.
         batches: Batch sizes.
-        cache: Where plans go; None is the user's cache.
+        cache: Where engines go; None is the user's cache.
         report: Told in a line what is to be done, with an estimate.
         progress: Told how far it is.
 
@@ -175,7 +175,7 @@ def build_ahead(
     """
     library, chosen = choose_builder(provider, targets)
     specs = all_engines(bundle, precision, buckets=buckets, batches=batches)
-    cache = cache or PlanCache()
+    cache = cache or EngineCache()
     if report is not None:
         count, seconds = estimate_s(specs, library, chosen, cache)
         time = "no earlier build says how long" if seconds is None else f"about {seconds:.0f} s"

@@ -10,33 +10,33 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.backends.tensorrt import cuda
+from clipsynth_rt.backends.tensorrt.engine_cache import EngineCache
 from clipsynth_rt.backends.tensorrt.engines import all_engines, engine_spec
-from clipsynth_rt.backends.tensorrt.plan_cache import PlanCache
 from clipsynth_rt.backends.tensorrt.prebuild import build_engines
 from clipsynth_rt.errors import EngineError, InputError, MissingExtraError, ProviderUnavailableError
 
 
 @pytest.fixture
-def rtx() -> nvinfer.Library:
+def rtx() -> trt_api.TensorRTApi:
     try:
-        return nvinfer.load_library("tensorrt-rtx")
+        return trt_api.load_library("tensorrt-rtx")
     except MissingExtraError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture
 def fresh() -> Any:
-    nvinfer.load_library.cache_clear()
+    trt_api.load_library.cache_clear()
     yield
-    nvinfer.load_library.cache_clear()
+    trt_api.load_library.cache_clear()
 
 
 def test_real_engines_of_every_graph_of_a_bundle(
-    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+    rtx: trt_api.TensorRTApi, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    cache = PlanCache(tmp_path)
+    cache = EngineCache(tmp_path)
     specs = all_engines(Bundle.open(tiny_bundle))
     shares: list[float] = []
     built = build_engines(specs, rtx, ["86"], cache, lambda done, *_: shares.append(done))
@@ -57,14 +57,14 @@ def test_real_engines_of_every_graph_of_a_bundle(
 
 
 def test_real_builds_are_the_same_twice(
-    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+    rtx: trt_api.TensorRTApi, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     spec = engine_spec(Bundle.open(tiny_bundle), "vocoder", frames=168)
-    plans = [PlanCache(tmp_path / name).get(spec, rtx, "86") for name in "ab"]
+    plans = [EngineCache(tmp_path / name).get(spec, rtx, "86") for name in "ab"]
     assert plans[0] == plans[1]
 
 
-def test_real_targets(rtx: nvinfer.Library) -> None:
+def test_real_targets(rtx: trt_api.TensorRTApi) -> None:
     assert {"80", "86", "89", "120"} <= set(rtx.targets)
     assert rtx.targets_for((8, 9)) == ("89", "portable")
     # one that this version does not list gets the portable engine
@@ -83,7 +83,7 @@ def test_real_targets(rtx: nvinfer.Library) -> None:
     ],
 )
 def test_real_refusals(
-    rtx: nvinfer.Library, tiny_bundle: Path, model: bytes | None, shapes: Any, message: str
+    rtx: trt_api.TensorRTApi, tiny_bundle: Path, model: bytes | None, shapes: Any, message: str
 ) -> None:
     data = model or (tiny_bundle / "fp32" / "vocoder.onnx").read_bytes()
     with pytest.raises(EngineError, match=rf"vocoder: tensorrt-rtx .*{message}") as caught:
@@ -92,7 +92,7 @@ def test_real_refusals(
 
 
 @pytest.mark.parametrize("quantised", [False, True])
-def test_a_real_int8_table(rtx: nvinfer.Library, quantised: bool) -> None:
+def test_a_real_int8_table(rtx: trt_api.TensorRTApi, quantised: bool) -> None:
     """Looked up first and scaled afterwards, or the other way round: both build."""
     onnx = pytest.importorskip("onnx")
     np = pytest.importorskip("numpy")
@@ -128,17 +128,17 @@ def test_a_real_int8_table(rtx: nvinfer.Library, quantised: bool) -> None:
 
 
 def test_a_real_plan_without_a_gpu_or_cut_short(
-    rtx: nvinfer.Library, tiny_bundle: Path, tmp_path: Path
+    rtx: trt_api.TensorRTApi, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     spec = engine_spec(Bundle.open(tiny_bundle), "vocoder", frames=168)
-    plan = PlanCache(tmp_path).get(spec, rtx, "86")
+    plan = EngineCache(tmp_path).get(spec, rtx, "86")
     for broken in (plan[:-100], b"junk" * 1000):
         with pytest.raises(EngineError, match=r"cannot load its engine .*Serialization assertion"):
             rtx.deserialise("vocoder", broken)
 
 
 def test_tensorrt_builds_for_its_own_gpu(gpu_double: Any, fake_cuda: Any) -> None:
-    library = nvinfer.Library("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
+    library = trt_api.TensorRTApi("tensorrt", gpu_double.Tensorrt(fake_cuda, rtx=False))
     assert library.targets == ()
     assert library.targets_for((9, 0)) == ("90",)
     with pytest.raises(InputError, match="targets are for tensorrt-rtx"):
@@ -146,34 +146,34 @@ def test_tensorrt_builds_for_its_own_gpu(gpu_double: Any, fake_cuda: Any) -> Non
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("name", nvinfer.LIBRARIES)
+@pytest.mark.parametrize("name", trt_api.LIBRARIES)
 def test_not_installed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for module in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'pip install "clipsynth-rt\[{name}\]"'):
-        nvinfer.load_library(name)
-    assert "pip install" in nvinfer.describe_library(name)
+        trt_api.load_library(name)
+    assert "pip install" in trt_api.describe_library(name)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "libtensorrt_rtx.so.1.0"
     broken.write_bytes(b"not a library")
-    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
-    monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [broken])
+    monkeypatch.setattr(trt_api, "is_installed", lambda name: True)
+    monkeypatch.setattr(trt_api, "_rtx_libraries", lambda: [broken])
     with pytest.raises(ProviderUnavailableError, match=r"tensorrt-rtx does not load .*libtensorrt"):
-        nvinfer.load_library("tensorrt-rtx")
+        trt_api.load_library("tensorrt-rtx")
 
 
 @pytest.mark.usefixtures("fresh")
 def test_bindings_of_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nvinfer, "is_installed", lambda name: True)
-    monkeypatch.setattr(nvinfer, "_rtx_libraries", lambda: [tmp_path / "libtensorrt_rtx.so.1.6.2"])
-    monkeypatch.setattr(nvinfer.ctypes, "CDLL", lambda *_, **__: None)
+    monkeypatch.setattr(trt_api, "is_installed", lambda name: True)
+    monkeypatch.setattr(trt_api, "_rtx_libraries", lambda: [tmp_path / "libtensorrt_rtx.so.1.6.2"])
+    monkeypatch.setattr(trt_api.ctypes, "CDLL", lambda *_, **__: None)
     module = SimpleNamespace(__version__="1.7.1.116")
-    monkeypatch.setattr(nvinfer.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(trt_api.importlib, "import_module", lambda name: module)
     with pytest.raises(ProviderUnavailableError, match=r"bindings are 1\.7\.1\.116 and .* 1\.6\.2"):
-        nvinfer.load_library("tensorrt-rtx")
+        trt_api.load_library("tensorrt-rtx")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_double_has_nothing_that_cuda_has_not(gpu_double: Any) -> None:
 
 
 def test_the_double_has_nothing_that_tensorrt_for_rtx_has_not(
-    rtx: nvinfer.Library, gpu_double: Any
+    rtx: trt_api.TensorRTApi, gpu_double: Any
 ) -> None:
     real = rtx.module
     pairs = {

@@ -1,6 +1,6 @@
 """The cache of built engines.
 
-A plan is a cache entry, never the product: it belongs to one ONNX file, one set of shapes, one
+An engine is a cache entry, never the product: it belongs to one ONNX file, one set of shapes, one
 builder of one version and one compute capability, and is built anew wherever one of them differs.
 """
 
@@ -13,8 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipsynth_rt.backends.cache_file import facts_key, read_entry, read_header, write_entry
-from clipsynth_rt.backends.tensorrt.api import BuildProgress, Library
+from clipsynth_rt.backends.cache_file import (
+    facts_key,
+    read_cache_file,
+    read_header,
+    write_cache_file,
+)
+from clipsynth_rt.backends.tensorrt.api import BuildProgress, TensorRTApi
 from clipsynth_rt.backends.tensorrt.engines import EngineSpec
 from clipsynth_rt.cache import CACHE_VARIABLE, default_cache, locked
 from clipsynth_rt.errors import EngineError, OutputError
@@ -24,13 +29,13 @@ from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 logger = logging.getLogger(__name__)
 
 RECIPE = 2
-"""How ``Library.build`` goes about it; raised where the same inputs would give another engine."""
+"""How ``TensorRTApi.build`` goes about it; raised when the same inputs give another engine."""
 
 _MAGIC = b"clipsynth-rt plan 1\n"
 
 
-def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
-    """Return what a plan depends on as one SHA-256 in hex."""
+def engine_key(spec: EngineSpec, library: TensorRTApi, target: str) -> str:
+    """Return what an engine depends on as one SHA-256 in hex."""
     facts = {
         "onnx": spec.graph.digest,
         "shapes": {name: list(shape) for name, shape in sorted(spec.shapes.items())},
@@ -42,54 +47,56 @@ def plan_key(spec: EngineSpec, library: Library, target: str) -> str:
     return facts_key(facts)
 
 
-class PlanCache:
-    """Plans on disk.
+class EngineCache:
+    """Engines on disk.
 
     Args:
-        folder: Where; None is ``default_cache()``. It is made when the first plan is written.
+        folder: Where; None is ``default_cache()``. It is made when the first engine is written.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = default_cache() if folder is None else Path(folder)
 
-    def path(self, spec: EngineSpec, library: Library, target: str) -> Path:
-        """Return the plan's file, whether it is there or not."""
-        key = plan_key(spec, library, target)
+    def path(self, spec: EngineSpec, library: TensorRTApi, target: str) -> Path:
+        """Return the engine's file, whether it is there or not."""
+        key = engine_key(spec, library, target)
         return self.folder / f"{spec.label}-{library.name}-{target}-{key[:32]}.plan"
 
-    def has(self, spec: EngineSpec, library: Library, target: str) -> bool:
-        """Return whether there is a plan; ``read`` says whether it is whole."""
+    def has(self, spec: EngineSpec, library: TensorRTApi, target: str) -> bool:
+        """Return whether there is an engine; ``read`` says whether it is whole."""
         return self.path(spec, library, target).is_file()
 
-    def read(self, spec: EngineSpec, library: Library, target: str) -> bytes | None:
-        """Return a plan, or None if there is none or it is damaged, which is logged."""
+    def read(self, spec: EngineSpec, library: TensorRTApi, target: str) -> bytes | None:
+        """Return an engine, or None if there is none or it is damaged, which is logged."""
         path = self.path(spec, library, target)
         try:
-            return bytes(read_entry(path, _MAGIC)[1])
+            return bytes(read_cache_file(path, _MAGIC)[1])
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            logger.warning("%s: not a whole plan (%s); building it again", path, error)
+            logger.warning("%s: not a whole engine (%s); building it again", path, error)
             return None
 
-    def kernels(self, spec: EngineSpec, library: Library, target: str) -> bytes:
+    def kernels(self, spec: EngineSpec, library: TensorRTApi, target: str) -> bytes:
         """Return what ``keep_kernels`` kept; nothing if there is nothing."""
         try:
             return self._kernels_path(spec, library, target).read_bytes()
         except OSError:
             return b""
 
-    def keep_kernels(self, spec: EngineSpec, library: Library, target: str, data: bytes) -> None:
+    def keep_kernels(
+        self, spec: EngineSpec, library: TensorRTApi, target: str, data: bytes
+    ) -> None:
         """Keep what a GPU compiled in an engine's first run; a full disk costs only time."""
         try:
             write_atomically(self._kernels_path(spec, library, target), data)
         except OutputError as error:
             logger.warning("%s; its kernels will be compiled again next time", error)
 
-    def _kernels_path(self, spec: EngineSpec, library: Library, target: str) -> Path:
+    def _kernels_path(self, spec: EngineSpec, library: TensorRTApi, target: str) -> Path:
         return self.path(spec, library, target).with_suffix(".kernels")
 
-    def build_seconds(self, graph: str, library: Library) -> float | None:
+    def build_seconds(self, graph: str, library: TensorRTApi) -> float | None:
         """Return how long this graph's builds took here before, on average; None if unknown."""
         known = []
         for path in self.folder.glob(f"{graph}-*-{library.name}-*.plan"):
@@ -100,18 +107,18 @@ class PlanCache:
     def get(
         self,
         spec: EngineSpec,
-        library: Library,
+        library: TensorRTApi,
         target: str,
         progress: BuildProgress | None = None,
         *,
         rebuild: bool = False,
     ) -> bytes:
-        """Return a plan, building it if need be.
+        """Return an engine, building it if need be.
 
         Args:
             spec: The engine.
             library: The builder.
-            target: From ``Library.targets`` or ``Library.targets_for``.
+            target: From ``TensorRTApi.targets`` or ``TensorRTApi.targets_for``.
             progress: Told how far a build is.
             rebuild: Whether what is there is known not to load.
 
@@ -119,23 +126,23 @@ class PlanCache:
             EngineError: If it cannot be built.
             OutputError: If the folder cannot be written; nothing is left behind.
         """
-        plan = None if rebuild else self.read(spec, library, target)
-        if plan is not None:
-            return plan
+        engine = None if rebuild else self.read(spec, library, target)
+        if engine is not None:
+            return engine
         path = self.path(spec, library, target)
         before = _identity(path)
         with self._lock():
             # another process may have built it while this one waited
             if not rebuild or _identity(path) != before:
-                plan = self.read(spec, library, target)
-            if plan is None:
-                plan = self._build(spec, library, target, path, progress)
-        return plan
+                engine = self.read(spec, library, target)
+            if engine is None:
+                engine = self._build(spec, library, target, path, progress)
+        return engine
 
     def _build(
         self,
         spec: EngineSpec,
-        library: Library,
+        library: TensorRTApi,
         target: str,
         path: Path,
         progress: BuildProgress | None,
@@ -144,7 +151,7 @@ class PlanCache:
         known = timing.read_bytes() if timing.is_file() else b""
         began = time.perf_counter()
         model = read_for_gpu(spec.graph, library.name)
-        plan, learnt = library.build(spec.graph.name, model, spec.shapes, target, known, progress)
+        engine, learnt = library.build(spec.graph.name, model, spec.shapes, target, known, progress)
         header = {
             "engine": spec.label,
             "precision": spec.graph.precision,
@@ -155,12 +162,12 @@ class PlanCache:
             "build_s": round(time.perf_counter() - began, 3),
         }
         try:
-            write_entry(path, _MAGIC, header, plan)
+            write_cache_file(path, _MAGIC, header, engine)
             if learnt and learnt != known:
                 write_atomically(timing, learnt)
         except OutputError as error:
             raise OutputError(f"{error}; name another folder with {CACHE_VARIABLE}") from error
-        return plan
+        return engine
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -181,7 +188,7 @@ class PlanCache:
 
 
 def load_engine(
-    spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache
+    spec: EngineSpec, library: TensorRTApi, targets: Sequence[str], cache: EngineCache
 ) -> Any:
     """Return a deserialised engine, building it if need be, and again if it does not load.
 
@@ -189,35 +196,37 @@ def load_engine(
         spec: The engine.
         library: The builder.
         targets: What may be played here, best first; the first is what would be built.
-        cache: Where plans are.
+        cache: Where engines are.
 
     Raises:
-        BundleError: If its graph's file cannot be used, whether there is a plan or not.
+        BundleError: If its graph's file cannot be used, whether there is an engine or not.
         EngineError: If it cannot be built, or a fresh one does not load either.
         OutputError: If it has to be built and cannot be kept.
     """
     # a bundle that is damaged is refused, whatever of it was built before
     spec.graph.read()
     for target in targets:
-        plan = cache.read(spec, library, target)
-        if plan is None:
+        engine = cache.read(spec, library, target)
+        if engine is None:
             continue
         try:
-            return _check(spec, library.deserialise(spec.graph.name, plan))
+            return _check(spec, library.deserialise(spec.graph.name, engine))
         except EngineError as error:
             logger.warning("%s; building it again", error)
     logger.warning(
-        "building %s for %s; clipsynth-rt build does this ahead", spec.label, library.name
+        "building %s for %s; clipsynth-rt build does this beforehand", spec.label, library.name
     )
     try:
-        plan = cache.get(spec, library, targets[0], rebuild=True)
-        return _check(spec, library.deserialise(spec.graph.name, plan))
+        engine = cache.get(spec, library, targets[0], rebuild=True)
+        return _check(spec, library.deserialise(spec.graph.name, engine))
     except EngineError as error:
         raise EngineError(f"{error}; use --provider cuda or cpu") from error
 
 
-def is_built(spec: EngineSpec, library: Library, targets: Sequence[str], cache: PlanCache) -> bool:
-    """Return whether there is a plan for one of ``targets``."""
+def is_built(
+    spec: EngineSpec, library: TensorRTApi, targets: Sequence[str], cache: EngineCache
+) -> bool:
+    """Return whether there is an engine for one of ``targets``."""
     return any(cache.has(spec, library, target) for target in targets)
 
 

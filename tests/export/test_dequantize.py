@@ -12,7 +12,7 @@ import pytest
 
 from clipsynth_export.to_triton import write_repository
 from clipsynth_rt import Bundle
-from clipsynth_rt.backends.tensorrt import api as nvinfer
+from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.errors import BundleError, HashMismatchError, MissingExtraError
 from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 
@@ -52,7 +52,7 @@ def test_only_the_rounding_of_weights_is_left(exported, name):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_real_engines_are_built_of_integer_graphs(exported, name):
     try:
-        rtx = nvinfer.load_library("tensorrt-rtx")
+        rtx = trt_api.load_library("tensorrt-rtx")
     except MissingExtraError as error:
         pytest.skip(str(error))
     graph = Bundle.open(exported).graph(name, "int8")
