@@ -235,8 +235,8 @@ def ratios(report: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for provider, run in report.get("latency", {}).items():
         for row in run.get("rows", []):
-            name = f"{row['steps']} steps, whole"
-            usual = row["guidance"] != 1.0 and not row.get("distilled", False)
+            name = f"{row['num_steps']} steps, whole"
+            usual = row["guidance_scale"] != 1.0 and not row.get("distilled", False)
             if row["stage"] == "clip" and row["batch"] == 1 and usual and name in eager:
                 found.setdefault(provider, {})[name] = eager[name] / row["median_s"]
     for provider, run in report.get("device_only", {}).items():
@@ -257,13 +257,13 @@ def manifest_parity(report: dict[str, Any]) -> dict[str, dict[str, dict[str, flo
         if "problem" in run or "skipped" in run:
             continue
         provider, precision = name.split()
-        steps = [run["step"], run["step_guided"]]
+        num_steps = [run["step"], run["step_guided"]]
         found[f"{precision} on {provider}, {report['device'].get('name')}"] = {
             "text_encoder": run["text_encoder"],
             DENOISER: {
-                "max_abs": max(step["max_abs"] for step in steps),
-                "rms": max(step["rms"] for step in steps),
-                "snr_db": min(step["snr_db"] for step in steps),
+                "max_abs": max(step["max_abs"] for step in num_steps),
+                "rms": max(step["rms"] for step in num_steps),
+                "snr_db": min(step["snr_db"] for step in num_steps),
             },
             **({DISTILLED: run["step_distilled"]} if "step_distilled" in run else {}),
             "vocoder": run["vocoder"],

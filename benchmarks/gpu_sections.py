@@ -154,8 +154,12 @@ def latency(
             if "onnxruntime" in sys.modules:
                 # one of two packages, whatever the other's version
                 found["onnxruntime"] = sys.modules["onnxruntime"].__version__
-            for batch, steps, guidance in clip_kinds(synthesizer.bundle.manifest):
-                kind = {"steps": (steps,), "guidances": (guidance,), "batches": (batch,)}
+            for batch, num_steps, guidance_scale in clip_kinds(synthesizer.bundle.manifest):
+                kind = {
+                    "num_steps": (num_steps,),
+                    "guidances": (guidance_scale,),
+                    "batches": (batch,),
+                }
                 rows = bench_clips(synthesizer, **kind, repeats=repeats, warmup=WARMUP)
                 memory = peak_memory(synthesizer)
                 # the first kind's is of the default clip and its own; each further one adds engines
@@ -184,9 +188,9 @@ def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[st
         none = np.zeros((1, manifest.condition.dim), np.float32)
         scale = manifest.diffusion.guidance_scale
         # with its guidance said, a plan is the ordinary denoiser's
-        plans = {f"{n} steps": SynthOptions(steps=n, guidance=scale) for n in STEPS}
+        plans = {f"{n} steps": SynthOptions(num_steps=n, guidance_scale=scale) for n in STEPS}
         own = manifest.diffusion.distilled_steps
-        plans |= {f"{n} distilled steps": SynthOptions(steps=n) for n in own}
+        plans |= {f"{n} distilled steps": SynthOptions(num_steps=n) for n in own}
         for use_graphs in (True, False):
             engines.use_graphs = use_graphs
             for kind, config in plans.items():
@@ -225,17 +229,22 @@ def parity(save: Save, bundle: str, provider: str, precision: str) -> dict[str, 
         embedding = cpu.encode_text(["drum"])
         found: dict[str, Any] = {"text_encoder": snr_db(embedding, gpu.encode_text(["drum"]))}
         scale = manifest.diffusion.guidance_scale
-        steps = {"step": (DENOISER, 1.0), "step_guided": (DENOISER, scale)}
+        num_steps = {"step": (DENOISER, 1.0), "step_guided": (DENOISER, scale)}
         if DISTILLED in manifest.graphs:
-            steps["step_distilled"] = (DISTILLED, 1.0)
-        for name, (graph, guidance) in steps.items():
-            wish = {"steps": 1, "guidance": guidance, "noise": noise, "denoiser": graph}
+            num_steps["step_distilled"] = (DISTILLED, 1.0)
+        for name, (graph, guidance_scale) in num_steps.items():
+            wish = {
+                "num_steps": 1,
+                "guidance_scale": guidance_scale,
+                "noise": noise,
+                "denoiser": graph,
+            }
             mels = [s.sample(embedding, [0], frames, **wish) for s in (cpu, gpu)]
             found[name] = snr_db(*mels)
             save(found)
         mel = cpu.sample(embedding, [0], frames)
         found["vocoder"] = snr_db(cpu.vocode(mel), gpu.vocode(mel))
-        wish = {"duration_s": manifest.mel.seconds(frames), "seed": 1}
+        wish = {"duration": manifest.mel.seconds(frames), "seed": 1}
         found["clip"] = snr_db(*[s.synth("drum", **wish).waveform for s in (cpu, gpu)])
         found["provider"] = gpu.provider
     return found
@@ -287,17 +296,19 @@ def pytorch(
         "tf32": True,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
-    for steps in STEPS:
-        times = torch.tensor(sampling_times(steps, source.diffusion), dtype=torch.float32).cuda()
+    for num_steps in STEPS:
+        times = torch.tensor(
+            sampling_times(num_steps, source.diffusion), dtype=torch.float32
+        ).cuda()
 
         @torch.inference_mode()
         @torch.autocast("cuda", torch.float16, enabled=half)
-        def clip(asked: Any = filled, steps: int = steps, times: Any = times) -> np.ndarray:
+        def clip(asked: Any = filled, num_steps: int = num_steps, times: Any = times) -> np.ndarray:
             ids, mask, x = (value.cuda() for value in asked)
             embedding = text(ids, mask).float().clone()
             condition = torch.stack([embedding, torch.zeros_like(embedding)])
             still = torch.zeros_like(x)
-            for i in range(steps):
+            for i in range(num_steps):
                 t, s = times[i : i + 1], times[i + 1 : i + 2]
                 x = step(x, t, s, condition, weights, zero, still)[0].float().clone()
             # its spectral part is no number in half precision, as in the exported graphs
@@ -307,8 +318,8 @@ def pytorch(
         def whole(clip: Callable[..., np.ndarray] = clip) -> np.ndarray:
             return finish(clip(ask())[0], samples, rate)
 
-        found[f"{steps} steps"] = measure(clip, repeats, WARMUP).median_s
-        found[f"{steps} steps, whole"] = measure(whole, repeats, WARMUP).median_s
+        found[f"{num_steps} steps"] = measure(clip, repeats, WARMUP).median_s
+        found[f"{num_steps} steps, whole"] = measure(whole, repeats, WARMUP).median_s
         # as the other providers' memory is counted: without the context, with what is kept
         found["device_mb"] = (free - torch.cuda.mem_get_info()[0]) / 2**20
         save(found)

@@ -76,7 +76,7 @@ def example_inputs(bundle: Bundle) -> dict[str, Inputs]:
     ids, mask = voice.tokenize(["a photo of drum"])
     embedding = voice.encode_text(["drum"])
     noise = gaussian_noise(0, diffusion.default_frames, bins)[None]
-    mel = voice.sample(embedding, [0], diffusion.default_frames, steps=2)
+    mel = voice.sample(embedding, [0], diffusion.default_frames, num_steps=2)
     size = manifest.condition.image_size
     one = np.ones(1, np.float32)
     found = {

@@ -50,7 +50,7 @@ def measure(repeats: int, extra: list[str]) -> dict[str, Any]:
         "rtf": statistics.median(r["rtf"] for r in reports),
         "rtf_spread": [min(r["rtf"] for r in reports), max(r["rtf"] for r in reports)],
         "stages_s": stages,
-        **{k: reports[0][k] for k in ("audio_s", "steps", "guidance", "distilled")},
+        **{k: reports[0][k] for k in ("audio_s", "num_steps", "guidance_scale", "distilled")},
         **{k: reports[0][k] for k in ("network_calls", "provider")},
     }
 
@@ -63,8 +63,10 @@ def of_provider(provider: str, repeats: int) -> dict[str, Any]:
         "default": measure(repeats, where),
         "by_steps": {
             # the ordinary denoiser's: with guidance said, a distilled one has no part in it
-            str(steps): measure(3, [*where, "--steps", str(steps), "--guidance", str(scale)])
-            for steps in (1, 2, 4, 8, 16, 25)
+            str(num_steps): measure(
+                3, [*where, "--num-steps", str(num_steps), "--guidance-scale", str(scale)]
+            )
+            for num_steps in (1, 2, 4, 8, 16, 25)
         },
     }
 

@@ -118,7 +118,11 @@ def time_by_turns(
             rows = bench_stages(voice, repeats=repeats, warmup=1)
             rows += bench_clips(voice, repeats=repeats, warmup=1)
             for row in rows:
-                stage = f"{row.stage} guided" if row.stage == "step" and row.guidance != 1.0 else ""
+                stage = (
+                    f"{row.stage} guided"
+                    if row.stage == "step" and row.guidance_scale != 1.0
+                    else ""
+                )
                 stage = stage or row.stage
                 seconds = min(row.timing.median_s, best[name].get(stage, np.inf))
                 best[name][stage] = seconds
@@ -236,8 +240,8 @@ def measure(bundle: Bundle, arguments: argparse.Namespace) -> dict[str, Any]:
         **{key: describe_run(first)[key] for key in ("bundle", "provider", "versions")},
         "concepts": len(queries),
         "seeds": arguments.seeds,
-        "steps": plan.steps,
-        "guidance": plan.guidance,
+        "num_steps": plan.num_steps,
+        "guidance_scale": plan.guidance_scale,
         "audio_s": bundle.manifest.mel.seconds(bundle.manifest.diffusion.default_frames),
         "distilled": plan.distilled,
         "rule": f"top-1 within {LARGEST_LOSS} of {REFERENCE}'s, and the least time a clip",

@@ -1,9 +1,10 @@
-"""Write the README's figures out of benchmarks/results/*.json: python benchmarks/report.py.
+"""Write the figures of the documentation out of benchmarks/results/*.json.
 
-Each block of the README between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is made anew
+Each block between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` in README.md and in
+docs/reference/results.md is made anew
 from the JSON that ``clipsynth-rt evaluate`` and ``benchmarks/measure.py`` wrote, and the shipped
 bundle's manifest gets the evaluation as its ``metrics``; ``--check`` changes nothing and fails
-where the README differs.
+where a page differs.
 
 ``--compare OLD NEW`` compares two runs of ``pytest --benchmark-only --benchmark-json FILE``, and
 fails where a median grew by more than ``--threshold`` per cent. ``--parity REPORT`` puts what
@@ -49,7 +50,7 @@ def _latency(found: dict[str, Any]) -> str:
         f"{default['audio_s']:.1f} s. Bundle {found['bundle_mb']:.1f} MB, peak memory on ONNX "
         f"Runtime {found['peak_memory_mb']:.0f} MB.",
         "",
-        f"At the defaults ({default['steps']} steps, guidance {default['guidance']:g}, "
+        f"At the defaults ({default['num_steps']} steps, guidance {default['guidance_scale']:g}, "
         f"{default['network_calls']} network calls):",
         "",
         "| provider | RTF | text | denoise | vocode | write | whole process |",
@@ -66,9 +67,9 @@ def _latency(found: dict[str, Any]) -> str:
         f"| steps | network calls | {' | '.join(f'RTF `{name}`' for name in runs)} |",
         f"| ---: | ---: |{' ---: |' * len(runs)}",
     ]
-    for steps, row in found["by_steps"].items():
-        factors = " | ".join(f"{run[steps]['rtf']:.3f}" for run in runs.values())
-        lines.append(f"| {steps} | {row['network_calls']} | {factors} |")
+    for num_steps, row in found["by_steps"].items():
+        factors = " | ".join(f"{run[num_steps]['rtf']:.3f}" for run in runs.values())
+        lines.append(f"| {num_steps} | {row['network_calls']} | {factors} |")
     return "\n".join(lines) + "\n"
 
 
@@ -82,7 +83,7 @@ def _default_row(name: str, run: dict[str, Any]) -> str:
 
 def retrieval() -> str:
     """Return how well the encoder's two towers meet."""
-    path = ROOT / "training" / "checkpoints" / "default" / "clip.json"
+    path = ROOT / "training/checkpoints/clipsynth_checkpoints/default/clip.json"
     found = json.loads(path.read_text())["retrieval"]
     lines = ["| held-out pictures | direction | recall@1 (chance) | recall@5 (chance) |"]
     lines.append("| --- | --- | ---: | ---: |")
@@ -208,7 +209,7 @@ def _gpu_facts(found: dict[str, Any]) -> list[str]:
 
 def _gpu_row(name: str, run: dict[str, Any]) -> str:
     clips = {
-        (row["steps"], row["guidance"] != 1.0, row["distilled"]): row
+        (row["num_steps"], row["guidance_scale"] != 1.0, row["distilled"]): row
         for row in run["rows"]
         if row["stage"] == "clip" and row["batch"] == 1
     }
@@ -222,14 +223,45 @@ def _gpu_row(name: str, run: dict[str, Any]) -> str:
     return f"| {what} | {times} | {rows[0]['rtf']:.4f} | {memory:.0f} MB |"
 
 
-BLOCKS = {
-    "evaluation": evaluation,
-    "retrieval": retrieval,
-    "denoisers": denoisers,
-    "latency": latency,
-    "precisions": precisions,
-    "gpu": gpu,
+def quality() -> str:
+    """Return the README's table: how often the voice is right, and how near real sound it is."""
+    found = load("evaluation")
+    rows = [("real test clips", found["real"]), ("words", found["text"])]
+    rows += [("other words for the same", found["paraphrases"]), ("pictures", found["image"])]
+    lines = ["| asked in | right at first | among five |", "| --- | ---: | ---: |"]
+    for name, row in rows:
+        lines.append(f"| {name} | {100 * row['top1']:.0f}% | {100 * row['top5']:.0f}% |")
+    return "\n".join([f"Measured {found['measured']} on {found['machine']}.", "", *lines]) + "\n"
+
+
+def speed() -> str:
+    """Return the README's table: real-time factors of the default on each machine."""
+    lines = ["| where | RTF | a clip of 4.1 s | measured |", "| --- | ---: | ---: | --- |"]
+    for path in sorted(RESULTS.glob("latency*.json")):
+        found = load(path.stem)
+        runs = {"cpu": found["default"]}
+        if "openvino" in found:
+            runs["openvino"] = found["openvino"]["default"]
+        for name, run in runs.items():
+            lines.append(
+                f"| `{name}`, {found['machine']} | {run['rtf']:.3f} "
+                f"| {1000 * run['rtf'] * run['audio_s']:.0f} ms | {found['measured']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "README.md": {"quality": quality, "speed": speed},
+    "docs/reference/results.md": {
+        "evaluation": evaluation,
+        "retrieval": retrieval,
+        "denoisers": denoisers,
+        "latency": latency,
+        "precisions": precisions,
+        "gpu": gpu,
+    },
 }
+"""Blocks of each page, in any order."""
 
 
 MANIFEST = ROOT / "clipsynth_rt" / "bundles" / "default" / "manifest.json"
@@ -297,15 +329,15 @@ def compare(old: Path, new: Path, threshold: float) -> list[str]:
     return slower
 
 
-def fill(text: str) -> str:
-    """Return the README with every block made anew."""
-    for name, make in BLOCKS.items():
+def fill(page: str, text: str) -> str:
+    """Return a page with every block made anew."""
+    for name, make in PAGES[page].items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text, count = re.subn(
             pattern, lambda m, make=make: m[1] + make() + m[2], text, flags=re.DOTALL
         )
         if count != 1:
-            raise SystemExit(f"README.md: expected one block {name}, found {count}")
+            raise SystemExit(f"{page}: expected one block {name}, found {count}")
     return text
 
 
@@ -324,13 +356,15 @@ def main() -> None:
     if arguments.parity:
         merge_parity(arguments.parity)
         return
-    path = ROOT / "README.md"
-    before = path.read_text()
-    after = fill(before)
-    if arguments.check and after != before:
-        sys.exit("README.md: figures differ from benchmarks/results; run benchmarks/report.py")
+    for page in PAGES:
+        path = ROOT / page
+        before = path.read_text()
+        after = fill(page, before)
+        if arguments.check and after != before:
+            sys.exit(f"{page}: figures differ from benchmarks/results; run benchmarks/report.py")
+        if not arguments.check:
+            path.write_text(after)
     if not arguments.check:
-        path.write_text(after)
         write_metrics()
 
 

@@ -26,8 +26,8 @@ import soundfile
 QUERIES = ("drum", "piano", "dog", "rain")
 SEEDS = range(4)
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"duration_s": 0.3, "steps": 2},
-    {"duration_s": 0.5, "steps": 2, "guidance": 1.0},
+    {"duration": 0.3, "num_steps": 2},
+    {"duration": 0.5, "num_steps": 2, "guidance_scale": 1.0},
 )
 Key = tuple[str, int, int]
 """Query, seed and place in ``OPTIONS``."""

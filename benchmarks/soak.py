@@ -48,8 +48,8 @@ def soak(synthesizer: Synthesizer, audio_seconds: float, samples: int = 100) -> 
         clip = synthesizer.synth(
             QUERIES[number % len(QUERIES)],
             seed=number,
-            steps=STEPS[number % len(STEPS)],
-            duration_s=lengths[number // 2 % len(lengths)],
+            num_steps=STEPS[number % len(STEPS)],
+            duration=lengths[number // 2 % len(lengths)],
         )
         clip.encode("flac" if number % 2 else "wav")
         done += clip.audio_s

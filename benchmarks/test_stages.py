@@ -32,12 +32,16 @@ def test_image_encoder(benchmark: Any, synthesizer: Synthesizer, facts: dict[str
 
 
 @pytest.mark.parametrize(
-    ("denoiser", "guidance"),
+    ("denoiser", "guidance_scale"),
     [(DENOISER, 1.0), (DENOISER, 2.0), (DISTILLED, 1.0)],
     ids=["unguided", "guided", "distilled"],
 )
 def test_denoiser_step(
-    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], denoiser: str, guidance: float
+    benchmark: Any,
+    synthesizer: Synthesizer,
+    facts: dict[str, Any],
+    denoiser: str,
+    guidance_scale: float,
 ) -> None:
     manifest = synthesizer.bundle.manifest
     if denoiser not in manifest.graphs:
@@ -46,11 +50,15 @@ def test_denoiser_step(
     frames = synthesizer.frames_for(-(-manifest.diffusion.default_frames // multiple) * multiple)
     condition = synthesizer.encode_text(["drum"])
     noise = gaussian_noise(0, frames, manifest.mel.n_mels)[None]
-    facts.update(num_frames=frames, guidance=guidance, network_calls=1 if guidance == 1.0 else 2)
+    facts.update(
+        num_frames=frames,
+        guidance_scale=guidance_scale,
+        network_calls=1 if guidance_scale == 1.0 else 2,
+    )
 
     def step() -> np.ndarray:
         # one step from noise to mel: one run of the graph
-        options: dict[str, Any] = {"steps": 1, "guidance": guidance, "noise": noise}
+        options: dict[str, Any] = {"num_steps": 1, "guidance_scale": guidance_scale, "noise": noise}
         return synthesizer.sample(condition, [0], frames, denoiser=denoiser, **options)
 
     assert benchmark(step).shape == noise.shape

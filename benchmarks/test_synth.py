@@ -12,21 +12,21 @@ import pytest
 from clipsynth_rt import Synthesizer
 
 
-@pytest.mark.parametrize("steps", [None, 4, 16, 50], ids=["default", "4", "16", "50"])
+@pytest.mark.parametrize("num_steps", [None, 4, 16, 50], ids=["default", "4", "16", "50"])
 def test_steps(
-    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], steps: int | None
+    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], num_steps: int | None
 ) -> None:
-    time_synth(benchmark, synthesizer, facts, steps=steps)
+    time_synth(benchmark, synthesizer, facts, num_steps=num_steps)
 
 
-@pytest.mark.parametrize("duration_s", [1.0, 2.0, 8.0])
+@pytest.mark.parametrize("duration", [1.0, 2.0, 8.0])
 def test_duration(
-    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], duration_s: float
+    benchmark: Any, synthesizer: Synthesizer, facts: dict[str, Any], duration: float
 ) -> None:
     diffusion, mel = synthesizer.bundle.manifest.diffusion, synthesizer.bundle.manifest.mel
-    if duration_s > mel.seconds(diffusion.max_frames):
+    if duration > mel.seconds(diffusion.max_frames):
         pytest.skip(f"the bundle's clips are {mel.seconds(diffusion.max_frames):.2f} s at most")
-    time_synth(benchmark, synthesizer, facts, duration_s=duration_s)
+    time_synth(benchmark, synthesizer, facts, duration=duration)
 
 
 def time_synth(
@@ -37,8 +37,8 @@ def time_synth(
         synthesizer.synth, ("drum",), options, rounds=5, iterations=1, warmup_rounds=1
     )
     facts.update(
-        steps=clip.steps,
-        guidance=clip.guidance,
+        num_steps=clip.num_steps,
+        guidance_scale=clip.guidance_scale,
         distilled=clip.distilled,
         network_calls=clip.network_calls,
         audio_s=clip.audio_s,

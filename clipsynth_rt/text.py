@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return ``text`` in one line, its control and formatting characters escaped.
+    r"""Return ``text`` in one line, its control and formatting characters escaped.
 
     A terminal obeys some of them: colours, titles, the cursor, the direction of writing.
 
-    >>> printable("a\\x1b[31mb\\n")
-    'a\\\\x1b[31mb\\\\n'
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     if text.isprintable():
         return text

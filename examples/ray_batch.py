@@ -27,9 +27,9 @@ BATCH = 4
 class Worker:
     """One process of the pool."""
 
-    def __init__(self, bundle: str | None, out: str, threads: int, steps: int | None) -> None:
+    def __init__(self, bundle: str | None, out: str, threads: int, num_steps: int | None) -> None:
         self.synthesizer = Synthesizer.from_bundle(bundle, "cpu", threads=threads)
-        self.out, self.steps = Path(out), steps
+        self.out, self.num_steps = Path(out), num_steps
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make the sounds of one batch of rows (columns ``query`` and ``seed``)."""
@@ -37,7 +37,7 @@ class Worker:
         clips = self.synthesizer.synth_batch(
             [str(query) for query in batch["query"]],
             seed=[int(seed) for seed in batch["seed"]],
-            steps=self.steps,
+            num_steps=self.num_steps,
         )
         for clip in clips:
             clip.save(self.out / f"{clip.seed:06d}.wav")
@@ -55,7 +55,7 @@ def on_ray(queries: list[str], args: argparse.Namespace) -> list[dict[str, Any]]
     rows = [{"query": query, "seed": seed} for seed, query in enumerate(queries)]
     sounds = ray.data.from_items(rows, override_num_blocks=args.workers).map_batches(
         Worker,
-        fn_constructor_args=(args.bundle, str(args.out), args.threads, args.steps),
+        fn_constructor_args=(args.bundle, str(args.out), args.threads, args.num_steps),
         batch_size=BATCH,
         num_cpus=args.threads,
         compute=ray.data.ActorPoolStrategy(size=args.workers),
@@ -65,7 +65,7 @@ def on_ray(queries: list[str], args: argparse.Namespace) -> list[dict[str, Any]]
 
 def in_one_process(queries: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the same rows without Ray."""
-    worker = Worker(args.bundle, str(args.out), args.threads * args.workers, args.steps)
+    worker = Worker(args.bundle, str(args.out), args.threads * args.workers, args.num_steps)
     rows = []
     for start in range(0, len(queries), BATCH):
         part = queries[start : start + BATCH]
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="the shipped one if left out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--num-steps", type=int)
     parser.add_argument("--address", help="of a running cluster; one on this machine if left out")
     parser.add_argument("--compare", action="store_true", help="against one process")
     parser.add_argument("--report", type=Path, help="JSON file")

@@ -38,8 +38,8 @@ class AudioClip:
         sample_rate: In Hz.
         query: What was asked for: the text, or the image's name.
         seed: Of this clip's noise.
-        steps: Denoising steps.
-        guidance: Guidance scale w.
+        num_steps: Denoising steps.
+        guidance_scale: Guidance scale w.
         network_calls: Evaluations of the denoiser network for this clip: one a step where
             guidance is off, two (in one batch) where it is on.
         distilled: Whether the bundle's distilled denoiser made it.
@@ -54,8 +54,8 @@ class AudioClip:
     sample_rate: int
     query: str = ""
     seed: int = 0
-    steps: int = 0
-    guidance: float = 1.0
+    num_steps: int = 0
+    guidance_scale: float = 1.0
     network_calls: int = 0
     distilled: bool = False
     provider: str = ""

@@ -59,6 +59,7 @@ _TRIALS = (
     "Türklingel स्वर 太鼓 🥁 e\u0301 \u200b\x07",
     "a" * 2000,
 )
+"""Every tokenizer encodes these when it is loaded."""
 
 
 class Tokenizer:
@@ -201,11 +202,8 @@ def _parts(part: Any) -> Iterator[Mapping[str, Any]]:
         if not isinstance(one, dict):
             yield {"type": one}
             continue
-        members = [
-            member
-            for key in ("normalizers", "pretokenizers", "processors")
-            for member in (one.get(key) if isinstance(one.get(key), list) else ())
-        ]
+        lists = [one.get(key) for key in ("normalizers", "pretokenizers", "processors")]
+        members = [member for found in lists if isinstance(found, list) for member in found]
         if one.get("type") == "Sequence":
             pending += members
         else:

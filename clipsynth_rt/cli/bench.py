@@ -24,7 +24,7 @@ from clipsynth_rt.cli.common.voice import BUNDLE_HELP, PRECISION, PROVIDER_HELP,
     help=PROVIDER_HELP,
 )
 @PRECISION
-@click.option("--steps", callback=whole, metavar="N,N", help="Denoising steps; the bundle's.")
+@click.option("--num-steps", callback=whole, metavar="N,N", help="Denoising steps; the bundle's.")
 @click.option("--batch", "batches", callback=whole, metavar="B,B", help="Clips at once; 1.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound.")
 @click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True)
@@ -35,7 +35,7 @@ def command(
     bundle: str | None,
     providers: tuple[str, ...],
     precision: str | None,
-    steps: tuple[int, ...],
+    num_steps: tuple[int, ...],
     batches: tuple[int, ...],
     duration: float | None,
     repeats: int,
@@ -47,7 +47,7 @@ def command(
 
     \b
       clipsynth-rt bench
-      clipsynth-rt bench --provider cpu,tensorrt-rtx --steps 1,4,8 --batch 1,4 --json
+      clipsynth-rt bench --provider cpu,tensorrt-rtx --num-steps 1,4,8 --batch 1,4 --json
     """  # noqa: D301  (click reads \b as "keep these lines")
     from clipsynth_rt.cli.synth.command import parse_precision
     from clipsynth_rt.jobs.bench import (
@@ -68,8 +68,8 @@ def command(
             bundle, provider, parse_precision(precision), threads
         ) as synthesizer:
             loaded = time.perf_counter()
-            common = {"duration_s": duration}
-            synthesizer.warm_up(duration_s=duration, steps=steps[0] if steps else None)
+            common = {"duration": duration}
+            synthesizer.warm_up(duration=duration, num_steps=num_steps[0] if num_steps else None)
             facts = describe_run(synthesizer)
             facts["load_s"] = loaded - began
             facts["first_clip_s"] = time.perf_counter() - loaded
@@ -78,7 +78,7 @@ def command(
             )
             rows += bench_clips(
                 synthesizer,
-                steps=steps or (None,),
+                num_steps=num_steps or (None,),
                 guidances=usual_guidances(synthesizer.bundle.manifest),
                 batches=batches or (1,),
                 repeats=repeats,
@@ -116,8 +116,8 @@ def _table(facts: dict[str, Any]) -> str:
         times = [f"{1000 * row[key]:.2f} ms" for key in ("median_s", "low_s", "high_s")]
         rtf = "" if row["rtf"] is None else f"{row['rtf']:.4f}"
         lines.append(
-            f"{_stage(row):16}{row['batch']:6}{row['frames'] or '':>8}{row['steps'] or '':>7}"
-            f"{row['guidance']:10g}{times[0]:>13}{times[1]:>12}{times[2]:>12}{rtf:>9}"
+            f"{_stage(row):16}{row['batch']:6}{row['frames'] or '':>8}{row['num_steps'] or '':>7}"
+            f"{row['guidance_scale']:10g}{times[0]:>13}{times[1]:>12}{times[2]:>12}{rtf:>9}"
         )
     return "\n".join(lines)
 

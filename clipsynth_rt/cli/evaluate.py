@@ -44,8 +44,8 @@ _FOLDER = click.Path(path_type=Path)
     help="A bundle or checkpoint that systems and gap compare; may be repeated.",
 )
 @click.option("--seeds", default=8, show_default=True, type=click.IntRange(min=1))
-@click.option("--steps", type=click.IntRange(min=1, max=1000), help="The bundle's if left out.")
-@click.option("--guidance", type=float, help="The bundle's if left out.")
+@click.option("--num-steps", type=click.IntRange(min=1, max=1000), help="The bundle's if left out.")
+@click.option("--guidance-scale", type=float, help="The bundle's if left out.")
 @click.option("--template", "templates", multiple=True, help="Of text queries; the bundle's.")
 @click.option("--cure", help="Against the modality gap: none, mean_shift or prior.")
 @click.option("--prior", type=_FOLDER, help="Folder that clipsynth-rt train prior wrote.")
@@ -82,8 +82,8 @@ def command(
     parts: tuple[str, ...],
     systems: tuple[str, ...],
     seeds: int,
-    steps: int | None,
-    guidance: float | None,
+    num_steps: int | None,
+    guidance_scale: float | None,
     templates: tuple[str, ...],
     cure: str | None,
     prior: Path | None,
@@ -143,8 +143,8 @@ def command(
         setup = Setup(
             Voice(opened.manifest.name, opened, provider),
             seeds=seeds,
-            steps=steps,
-            guidance=guidance,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
             template=list(templates) or None,
             cure=cure,
             prior=prior,

@@ -49,7 +49,7 @@ def _lines(facts: dict[str, Any]) -> str:
         f"mel         {mel['n_mels']} bins of {mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, hop "
         f"{mel['hop_length']}, window {mel['win_length']}",
         f"sampling    {diffusion['num_steps']} steps, guidance {diffusion['guidance_scale']:g}",
-        *(f"distilled   {steps}" for steps in _distilled(diffusion["distilled_steps"])),
+        *(f"distilled   {num_steps}" for num_steps in _distilled(diffusion["distilled_steps"])),
         f"condition   {condition['encoder']}, {condition['dim']} dimensions, "
         f"{condition['context_length']} tokens, images {condition['image_size']} px",
         *(f"template    {template}" for template in condition["templates"]),

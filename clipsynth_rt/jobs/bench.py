@@ -63,8 +63,8 @@ class Row:
         provider: Where it really ran.
         batch: Clips at once.
         frames: Mel frames; 0 for the text encoder.
-        steps: Denoising steps; 0 where there are none.
-        guidance: Scale w; 1 is off.
+        num_steps: Denoising steps; 0 where there are none.
+        guidance_scale: Scale w; 1 is off.
         timing: How long it took.
         rtf: Seconds spent a second of sound; for ``clip`` alone.
         distilled: Whether a bundle's distilled denoiser ran.
@@ -74,8 +74,8 @@ class Row:
     provider: str
     batch: int
     frames: int
-    steps: int
-    guidance: float
+    num_steps: int
+    guidance_scale: float
     timing: Timing
     rtf: float | None = None
     distilled: bool = False
@@ -114,7 +114,7 @@ def bench_stages(
     synthesizer: Synthesizer,
     *,
     batches: Sequence[int] = (1,),
-    duration_s: float | None = None,
+    duration: float | None = None,
     repeats: int = 20,
     warmup: int = 2,
 ) -> list[Row]:
@@ -126,7 +126,7 @@ def bench_stages(
     """
     manifest = synthesizer.bundle.manifest
     mel_spec, diffusion = manifest.mel, manifest.diffusion
-    wanted = diffusion.default_frames if duration_s is None else mel_spec.frames(duration_s)
+    wanted = diffusion.default_frames if duration is None else mel_spec.frames(duration)
     multiple = diffusion.frames_multiple
     frames = synthesizer.frames_for(-(-wanted // multiple) * multiple)
     rows = []
@@ -135,7 +135,7 @@ def bench_stages(
     if DISTILLED in manifest.graphs:
         kinds["step_distilled"] = (DISTILLED, (1.0,))
 
-    def add(stage: str, batch: int, guidance: float, run: Callable[[], object]) -> None:
+    def add(stage: str, batch: int, guidance_scale: float, run: Callable[[], object]) -> None:
         text = stage == "text_encoder"
         timing = measure(run, repeats, warmup)
         graph = kinds[stage][0] if stage in kinds else stage
@@ -147,7 +147,7 @@ def bench_stages(
                 batch,
                 0 if text else frames,
                 1 if stage in kinds else 0,
-                guidance,
+                guidance_scale,
                 timing,
                 distilled=graph == DISTILLED,
             )
@@ -160,19 +160,19 @@ def bench_stages(
         condition = np.repeat(embedding, batch, axis=0)
         noise = np.stack([gaussian_noise(seed, frames, mel_spec.n_mels) for seed in seeds])
         for stage, (graph, guidances) in kinds.items():
-            for guidance in guidances:
+            for guidance_scale in guidances:
                 # one step from noise to mel: one run of the graph
                 step = functools.partial(
                     synthesizer.sample,
                     condition,
                     seeds,
                     frames,
-                    steps=1,
-                    guidance=guidance,
+                    num_steps=1,
+                    guidance_scale=guidance_scale,
                     noise=noise,
                     denoiser=graph,
                 )
-                add(stage, batch, guidance, step)
+                add(stage, batch, guidance_scale, step)
         mel = step()
         add("vocoder", batch, 1.0, lambda mel=mel: synthesizer.vocode(mel))  # type: ignore[misc]
     return rows
@@ -189,10 +189,10 @@ def usual_guidances(manifest: Manifest) -> tuple[float | None, ...]:
 def bench_clips(
     synthesizer: Synthesizer,
     *,
-    steps: Sequence[int | None] = (None,),
+    num_steps: Sequence[int | None] = (None,),
     guidances: Sequence[float | None] = (None,),
     batches: Sequence[int] = (1,),
-    duration_s: float | None = None,
+    duration: float | None = None,
     repeats: int = 20,
     warmup: int = 2,
 ) -> list[Row]:
@@ -200,10 +200,10 @@ def bench_clips(
 
     Args:
         synthesizer: What to time.
-        steps: Denoising steps; None is the bundle's.
+        num_steps: Denoising steps; None is the bundle's.
         guidances: Scales; None is the bundle's, which may be a distilled denoiser's.
         batches: Clips at once.
-        duration_s: Seconds of sound; None is the bundle's.
+        duration: Seconds of sound; None is the bundle's.
         repeats: See ``measure``, as ``warmup``.
         warmup: See there.
 
@@ -215,19 +215,26 @@ def bench_clips(
     manifest = synthesizer.bundle.manifest
     mel = manifest.mel
     for batch in batches:
-        for count in steps:
-            for guidance in guidances:
-                config = SynthOptions(duration_s=duration_s, steps=count, guidance=guidance)
+        for count in num_steps:
+            for guidance_scale in guidances:
+                config = SynthOptions(
+                    duration=duration, num_steps=count, guidance_scale=guidance_scale
+                )
                 key = batch, resolve_options(config, manifest)
                 if key in done:
                     continue
                 done.add(key)
 
                 def clips(
-                    batch: int = batch, count: int | None = count, guidance: float | None = guidance
+                    batch: int = batch,
+                    count: int | None = count,
+                    guidance_scale: float | None = guidance_scale,
                 ) -> Any:
                     return synthesizer.synth_batch(
-                        [QUERY] * batch, duration_s=duration_s, steps=count, guidance=guidance
+                        [QUERY] * batch,
+                        duration=duration,
+                        num_steps=count,
+                        guidance_scale=guidance_scale,
                     )
 
                 timing = measure(clips, repeats, warmup)
@@ -240,8 +247,8 @@ def bench_clips(
                         first.provider,
                         batch,
                         frames,
-                        first.steps,
-                        first.guidance,
+                        first.num_steps,
+                        first.guidance_scale,
                         timing,
                         rtf,
                         first.distilled,

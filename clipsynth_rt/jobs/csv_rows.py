@@ -29,8 +29,8 @@ def _flag(text: str) -> bool:
 
 _NUMBERS: dict[str, Callable[[str], Any]] = {
     "duration": float,
-    "steps": int,
-    "guidance": float,
+    "num_steps": int,
+    "guidance_scale": float,
     "eta": float,
     "strength": float,
     "lufs": float,
@@ -173,7 +173,7 @@ def _row(
     for name, convert in _NUMBERS.items():
         if name in cells:
             try:
-                options["duration_s" if name == "duration" else name] = convert(cells[name])
+                options[name] = convert(cells[name])
             except ValueError as error:
                 what = "a yes or no" if name == "loop" else "a number"
                 raise ValueError(f"{name} {cells[name]!r} is not {what}") from error

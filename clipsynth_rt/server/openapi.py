@@ -11,7 +11,7 @@ from clipsynth_rt.server.schema import EXAMPLES, SynthRequest
 DESCRIPTION = """Say "drum", hear a drum.
 
     curl http://127.0.0.1:8000/v1/synth --json '{"query": "drum"}' -o drum.wav
-    curl http://127.0.0.1:8000/v1/synth -F image=@photo.jpg -F steps=16 -o photo.wav
+    curl http://127.0.0.1:8000/v1/synth -F image=@photo.jpg -F num_steps=16 -o photo.wav
 
 Errors are JSON as of RFC 9457: `code` is for programs, `detail` for people. 429 and 503 say in
 `Retry-After` when to come back."""
@@ -39,8 +39,8 @@ SYNTH_BODY: dict[str, Any] = {
 
 _HEADERS = {
     "Clipsynth-Seed": "The sound's seed.",
-    "Clipsynth-Steps": "Denoising steps.",
-    "Clipsynth-Guidance": "Guidance scale.",
+    "Clipsynth-Num-Steps": "Denoising steps.",
+    "Clipsynth-Guidance-Scale": "Guidance scale.",
     "Clipsynth-Audio-Seconds": "Its length.",
     "Clipsynth-Rtf": "Real-time factor: seconds spent for each second of sound.",
     "Clipsynth-Provider": "Where the graphs ran.",

@@ -26,7 +26,7 @@ class ProblemBody(BaseModel):
                 "status": 422,
                 "code": "invalid",
                 "detail": "steps: must be at most 50, got 1000",
-                "field": "steps",
+                "field": "num_steps",
                 "request_id": "0f8fad5bd9cb469fa16570867728950e",
             }
         }

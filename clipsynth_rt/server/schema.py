@@ -20,9 +20,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "value": {
             "query": "dog barking",
             "seed": 3,
-            "steps": 16,
-            "guidance": 3.0,
-            "duration_s": 1.5,
+            "num_steps": 16,
+            "guidance_scale": 3.0,
+            "duration": 1.5,
             "negative": "cat",
             "template": "a photo of {query}",
             "sampler": "ddim",
@@ -45,11 +45,11 @@ class SynthRequest(BaseModel):
     seed: Seed | list[Seed] = Field(
         0, description="One for each sound; a single number gives the i-th sound seed + i."
     )
-    steps: int | None = Field(None, ge=1, description="Denoising steps.")
-    guidance: float | None = Field(
+    num_steps: int | None = Field(None, ge=1, description="Denoising steps.")
+    guidance_scale: float | None = Field(
         None, ge=0, le=MAX_GUIDANCE, description="Guidance scale; 1 is off, and twice as fast."
     )
-    duration_s: float | None = Field(None, gt=0, description="Seconds of sound.")
+    duration: float | None = Field(None, gt=0, description="Seconds of sound.")
     eta: float = Field(0.0, ge=0, le=1, description="Fresh noise a step of the ddim sampler.")
     negative: str | None = Field(None, description="What to steer away from.")
     template: str | list[str] | None = Field(
@@ -77,9 +77,9 @@ class SynthRequest(BaseModel):
     def options(self) -> SynthKwargs:
         """What ``synth_batch`` is given."""
         return SynthKwargs(
-            duration_s=self.duration_s,
-            steps=self.steps,
-            guidance=self.guidance,
+            duration=self.duration,
+            num_steps=self.num_steps,
+            guidance_scale=self.guidance_scale,
             eta=self.eta,
             negative=self.negative,
             template=self.template,

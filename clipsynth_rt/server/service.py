@@ -66,8 +66,8 @@ class Service:
                 "queue": limits.queue,
                 "clips": limits.clips,
                 "query_chars": limits.query_chars,
-                "duration_s": min(limits.duration_s, MAX_DURATION_S),
-                "steps": limits.steps,
+                "duration": min(limits.duration, MAX_DURATION_S),
+                "num_steps": limits.num_steps,
                 "deadline_s": limits.deadline_s,
                 "upload_bytes": limits.upload_bytes,
                 "image_pixels": limits.image_pixels,
@@ -121,12 +121,12 @@ class Service:
             raise invalid(str(error)) from error
         except MissingExtraError as error:
             raise ProblemError(501, "not_installed", f"on the server {error}") from error
-        limits, duration_s = self.settings.limits, plan.num_samples / manifest.mel.sample_rate
-        if plan.steps > limits.steps:
-            raise invalid(f"at most {limits.steps}, got {plan.steps}", "steps")
+        limits, duration = self.settings.limits, plan.num_samples / manifest.mel.sample_rate
+        if plan.num_steps > limits.num_steps:
+            raise invalid(f"at most {limits.num_steps}, got {plan.num_steps}", "num_steps")
         # one frame more: a loop's length is rounded to whole frames
-        if duration_s > limits.duration_s + manifest.mel.seconds(1):
-            raise invalid(f"at most {limits.duration_s:g}, got {duration_s:g}", "duration_s")
+        if duration > limits.duration + manifest.mel.seconds(1):
+            raise invalid(f"at most {limits.duration:g}, got {duration:g}", "duration")
         if any(not text.strip() for text in wanted.request.texts):
             raise invalid('is empty; say what to hear, for example "drum"', "query")
         seeds = wanted.request.seeds(wanted.count)

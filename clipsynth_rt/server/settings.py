@@ -19,8 +19,8 @@ class Limits:
         batch: Clips made at once, of requests that wish the same.
         clips: Clips of one request; at most ``queue``, or they could never be taken.
         query_chars: Characters of a query, a negative query and a template.
-        duration_s: Seconds of sound.
-        steps: Denoising steps.
+        duration: Seconds of sound.
+        num_steps: Denoising steps.
         deadline_s: Seconds from a request to its sounds.
         upload_bytes: Of a request with pictures.
         image_pixels: Of a picture, read from its header before it is decoded.
@@ -31,8 +31,8 @@ class Limits:
     batch: int = 4
     clips: int = 8
     query_chars: int = 300
-    duration_s: float = 20.0
-    steps: int = 50
+    duration: float = 20.0
+    num_steps: int = 50
     deadline_s: float = 60.0
     upload_bytes: int = 10_000_000
     image_pixels: int = 25_000_000

@@ -31,7 +31,7 @@ PROVIDER = "triton"
 MODEL = "clipsynth"
 """Name of the model to ask; a graph's is ``clipsynth_`` and the graph's."""
 
-OPTIONS = {"seed": "UINT64", "duration_s": "FP32", "steps": "INT32", "guidance": "FP32"}
+OPTIONS = {"seed": "UINT64", "duration": "FP32", "num_steps": "INT32", "guidance_scale": "FP32"}
 """What a request may wish for besides its queries, one value a query, and Triton's types."""
 
 

@@ -25,9 +25,10 @@ class SynthOptions:
     """Per-call options; None means what the bundle says.
 
     Attributes:
-        duration_s: Seconds of sound, up to ``MAX_DURATION_S``.
-        steps: Denoising steps, 1 to 1,000.
-        guidance: Scale w, 0 to ``MAX_GUIDANCE``; 1 is off (and twice as fast), 0 ignores the query.
+        duration: Seconds of sound, up to ``MAX_DURATION_S``.
+        num_steps: Denoising steps, 1 to 1,000.
+        guidance_scale: Scale w, 0 to ``MAX_GUIDANCE``; 1 is off (and twice as fast), 0 ignores
+            the query.
         eta: 0 is deterministic DDIM, 1 ancestral sampling.
         negative: What to steer away from; None is the learned null condition.
         template: One template or several to average, each with ``{query}`` in it.
@@ -39,9 +40,9 @@ class SynthOptions:
             the level that the model chose.
     """
 
-    duration_s: float | None = None
-    steps: int | None = None
-    guidance: float | None = None
+    duration: float | None = None
+    num_steps: int | None = None
+    guidance_scale: float | None = None
     eta: float = 0.0
     negative: str | None = None
     template: str | Sequence[str] | None = None
@@ -54,9 +55,9 @@ class SynthOptions:
 class SynthKwargs(TypedDict, total=False):
     """The fields of ``SynthOptions`` as keyword arguments."""
 
-    duration_s: float | None
-    steps: int | None
-    guidance: float | None
+    duration: float | None
+    num_steps: int | None
+    guidance_scale: float | None
     eta: float
     negative: str | None
     template: str | Sequence[str] | None
@@ -74,8 +75,8 @@ class ResolvedOptions:
         num_frames: Frames to sample, a multiple of the bundle's ``frames_multiple``.
         num_samples: Samples to keep of what is vocoded.
         loop_frames: Frames of a seamless loop, with fewer than ``num_frames``; 0: no loop.
-        steps: Denoising steps.
-        guidance: Scale w.
+        num_steps: Denoising steps.
+        guidance_scale: Scale w.
         eta: Share of fresh noise a step.
         negative: What to steer away from, or None.
         templates: At least one.
@@ -88,8 +89,8 @@ class ResolvedOptions:
     num_frames: int
     num_samples: int
     loop_frames: int
-    steps: int
-    guidance: float
+    num_steps: int
+    guidance_scale: float
     eta: float
     negative: str | None
     templates: tuple[str, ...]
@@ -106,7 +107,7 @@ class ResolvedOptions:
     @property
     def guided(self) -> bool:
         """Whether each step is also asked what the query is told from."""
-        return self.guidance != 1.0
+        return self.guidance_scale != 1.0
 
     @property
     def calls_a_step(self) -> int:
@@ -116,7 +117,7 @@ class ResolvedOptions:
     @property
     def init_steps(self) -> int:
         """Steps that run on a given sound, of all ``steps``: at least one."""
-        return max(1, round(self.steps * self.strength))
+        return max(1, round(self.num_steps * self.strength))
 
 
 def resolve_options(
@@ -143,11 +144,13 @@ def resolve_options(
     distilled = init_s is None and _is_distilled(config, manifest, num_frames)
     usual_steps = diffusion.distilled_steps[0] if distilled else diffusion.num_steps
     usual_guidance = 1.0 if distilled else diffusion.guidance_scale
-    steps = usual_steps if config.steps is None else config.steps
-    if not 1 <= steps <= diffusion.num_train_timesteps:
-        raise InputError(f"steps must be from 1 to {diffusion.num_train_timesteps}, got {steps}")
-    guidance = usual_guidance if config.guidance is None else config.guidance
-    _in_range("guidance", guidance, 0.0, MAX_GUIDANCE)
+    num_steps = usual_steps if config.num_steps is None else config.num_steps
+    if not 1 <= num_steps <= diffusion.num_train_timesteps:
+        raise InputError(
+            f"num_steps must be from 1 to {diffusion.num_train_timesteps}, got {num_steps}"
+        )
+    guidance_scale = usual_guidance if config.guidance_scale is None else config.guidance_scale
+    _in_range("guidance_scale", guidance_scale, 0.0, MAX_GUIDANCE)
     _in_range("eta", config.eta, 0.0, 1.0)
     if config.sampler != "ddim" and config.eta > 0.0:
         raise InputError(f"eta is for the ddim sampler; {config.sampler} is deterministic")
@@ -158,8 +161,8 @@ def resolve_options(
         num_frames=num_frames,
         num_samples=num_samples,
         loop_frames=loop_frames,
-        steps=steps,
-        guidance=float(guidance),
+        num_steps=num_steps,
+        guidance_scale=float(guidance_scale),
         eta=float(config.eta),
         negative=None if config.negative is None else check_query(config.negative, "negative"),
         templates=_templates(config.template, manifest),
@@ -173,14 +176,14 @@ def resolve_options(
 def _length(config: SynthOptions, manifest: Manifest, init_s: float | None) -> tuple[int, int, int]:
     """Return num_frames, num_samples and loop_frames of ``ResolvedOptions``."""
     mel, diffusion = manifest.mel, manifest.diffusion
-    duration_s = config.duration_s
-    if duration_s is None:
+    duration = config.duration
+    if duration is None:
         usual = mel.seconds(diffusion.default_frames)
         # a loop's overlap comes out of the length that the bundle is best at
-        duration_s = init_s or (usual / (1.0 + LOOP_OVERLAP) if config.loop else usual)
-    _in_range("duration", duration_s, mel.seconds(1), MAX_DURATION_S, " s")
-    num_frames = mel.frames(duration_s)
-    num_samples, loop_frames = round(duration_s * mel.sample_rate), 0
+        duration = init_s or (usual / (1.0 + LOOP_OVERLAP) if config.loop else usual)
+    _in_range("duration", duration, mel.seconds(1), MAX_DURATION_S, " s")
+    num_frames = mel.frames(duration)
+    num_samples, loop_frames = round(duration * mel.sample_rate), 0
     if config.loop:
         loop_frames = max(2, num_frames)
         num_samples = loop_frames * mel.hop_length
@@ -199,8 +202,8 @@ def _is_distilled(config: SynthOptions, manifest: Manifest, num_frames: int) -> 
     own_steps = manifest.diffusion.distilled_steps
     return (
         bool(own_steps)
-        and (config.steps is None or config.steps in own_steps)
-        and config.guidance is None
+        and (config.num_steps is None or config.num_steps in own_steps)
+        and config.guidance_scale is None
         and config.negative is None
         and config.sampler == "ddim"
         and config.eta == 0.0

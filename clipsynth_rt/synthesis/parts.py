@@ -45,9 +45,9 @@ class Part:
     progress: Progress | None = None
 
     @property
-    def steps(self) -> int:
+    def num_steps(self) -> int:
         """Denoiser steps that run."""
-        return self.plan.steps if self.init is None else self.plan.init_steps
+        return self.plan.num_steps if self.init is None else self.plan.init_steps
 
 
 class Parts(Stages):
@@ -92,8 +92,8 @@ class Parts(Stages):
                 part.condition,
                 part.seeds,
                 frames,
-                steps=plan.steps,
-                guidance=plan.guidance,
+                num_steps=plan.num_steps,
+                guidance_scale=plan.guidance_scale,
                 eta=plan.eta,
                 negative=part.negative,
                 sampler=plan.sampler,
@@ -154,7 +154,7 @@ class Parts(Stages):
             waveforms = self.engines.play(key, inputs)[: len(part.seeds)]
         clips = self._finish(waveforms, part, timer)
         if part.progress is not None:
-            part.progress(plan.steps, plan.steps)
+            part.progress(plan.num_steps, plan.num_steps)
         return clips
 
     def _finish(
@@ -171,14 +171,14 @@ class Parts(Stages):
                 finished = [
                     normalise_loudness(sound, sample_rate, plan.lufs, PEAK) for sound in finished
                 ]
-        calls = part.steps * plan.calls_a_step * len(self.windows(plan.num_frames))
+        calls = part.num_steps * plan.calls_a_step * len(self.windows(plan.num_frames))
         return [
             AudioClip(
                 waveform=waveform,
                 sample_rate=sample_rate,
                 seed=seed,
-                steps=part.steps,
-                guidance=plan.guidance,
+                num_steps=part.num_steps,
+                guidance_scale=plan.guidance_scale,
                 network_calls=calls,
                 distilled=plan.distilled,
                 provider=self.session(plan.denoiser).provider,

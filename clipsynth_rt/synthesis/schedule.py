@@ -62,7 +62,7 @@ def sampling_times(num_steps: int, spec: DiffusionSpec) -> NDArray[np.float64]:
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if not 1 <= num_steps <= spec.num_train_timesteps:
-        raise InputError(f"steps must be from 1 to {spec.num_train_timesteps}, got {num_steps}")
+        raise InputError(f"num_steps must be from 1 to {spec.num_train_timesteps}, got {num_steps}")
     even = [i / num_steps for i in range(num_steps, -1, -1)]
     return np.array([1.0, *(shift_time(u, spec.time_shift) for u in even[1:-1]), 0.0])
 

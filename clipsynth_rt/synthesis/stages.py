@@ -102,8 +102,8 @@ class Stages(Sessions):
         seeds: Sequence[int],
         num_frames: int,
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
         eta: float = 0.0,
         negative: Embedding | None = None,
         sampler: str = "ddim",
@@ -121,8 +121,8 @@ class Stages(Sessions):
             condition: From ``encode_text`` or ``encode_images``, float32 [B, D].
             seeds: One a clip.
             num_frames: F, a multiple of the bundle's ``frames_multiple``.
-            steps: Denoising steps; None is the ordinary denoiser's.
-            guidance: Scale w; None is the ordinary denoiser's.
+            num_steps: Denoising steps; None is the ordinary denoiser's.
+            guidance_scale: Scale w; None is the ordinary denoiser's.
             eta: 0 to 1.
             negative: Embedding to steer away from, float32 [D] or [B, D]; None is the learned
                 null condition.
@@ -135,7 +135,7 @@ class Stages(Sessions):
             progress: Called with (steps done, steps in all).
 
         Raises:
-            InputError: If ``steps`` or a seed is out of range.
+            InputError: If ``num_steps`` or a seed is out of range.
             NumericalError: If the mel is not finite.
             BackendError: If the graph fails or gives another shape.
 
@@ -143,8 +143,8 @@ class Stages(Sessions):
             Meng et al. 2022, arXiv:2108.01073 (SDEdit), for ``init``; ``windows`` for the windows.
         """
         diffusion, bins = self.bundle.manifest.diffusion, self.bundle.manifest.mel.n_mels
-        times = sampling_times(diffusion.num_steps if steps is None else steps, diffusion)
-        weight = diffusion.guidance_scale if guidance is None else guidance
+        times = sampling_times(diffusion.num_steps if num_steps is None else num_steps, diffusion)
+        weight = diffusion.guidance_scale if guidance_scale is None else guidance_scale
 
         def noise_for_step(stream: int) -> Mel:
             return np.stack([gaussian_noise(seed, num_frames, bins, stream) for seed in seeds])

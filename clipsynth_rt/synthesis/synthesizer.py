@@ -57,7 +57,7 @@ class Synthesizer(Parts):
     It is a context manager, which gives sessions and device memory back in the end.
 
     >>> with Synthesizer.from_bundle(provider="cpu") as synthesizer:
-    ...     clip = synthesizer.synth("drum", duration_s=0.5, steps=1, seed=3)
+    ...     clip = synthesizer.synth("drum", duration=0.5, num_steps=1, seed=3)
     >>> clip.query, clip.seed, clip.sample_rate, clip.waveform.shape
     ('drum', 3, 22050, (11025,))
     """
@@ -128,11 +128,12 @@ class Synthesizer(Parts):
             seed: Any integer, from 0 to 2**64 - 1; the same seed gives the same noise everywhere.
             image: A picture in place of ``query``.
             init: A sound to make a variation of, by ``strength``; its length is the result's
-                where no ``duration_s`` is wished.
+                where no ``duration`` is wished.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
             cancel: Looked at between steps.
-            **options: ``duration_s``, ``steps``, ``guidance``, ``eta``, ``negative``, ``template``,
-                ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of ``SynthOptions``.
+            **options: ``duration``, ``num_steps``, ``guidance_scale``, ``eta``, ``negative``,
+                ``template``, ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of
+                ``SynthOptions``.
 
         Raises:
             InputError: If a value is out of range, or both or neither of text and image is given.
@@ -234,7 +235,7 @@ class Synthesizer(Parts):
         block, to leave it early.
 
         >>> with Synthesizer.from_bundle(provider="cpu") as synthesizer:
-        ...     with synthesizer.stream(["drum", "dog"], steps=1, duration_s=0.25) as stream:
+        ...     with synthesizer.stream(["drum", "dog"], num_steps=1, duration=0.25) as stream:
         ...         for clip in stream:
         ...             print(clip.query, clip.seed)
         drum 0
@@ -361,9 +362,9 @@ def _part_progress(
     if progress is None and cancel is None:
         return None
 
-    def report(done: int, steps: int) -> None:
+    def report(done: int, num_steps: int) -> None:
         if progress is not None:
-            progress(part.start * steps + done * (part.stop - part.start), count * steps)
+            progress(part.start * num_steps + done * (part.stop - part.start), count * num_steps)
         check_cancel(cancel)
 
     return report

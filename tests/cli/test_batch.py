@@ -24,7 +24,7 @@ from clipsynth_rt.jobs.batch import BatchRun
 from clipsynth_rt.jobs.csv_rows import COLUMNS, read_rows
 
 Synth = Callable[..., click.testing.Result]
-LIST = """query,seed,duration,steps,guidance,negative,file
+LIST = """query,seed,duration,num_steps,guidance_scale,negative,file
 drum,3,0.5,2,1,,
 "dog, barking",,,,,rain,sub/dog.flac
 piano,,99,,,,
@@ -50,15 +50,15 @@ def run(synth: Synth, text: str, *args: str) -> click.testing.Result:
 
 
 def test_a_failing_row_is_reported_and_the_rest_go_on(synth: Synth) -> None:
-    result = run(synth, LIST, "--steps", "3")
+    result = run(synth, LIST, "--num-steps", "3")
     assert result.exit_code == 1
     assert [row["status"] for row in rows()] == ["made", "made", "failed", "failed", "failed"]
     first, second, *failed = rows()
     assert first["file"] == "0001-drum.wav"
-    assert (first["seed"], first["steps"], first["network_calls"]) == (3, 2, 2)
+    assert (first["seed"], first["num_steps"], first["network_calls"]) == (3, 2, 2)
     assert soundfile.info("out/0001-drum.wav").frames == 11025
     # empty cells are the options', and the seed goes by the row
-    assert (second["file"], second["seed"], second["steps"]) == ("sub/dog.flac", 11, 3)
+    assert (second["file"], second["seed"], second["num_steps"]) == ("sub/dog.flac", 11, 3)
     tag = read_tag("out/sub/dog.flac")
     assert tag is not None
     assert tag["query"] == "dog, barking"
@@ -73,7 +73,9 @@ def test_a_failing_row_is_reported_and_the_rest_go_on(synth: Synth) -> None:
 
 
 def test_a_second_run_keeps_what_is_the_same(synth: Synth) -> None:
-    text = "query,steps\n" + "".join(f"{q},2\n" for q in ("drum", "dog", "rain", "piano", "snare"))
+    text = "query,num_steps\n" + "".join(
+        f"{q},2\n" for q in ("drum", "dog", "rain", "piano", "snare")
+    )
     assert run(synth, text).exit_code == 0
     made = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.wav")}
     again = run(synth, text)
@@ -197,15 +199,15 @@ def test_lists_that_are_no_text(synth: Synth) -> None:
         ("drum,,a.aac", "a.aac: unknown extension"),
         ("drum,,results.json", "results.json: unknown extension"),
         ("drum,,first.wav", "first.wav is the file of row 1 already"),
-        ("drum,many,", "steps 'many' is not a number"),
-        ("drum,0,", "steps must be from 1 to 1000, got 0"),
+        ("drum,many,", "num_steps 'many' is not a number"),
+        ("drum,0,", "num_steps must be from 1 to 1000, got 0"),
         ("drum,1,a.wav,more", "more cells than columns"),
         ("drum,1,a.wav,,more,", "more cells than columns"),
         ("drum,1," + "x" * 300 + ".wav", "cannot be written"),
     ],
 )
 def test_rows_that_cannot_be_made(synth: Synth, cells: str, error: str) -> None:
-    result = run(synth, f"query,steps,file\ndrum,1,first.wav\n{cells}\ndog,1,\n")
+    result = run(synth, f"query,num_steps,file\ndrum,1,first.wav\n{cells}\ndog,1,\n")
     assert result.exit_code == 1
     assert [row["status"] for row in rows()] == ["made", "failed", "made"]
     assert error in rows()[1]["error"]
@@ -250,7 +252,7 @@ def test_usage(synth: Synth, args: tuple[str, ...], message: str) -> None:
 
 def test_cancelling_keeps_what_is_done(tiny_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
-    path.write_text("query,steps\ndrum,1\ndog,1\nrain,1\n")
+    path.write_text("query,num_steps\ndrum,1\ndog,1\nrain,1\n")
     wanted, cancel = read_rows(path), threading.Event()
     with Synthesizer.from_bundle(tiny_bundle, "cpu") as synthesizer:
         batch = BatchRun(synthesizer, wanted, tmp_path)
@@ -269,7 +271,14 @@ def test_a_killed_batch_goes_on_where_it_was(tiny_bundle: Path, tmp_path: Path) 
         "from clipsynth_rt.cli.main import main; main(prog_name='clipsynth-rt')"
     )
     command = [sys.executable, "-c", code, "synth", "--batch", str(many)]
-    command += ["--out-dir", str(tmp_path / "out"), "--bundle", str(tiny_bundle), "--steps", "1"]
+    command += [
+        "--out-dir",
+        str(tmp_path / "out"),
+        "--bundle",
+        str(tiny_bundle),
+        "--num-steps",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     for _ in range(3):
@@ -282,13 +291,19 @@ def test_a_killed_batch_goes_on_where_it_was(tiny_bundle: Path, tmp_path: Path) 
     for path in (tmp_path / "out").glob("*.wav"):
         assert soundfile.info(path).frames == 60 * 22050
     with Synthesizer.from_bundle(tiny_bundle, "cpu") as synthesizer:
-        options = {"steps": 1, "duration_s": None}
+        options = {"num_steps": 1, "duration": None}
         defaults = {"negative": None, "template": None, "sampler": "ddim", "eta": 0.0}
         batch = BatchRun(
             synthesizer,
             read_rows(
                 many,
-                options={**defaults, **options, "guidance": None, "loop": False, "lufs": None},
+                options={
+                    **defaults,
+                    **options,
+                    "guidance_scale": None,
+                    "loop": False,
+                    "lufs": None,
+                },
                 stem=lambda query: query,
             ),
             tmp_path / "out",
@@ -301,7 +316,13 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     values = {
         **dict.fromkeys(COLUMNS, ""),
-        **{"query": "drum", "seed": "5", "duration": "1.5", "steps": "4", "guidance": "2"},
+        **{
+            "query": "drum",
+            "seed": "5",
+            "duration": "1.5",
+            "num_steps": "4",
+            "guidance_scale": "2",
+        },
         **{"eta": "0.5", "strength": "0.3", "lufs": "-20", "loop": "Yes", "negative": "dog"},
         **{"template": "a {query}", "sampler": "ddim", "file": "a.ogg", "init": "b.wav"},
     }
@@ -314,7 +335,7 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
         str(tmp_path / "b.wav"),
     )
     assert row.options == {
-        **{"duration_s": 1.5, "steps": 4, "guidance": 2.0, "eta": 0.5, "strength": 0.3},
+        **{"duration": 1.5, "num_steps": 4, "guidance_scale": 2.0, "eta": 0.5, "strength": 0.3},
         **{"lufs": -20.0, "loop": True, "negative": "dog", "template": "a {query}"},
         "sampler": "ddim",
     }

@@ -36,23 +36,27 @@ def test_table(tiny_bundle: Path) -> None:
 def test_both_denoisers_are_timed(distilled_bundle: Path) -> None:
     line = ("bench", "--bundle", str(distilled_bundle), "--provider", "cpu", "--repeats", "1")
     (run,) = json.loads(invoke(*line, "--warmup", "0", "--json").stdout)
-    steps = {(r["stage"], r["guidance"], r["distilled"]) for r in run["rows"] if r["steps"] == 1}
-    assert steps == {
+    num_steps = {
+        (r["stage"], r["guidance_scale"], r["distilled"])
+        for r in run["rows"]
+        if r["num_steps"] == 1
+    }
+    assert num_steps == {
         ("step", 1.0, False),
         ("step", 2.0, False),
         ("step_distilled", 1.0, True),
     }
     clips = [r for r in run["rows"] if r["stage"] == "clip"]
-    kinds = [(r["steps"], r["guidance"], r["distilled"]) for r in clips]
+    kinds = [(r["num_steps"], r["guidance_scale"], r["distilled"]) for r in clips]
     assert kinds == [(8, 1.0, False), (2, 1.0, True), (8, 2.0, False)]
-    shown = invoke(*line, "--warmup", "0", "--steps", "2,4").stdout
+    shown = invoke(*line, "--warmup", "0", "--num-steps", "2,4").stdout
     assert shown.count("clip, distilled") == 2
 
 
 def test_json(tiny_bundle: Path) -> None:
     result = invoke(
         *("bench", "--bundle", str(tiny_bundle), "--provider", "cpu", "--json"),
-        *("--steps", "1,3", "--batch", "1,2", "--repeats", "3", "--warmup", "0"),
+        *("--num-steps", "1,3", "--batch", "1,2", "--repeats", "3", "--warmup", "0"),
         *("--duration", "0.5", "--threads", "1"),
     )
     assert result.exit_code == 0, result.output
@@ -63,7 +67,7 @@ def test_json(tiny_bundle: Path) -> None:
     assert run["peak_device_mb"] is None
     assert run["peak_device_why"] == "cpu uses no device memory"
     clips = [row for row in run["rows"] if row["stage"] == "clip"]
-    cases = {(row["batch"], row["steps"], row["guidance"]) for row in clips}
+    cases = {(row["batch"], row["num_steps"], row["guidance_scale"]) for row in clips}
     assert cases == {(b, n, w) for b in (1, 2) for n in (1, 3) for w in (1.0, 2.0)}
     for row in run["rows"]:
         assert 0.0 < row["low_s"] <= row["median_s"] <= row["high_s"]
@@ -95,9 +99,9 @@ def test_on_engines(tiny_bundle: Path, fake_gpu: Any) -> None:
     [
         (["--provider", "tpu"], 1, "unknown provider 'tpu'"),
         (["--provider", "tensorrt"], 1, "provider tensorrt is not available"),
-        (["--steps", "few"], 2, "not a list of whole numbers"),
+        (["--num-steps", "few"], 2, "not a list of whole numbers"),
         (["--repeats", "0"], 2, "0 is not in the range"),
-        (["--steps", "0"], 2, "0 is not in the range x>=1"),
+        (["--num-steps", "0"], 2, "0 is not in the range x>=1"),
         (["--batch", "0"], 2, "0 is not in the range x>=1"),
         (["--batch", "1,-1"], 2, "-1 is not in the range x>=1"),
         (["--duration", "nan"], 1, "duration must be from"),

@@ -51,8 +51,8 @@ def test_the_readme_command_writes_a_drum(tmp_path):
     result = CliRunner().invoke(main, ["synth", "drum", "-o", str(out), "--json"])
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert {"rtf", "audio_s", "stages_s", "provider", "steps", "network_calls"} <= set(report)
-    assert (report["steps"], report["network_calls"], report["distilled"]) == (2, 2, True)
+    assert {"rtf", "audio_s", "stages_s", "provider", "num_steps", "network_calls"} <= set(report)
+    assert (report["num_steps"], report["network_calls"], report["distilled"]) == (2, 2, True)
     sound, rate = soundfile.read(out)
     assert rate == 22050
     assert len(sound) / rate == pytest.approx(report["audio_s"], abs=1e-3)
@@ -60,7 +60,7 @@ def test_the_readme_command_writes_a_drum(tmp_path):
 
 
 def test_guidance_is_the_ordinary_denoisers(voice):
-    clip = voice.synth("drum", steps=2, guidance=3.0)
+    clip = voice.synth("drum", num_steps=2, guidance_scale=3.0)
     assert (clip.distilled, clip.network_calls) == (False, 4)
     assert np.isfinite(clip.waveform).all()
     assert np.abs(clip.waveform).max() > 0.02
@@ -70,5 +70,5 @@ def test_a_picture_speaks_too(voice):
     from PIL import Image
 
     picture = Image.fromarray(np.full((80, 120, 3), 200, np.uint8))
-    clip = voice.synth(image=picture, steps=2)
+    clip = voice.synth(image=picture, num_steps=2)
     assert np.isfinite(clip.waveform).all()

@@ -29,9 +29,9 @@ KEYS = {
     "audio_s",
     "stages_s",
     "provider",
-    "steps",
+    "num_steps",
     "network_calls",
-    "guidance",
+    "guidance_scale",
     "distilled",
     "seed",
     "bundle",
@@ -71,12 +71,23 @@ def test_a_sound_and_a_line_a_stage(synth: Synth) -> None:
 
 def test_json(synth: Synth, tiny_bundle: Path) -> None:
     result = synth(
-        *("drum", "-o", "drum.flac", "--json", "--steps", "5", "--guidance", "3", "--seed", "9")
+        *(
+            "drum",
+            "-o",
+            "drum.flac",
+            "--json",
+            "--num-steps",
+            "5",
+            "--guidance-scale",
+            "3",
+            "--seed",
+            "9",
+        )
     )
     report = json.loads(result.stdout)
     assert report.keys() == KEYS | {"query", "path", "not_taken"}
     assert list(report["stages_s"]) == ["text", "denoise", "vocode", "write"]
-    assert (report["steps"], report["network_calls"], report["guidance"]) == (5, 10, 3.0)
+    assert (report["num_steps"], report["network_calls"], report["guidance_scale"]) == (5, 10, 3.0)
     assert (report["seed"], report["bundle"], report["path"]) == (9, "tiny-test", "drum.flac")
     assert report["provider"] in backends.PROVIDERS
     assert report["audio_s"] == soundfile.info("drum.flac").duration
@@ -84,12 +95,12 @@ def test_json(synth: Synth, tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "distilled", "steps", "calls", "guidance"),
+    ("options", "distilled", "num_steps", "calls", "guidance_scale"),
     [
         ((), True, 2, 2, 1.0),
-        (("--steps", "4"), True, 4, 4, 1.0),
-        (("--steps", "3"), False, 3, 6, 2.0),
-        (("--guidance", "3"), False, 8, 16, 3.0),
+        (("--num-steps", "4"), True, 4, 4, 1.0),
+        (("--num-steps", "3"), False, 3, 6, 2.0),
+        (("--guidance-scale", "3"), False, 8, 16, 3.0),
         (("--negative", "dog"), False, 8, 16, 2.0),
         (("--eta", "1"), False, 8, 16, 2.0),
     ],
@@ -99,9 +110,9 @@ def test_a_plain_query_of_a_distilled_voice(
     tmp_path: Path,
     options: tuple[str, ...],
     distilled: bool,
-    steps: int,
+    num_steps: int,
     calls: int,
-    guidance: float,
+    guidance_scale: float,
 ) -> None:
     line = ["synth", "drum", "-o", str(tmp_path / "a.wav"), "--json", "--provider", "cpu"]
     line += ["--bundle", str(distilled_bundle), *options]
@@ -109,15 +120,15 @@ def test_a_plain_query_of_a_distilled_voice(
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["distilled"] is distilled
-    assert (report["steps"], report["network_calls"], report["guidance"]) == (
-        steps,
+    assert (report["num_steps"], report["network_calls"], report["guidance_scale"]) == (
+        num_steps,
         calls,
-        guidance,
+        guidance_scale,
     )
 
 
 def test_guidance_of_one_halves_the_calls(synth: Synth) -> None:
-    result = synth("drum", "-o", "a.wav", "--json", "--steps", "5", "--guidance", "1")
+    result = synth("drum", "-o", "a.wav", "--json", "--num-steps", "5", "--guidance-scale", "1")
     assert json.loads(result.stdout)["network_calls"] == 5
 
 
@@ -158,8 +169,8 @@ def test_every_wish_changes_the_sound(synth: Synth) -> None:
     options = [
         (),
         ("--seed", "1"),
-        ("--steps", "3"),
-        ("--guidance", "1.5"),
+        ("--num-steps", "3"),
+        ("--guidance-scale", "1.5"),
         ("--eta", "1"),
         ("--negative", "rain"),
         ("--template", "the sound of {query}"),
@@ -202,7 +213,7 @@ def test_a_variation_of_a_sound(synth: Synth, tmp_path: Path) -> None:
     sounds = {}
     for strength in ("0.1", "0.9"):
         args = ("drum", "--init", str(given), "--strength", strength, "-o", "a.wav")
-        result = synth(*args, "--json", "--steps", "10")
+        result = synth(*args, "--json", "--num-steps", "10")
         report = json.loads(result.stdout)
         assert report["network_calls"] == round(10 * float(strength)) * 2
         sounds[strength] = soundfile.read("a.wav")[0]
@@ -273,11 +284,11 @@ def test_an_over_long_query_warns_in_one_line(synth: Synth) -> None:
         (("  ",), "query is empty"),
         (("drum", "\n"), "query is empty"),
         (("drum", "--negative", " "), "negative is empty"),
-        (("drum", "--steps", "0"), "steps must be from 1 to 1000, got 0"),
-        (("drum", "--steps", "1001"), "steps must be from 1 to 1000, got 1001"),
-        (("drum", "--guidance", "nan"), "guidance must be from 0 to 30, got nan"),
-        (("drum", "--guidance", "-1"), "guidance must be from 0 to 30, got -1"),
-        (("drum", "--guidance", "1e9"), "guidance must be from 0 to 30, got 1e+09"),
+        (("drum", "--num-steps", "0"), "num_steps must be from 1 to 1000, got 0"),
+        (("drum", "--num-steps", "1001"), "num_steps must be from 1 to 1000, got 1001"),
+        (("drum", "--guidance-scale", "nan"), "guidance_scale must be from 0 to 30, got nan"),
+        (("drum", "--guidance-scale", "-1"), "guidance_scale must be from 0 to 30, got -1"),
+        (("drum", "--guidance-scale", "1e9"), "guidance_scale must be from 0 to 30, got 1e+09"),
         (("drum", "--duration", "nan"), "duration must be from"),
         (("drum", "--duration", "-2"), "duration must be from"),
         (("drum", "--duration", "inf"), "duration must be from"),
@@ -336,7 +347,7 @@ def test_bad_outputs(synth: Synth, out: str, message: str) -> None:
     [
         ((), "give a QUERY or --image"),
         (("drum", "--image", "a.png"), "give a QUERY or --image"),
-        (("drum", "--steps", "many"), "'many' is not a valid integer"),
+        (("drum", "--num-steps", "many"), "'many' is not a valid integer"),
         (("drum", "--stepz", "1"), "No such option"),
         (("drum", "--strength", "0.5"), "--strength goes with --init"),
         (("drum", "--batch", "a.csv"), "--batch goes with --out-dir"),

@@ -46,19 +46,19 @@ def entries(folder: Path) -> list[str]:
 
 def test_exported_bundle_speaks_and_sees(exported):
     synthesizer = Synthesizer.from_bundle(exported, "cpu", threads=1)
-    clip = synthesizer.synth("drum", steps=2, seed=3)
+    clip = synthesizer.synth("drum", num_steps=2, seed=3)
     spec = synthesizer.bundle.manifest
     frames = spec.diffusion.default_frames
     assert clip.waveform.shape == (frames * spec.mel.hop_length,)
     assert np.abs(clip.waveform).max() > 0.0
-    other = synthesizer.synth("dog", steps=2, seed=3)
+    other = synthesizer.synth("dog", num_steps=2, seed=3)
     assert not np.array_equal(clip.waveform, other.waveform)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_graph_has_the_whole_precisions(exported, precision):
     synthesizer = Synthesizer.from_bundle(exported, "cpu", precision, 1)
-    assert np.isfinite(synthesizer.synth("rain", steps=1).waveform).all()
+    assert np.isfinite(synthesizer.synth("rain", num_steps=1).waveform).all()
 
 
 def test_manifest_says_what_was_exported(exported, source):
@@ -75,7 +75,7 @@ def test_manifest_says_what_was_exported(exported, source):
     assert DISTILLED not in manifest.graphs
     assert manifest.diffusion.distilled_steps == ()
     assert manifest.metrics == {"top1": 0.25}
-    assert manifest.provenance["training"]["steps"] == 7
+    assert manifest.provenance["training"]["num_steps"] == 7
     assert set(manifest.provenance["checkpoint_sha256"]) == {"clip", "denoiser", "vocoder"}
     assert (exported / "MODEL_CARD.md").read_text() == "# A tiny voice\n"
     for name, graph in manifest.graphs.items():
@@ -131,7 +131,7 @@ def test_a_distilled_denoiser_is_exported_beside_the_other(both):
         assert figures["snr_db"] >= parity.tolerance_db(precision, DISTILLED)
     provenance = manifest.provenance
     assert "denoiser_distilled" in provenance["checkpoint_sha256"]
-    assert (provenance["distillation"]["steps"], provenance["training"]["steps"]) == (5, 7)
+    assert (provenance["distillation"]["num_steps"], provenance["training"]["num_steps"]) == (5, 7)
     assert provenance["parameters"][DISTILLED] == provenance["parameters"][DENOISER]
 
 
@@ -149,7 +149,10 @@ def test_each_denoiser_is_calibrated_on_its_own_steps(distilled_checkpoint, sent
 
 def test_both_denoisers_play(both):
     with Synthesizer.from_bundle(both, "cpu", threads=1) as synthesizer:
-        few, many = synthesizer.synth("drum"), synthesizer.synth("drum", steps=2, guidance=1.0)
+        few, many = (
+            synthesizer.synth("drum"),
+            synthesizer.synth("drum", num_steps=2, guidance_scale=1.0),
+        )
     assert (few.network_calls, few.distilled, many.distilled) == (2, True, False)
     assert not np.allclose(few.waveform, many.waveform, atol=1e-3)
 

@@ -238,7 +238,7 @@ def model(repository, monkeypatch):
 
 def ask(*queries, **options):
     values = {"query": np.array([[q.encode()] for q in queries], np.object_)}
-    types = {"seed": np.uint64, "steps": np.int32}
+    types = {"seed": np.uint64, "num_steps": np.int32}
     for name, given in options.items():
         values[name] = np.array([[value] for value in given], types.get(name, np.float32))
     return {name: Tensor(name, value) for name, value in values.items()}
@@ -250,23 +250,23 @@ def sound(response):
 
 
 def test_the_sound_is_the_packages(model, own):
-    responses = model[0].execute([ask("drum"), ask("piano", "dog", seed=[7, 3], steps=[2, 4])])
+    responses = model[0].execute([ask("drum"), ask("piano", "dog", seed=[7, 3], num_steps=[2, 4])])
     np.testing.assert_array_equal(sound(responses[0])[0], own.synth("drum").waveform)
-    for row, (query, seed, steps) in zip(
+    for row, (query, seed, num_steps) in zip(
         sound(responses[1]), [("piano", 7, 2), ("dog", 3, 4)], strict=True
     ):
-        wanted = own.synth(query, seed=seed, steps=steps).waveform
+        wanted = own.synth(query, seed=seed, num_steps=num_steps).waveform
         np.testing.assert_array_equal(row, wanted)
     assert responses[1].tensors["sample_rate"].as_numpy().tolist() == [[22050]] * 2
 
 
 def test_requests_that_wish_for_the_same_share_their_steps(model, own):
-    requests = [ask("drum", seed=[1], steps=[3]), ask("rain", seed=[2], steps=[3])]
+    requests = [ask("drum", seed=[1], num_steps=[3]), ask("rain", seed=[2], num_steps=[3])]
     responses = model[0].execute(requests)
-    steps = [r for r in model[1] if r.model == "clipsynth_denoiser_step"]
-    assert [len(r.inputs["x"]) for r in steps] == [2, 2, 2]
+    num_steps = [r for r in model[1] if r.model == "clipsynth_denoiser_step"]
+    assert [len(r.inputs["x"]) for r in num_steps] == [2, 2, 2]
     # a batch of two sums in another order
-    wanted = own.synth("rain", seed=2, steps=3).waveform
+    wanted = own.synth("rain", seed=2, num_steps=3).waveform
     np.testing.assert_allclose(sound(responses[1])[0], wanted, atol=1e-6)
 
 
@@ -274,24 +274,24 @@ def test_requests_that_wish_for_the_same_share_their_steps(model, own):
     ("request_", "message"),
     [
         (ask(" "), "query is empty"),
-        (ask("drum", steps=[0]), "steps must be from 1"),
-        (ask("drum", duration_s=[99.0]), "duration must be"),
-        (ask("drum", guidance=[float("nan")]), "guidance must be"),
-        (ask("drum", "dog", duration_s=[0.5, 1.0]), "of one duration"),
+        (ask("drum", num_steps=[0]), "num_steps must be from 1"),
+        (ask("drum", duration=[99.0]), "duration must be"),
+        (ask("drum", guidance_scale=[float("nan")]), "guidance_scale must be"),
+        (ask("drum", "dog", duration=[0.5, 1.0]), "of one duration"),
         (ask("drum", seed=[1, 2]), "2 values of seed for 1 queries"),
         ({"query": Tensor("query", np.array([[b"\xff"]], np.object_))}, "not valid UTF-8"),
     ],
 )
 def test_a_bad_request_fails_alone(model, own, request_, message):
-    bad, good = model[0].execute([request_, ask("drum", steps=[2])])
+    bad, good = model[0].execute([request_, ask("drum", num_steps=[2])])
     assert message in bad.error().message()
     assert bad.error().code == TritonError.INVALID_ARG
-    np.testing.assert_array_equal(sound(good)[0], own.synth("drum", steps=2).waveform)
+    np.testing.assert_array_equal(sound(good)[0], own.synth("drum", num_steps=2).waveform)
 
 
 def test_a_graph_that_fails_is_named(model):
     model[0]._synthesizer.session("vocoder")._model = "clipsynth_text_encoder"
-    (response,) = model[0].execute([ask("drum", steps=[1])])
+    (response,) = model[0].execute([ask("drum", num_steps=[1])])
     assert response.error().code == TritonError.INTERNAL
     assert "clipsynth_text_encoder: " in response.error().message()
 
@@ -394,11 +394,11 @@ def ready(connection):
 def test_a_real_server(server, own):
     import tritonclient.grpc as client
 
-    def infer(queries, steps):
+    def infer(queries, num_steps):
         inputs = []
         for name, kind, value in (
             ("query", "BYTES", np.array([[q.encode()] for q in queries], np.object_)),
-            ("steps", "INT32", np.full((len(queries), 1), steps, np.int32)),
+            ("num_steps", "INT32", np.full((len(queries), 1), num_steps, np.int32)),
         ):
             inputs.append(client.InferInput(name, value.shape, kind))
             inputs[-1].set_data_from_numpy(value)
@@ -406,8 +406,8 @@ def test_a_real_server(server, own):
 
     rows = infer(["drum", "piano"], 4)
     for row, (seed, query) in zip(rows, enumerate(["drum", "piano"]), strict=True):
-        wanted = own.synth(query, seed=seed, steps=4).waveform
+        wanted = own.synth(query, seed=seed, num_steps=4).waveform
         # the stub has another NumPy, and a batch of two sums in another order
         np.testing.assert_allclose(row, wanted, atol=1e-6)
-    with pytest.raises(client.InferenceServerException, match="steps must be from 1"):
+    with pytest.raises(client.InferenceServerException, match="num_steps must be from 1"):
         infer(["drum"], 0)

@@ -21,11 +21,11 @@ QUERIES = ("drum", "piano")
 SEEDS = (11, 12)
 NUM_FRAMES = 16
 CASES = {
-    "ddim": {"steps": 4, "guidance": 2.0},
-    "unguided": {"steps": 4, "guidance": 1.0},
-    "one_step": {"steps": 1, "guidance": 2.0},
-    "ancestral": {"steps": 4, "guidance": 2.0, "eta": 1.0},
-    "dpmpp_2m": {"steps": 4, "guidance": 2.0, "sampler": "dpmpp_2m"},
+    "ddim": {"num_steps": 4, "guidance_scale": 2.0},
+    "unguided": {"num_steps": 4, "guidance_scale": 1.0},
+    "one_step": {"num_steps": 1, "guidance_scale": 2.0},
+    "ancestral": {"num_steps": 4, "guidance_scale": 2.0, "eta": 1.0},
+    "dpmpp_2m": {"num_steps": 4, "guidance_scale": 2.0, "sampler": "dpmpp_2m"},
 }
 
 

@@ -21,7 +21,7 @@ from clipsynth_rt.synthesis.schedule import gaussian_noise
 pytestmark = pytest.mark.gpu
 
 WHOLE_S = 168 * 256 / 22050  # the tiny bundle's one bucket
-ONE: dict[str, Any] = {"template": "a photo of {query}", "duration_s": WHOLE_S}
+ONE: dict[str, Any] = {"template": "a photo of {query}", "duration": WHOLE_S}
 
 
 def skip(reason: str) -> None:
@@ -65,7 +65,13 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"steps": 1}, {"guidance": 1.0}, {"eta": 0.5, "steps": 4}, {"negative": "rain"}],
+    [
+        {},
+        {"num_steps": 1},
+        {"guidance_scale": 1.0},
+        {"eta": 0.5, "num_steps": 4},
+        {"negative": "rain"},
+    ],
     ids=["default", "one step", "unguided", "eta", "negative"],
 )
 def test_a_clip_is_the_cpus(provider: str, tiny_bundle: Path, options: dict[str, Any]) -> None:
@@ -91,9 +97,9 @@ def test_graphs_of_a_real_voice(provider: str) -> None:
         want, found = cpu.encode_text(["drum"]), gpu.encode_text(["drum"])
         bound = tolerance_db("fp16", "text_encoder")
         assert difference(want, found).snr_db >= bound
-        for guidance in (1.0, diffusion.guidance_scale):
+        for guidance_scale in (1.0, diffusion.guidance_scale):
             mels = [
-                s.sample(want, [0], frames, steps=1, guidance=guidance, noise=noise)
+                s.sample(want, [0], frames, num_steps=1, guidance_scale=guidance_scale, noise=noise)
                 for s in (cpu, gpu)
             ]
             assert difference(*mels).snr_db >= tolerance_db("fp16", "denoiser_step")
@@ -119,9 +125,10 @@ def test_a_replayed_graph_is_what_was_enqueued(builder: str, tiny_bundle: Path) 
 def test_inputs_of_a_captured_clip_change_the_sound(builder: str, tiny_bundle: Path) -> None:
     cpu = Synthesizer.from_bundle(tiny_bundle, "cpu")
     with Synthesizer.from_bundle(tiny_bundle, builder) as gpu:
-        for query, guidance, seed in (("drum", 2.0, 0), ("piano", 4.0, 1), ("dog", 1.5, 2)):
+        for query, guidance_scale, seed in (("drum", 2.0, 0), ("piano", 4.0, 1), ("dog", 1.5, 2)):
             found, want = (
-                s.synth(query, guidance=guidance, seed=seed, **ONE).waveform for s in (gpu, cpu)
+                s.synth(query, guidance_scale=guidance_scale, seed=seed, **ONE).waveform
+                for s in (gpu, cpu)
             )
             np.testing.assert_allclose(found, want, atol=0.02)
         assert gpu.engines is not None

@@ -17,7 +17,7 @@ from clipsynth_rt.server.logs import json_logs
 from clipsynth_rt.server.settings import LOOPBACK
 
 Serve = Callable[..., TestClient]
-DRUM = {"query": "drum", "duration_s": 0.1}
+DRUM = {"query": "drum", "duration": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_logs_hold_queries_only_where_that_is_wished(serve: Serve, queries: bool
     with json_logs(stream, queries=queries):
         client = serve(log_queries=queries)
         client.post("/v1/synth", json={"query": secret})
-        client.post("/v1/synth", json={"query": secret, "steps": 0})
+        client.post("/v1/synth", json={"query": secret, "num_steps": 0})
         client.post("/v1/synth", json={"query": "drum", "template": "whisper"})
         client.post("/v1/synth", json={"query": "x", "format": "whisper"})
         client.get("/healthz?q=whisper")
@@ -136,8 +136,8 @@ def test_limits_that_cannot_be(limits: dict[str, Any], message: str) -> None:
 
 
 def test_a_duration_limit_holds_for_the_voices_own_length(serve: Serve) -> None:
-    client = serve(Limits(duration_s=0.4))
+    client = serve(Limits(duration=0.4))
     answer = client.post("/v1/synth", json={"query": "drum"})
     assert answer.status_code == 422
-    assert "duration_s: at most 0.4" in answer.json()["detail"]
-    assert client.post("/v1/synth", json={"query": "drum", "duration_s": 0.4}).status_code == 200
+    assert "duration: at most 0.4" in answer.json()["detail"]
+    assert client.post("/v1/synth", json={"query": "drum", "duration": 0.4}).status_code == 200

@@ -111,7 +111,7 @@ def test_type_generate_see_play_download(
     started.value.save_as(tmp_path / "drum.wav")
     sound, _ = soundfile.read(tmp_path / "drum.wav", dtype="float32")
     shown = float(page.locator("#duration").input_value())
-    alone = voice.synth("drum", seed=int(seed), duration_s=shown)
+    alone = voice.synth("drum", seed=int(seed), duration=shown)
     np.testing.assert_allclose(sound, alone.waveform, atol=1e-4)
 
 
@@ -132,9 +132,9 @@ def test_settings_reach_the_server_and_takes_are_kept(page: Any, listening: Any)
         page.get_by_role("button", name="Generate").click()
     assert asked.value.post_data_json == {
         "query": "dog",
-        "steps": 3,
-        "guidance": 1,
-        "duration_s": 0.7,
+        "num_steps": 3,
+        "guidance_scale": 1,
+        "duration": 0.7,
         "seed": 41,
         "template": "the sound of {query}",
         "negative": "rain",
@@ -161,17 +161,17 @@ def test_a_distilled_voice_chooses_until_it_is_told(
         open_page(page, listening(speaker=speaker))
         page.get_by_label("What should it sound like?").fill("dog")
         generate = page.get_by_role("button", name="Generate")
-        expect(page.locator("#steps")).to_have_value("2")
+        expect(page.locator("#num_steps")).to_have_value("2")
         with page.expect_request("**/v1/synth") as asked:
             generate.click()
-        assert not {"steps", "guidance"} & asked.value.post_data_json.keys()
+        assert not {"num_steps", "guidance_scale"} & asked.value.post_data_json.keys()
         expect(page.locator("#facts")).to_have_text(re.compile("2 steps"))
         # guidance is the ordinary denoiser's, and so are the steps
         page.get_by_label("Guidance").fill("3")
-        expect(page.locator("#steps")).to_have_value("8")
+        expect(page.locator("#num_steps")).to_have_value("8")
         with page.expect_request("**/v1/synth") as asked:
             generate.click()
-        assert asked.value.post_data_json["guidance"] == 3
+        assert asked.value.post_data_json["guidance_scale"] == 3
         expect(page.locator("#facts")).to_have_text(re.compile("8 steps"))
 
 
@@ -280,7 +280,7 @@ def test_every_control_has_a_name(page: Any, listening: Any) -> None:
 
 def test_the_pages_mel_is_the_voices(page: Any, listening: Any, voice: Synthesizer) -> None:
     open_page(page, listening())
-    waveform = voice.synth("drum", duration_s=0.5).waveform
+    waveform = voice.synth("drum", duration=0.5).waveform
     script = """async samples => {
         const {melSpectrogram} = await import('/static/mel.js');
         const spec = (await (await fetch('/v1/bundle')).json()).mel;

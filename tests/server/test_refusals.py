@@ -63,17 +63,29 @@ def assert_refused(answer: Any, status: int, code: str, detail: str = "") -> dic
         ('{"query": 7}', 422, "query: should be a valid string"),
         ('{"queries": "drum"}', 422, "queries: should be a valid array"),
         ('{"query": "drum", "volume": 11}', 422, "volume: there is no such field"),
-        ('{"query": "drum", "steps": "8"}', 422, "steps: should be a valid integer"),
-        ('{"query": "drum", "steps": true}', 422, "steps: should be a valid integer"),
-        ('{"query": "drum", "steps": 1.5}', 422, "steps: should be a valid integer"),
-        ('{"query": "drum", "steps": 0}', 422, "steps: should be greater"),
-        ('{"query": "drum", "steps": 51}', 422, "steps: at most 50, got 51"),
-        ('{"query": "drum", "guidance": NaN}', 422, "guidance: should be a finite number"),
-        ('{"query": "drum", "guidance": -Infinity}', 422, "guidance: should be a finite number"),
-        ('{"query": "drum", "guidance": 1e999}', 422, "guidance: should be a finite number"),
-        ('{"query": "drum", "guidance": 31}', 422, "guidance: should be less"),
-        ('{"query": "drum", "duration_s": 0}', 422, "duration_s: should be greater"),
-        ('{"query": "drum", "duration_s": 100}', 422, "duration must be from"),
+        ('{"query": "drum", "num_steps": "8"}', 422, "num_steps: should be a valid integer"),
+        ('{"query": "drum", "num_steps": true}', 422, "num_steps: should be a valid integer"),
+        ('{"query": "drum", "num_steps": 1.5}', 422, "num_steps: should be a valid integer"),
+        ('{"query": "drum", "num_steps": 0}', 422, "num_steps: should be greater"),
+        ('{"query": "drum", "num_steps": 51}', 422, "num_steps: at most 50, got 51"),
+        (
+            '{"query": "drum", "guidance_scale": NaN}',
+            422,
+            "guidance_scale: should be a finite number",
+        ),
+        (
+            '{"query": "drum", "guidance_scale": -Infinity}',
+            422,
+            "guidance_scale: should be a finite number",
+        ),
+        (
+            '{"query": "drum", "guidance_scale": 1e999}',
+            422,
+            "guidance_scale: should be a finite number",
+        ),
+        ('{"query": "drum", "guidance_scale": 31}', 422, "guidance_scale: should be less"),
+        ('{"query": "drum", "duration": 0}', 422, "duration: should be greater"),
+        ('{"query": "drum", "duration": 100}', 422, "duration must be from"),
         ('{"query": "drum", "eta": 2}', 422, "eta: should be less"),
         ('{"query": "drum", "eta": 0.5, "sampler": "dpmpp_2m"}', 422, "eta is for the ddim"),
         ('{"query": "drum", "sampler": "euler"}', 422, "sampler: should be 'ddim'"),
@@ -97,8 +109,8 @@ def test_bad_json(client: TestClient, body: str, status: int, detail: str) -> No
 
 
 def test_a_wrong_field_is_named(client: TestClient) -> None:
-    answer = client.post("/v1/synth", json={"query": "drum", "steps": 0})
-    assert assert_refused(answer, 422, "invalid")["field"] == "steps"
+    answer = client.post("/v1/synth", json={"query": "drum", "num_steps": 0})
+    assert assert_refused(answer, 422, "invalid")["field"] == "num_steps"
 
 
 def test_bytes_that_are_not_text(client: TestClient) -> None:
@@ -200,8 +212,18 @@ def test_a_large_picture_is_not_decoded(
     [
         ({"query": "drum"}, {"image": ("a.png", picture())}, 422, "query, queries or images"),
         ({"volume": "11"}, {"image": ("a.png", picture())}, 422, "volume: there is no such field"),
-        ({"steps": "many"}, {"image": ("a.png", picture())}, 422, "steps: should be a valid"),
-        ({"guidance": "nan"}, {"image": ("a.png", picture())}, 422, "guidance: should be a finite"),
+        (
+            {"num_steps": "many"},
+            {"image": ("a.png", picture())},
+            422,
+            "num_steps: should be a valid",
+        ),
+        (
+            {"guidance_scale": "nan"},
+            {"image": ("a.png", picture())},
+            422,
+            "guidance_scale: should be a finite",
+        ),
         ({}, {"photo": ("a.png", picture())}, 422, "photo: there is no such file field"),
         ({}, {"image": (None, "text")}, 422, "image: must be a file"),
         ({}, [("image", ("a.png", picture()))] * 4, 400, "Too many files"),
@@ -289,7 +311,7 @@ def test_any_damage_to_a_picture_is_survived(client: TestClient, at: int, damage
     data = bytearray(SAMPLE)
     at = min(at, len(data) - 1)
     data[at : at + len(damage)] = damage
-    answer = client.post("/v1/synth", files={"image": ("a", bytes(data))}, data={"steps": "1"})
+    answer = client.post("/v1/synth", files={"image": ("a", bytes(data))}, data={"num_steps": "1"})
     if answer.status_code != 200:
         assert_refused(answer, 422, "image")
 

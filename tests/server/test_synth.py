@@ -41,14 +41,14 @@ def png(color: str = "red") -> bytes:
 
 
 def test_a_sound_and_its_facts(client: TestClient, voice: Synthesizer) -> None:
-    options = {"duration_s": 0.5, "steps": 4, "guidance": 3.0, "seed": 7}
+    options = {"duration": 0.5, "num_steps": 4, "guidance_scale": 3.0, "seed": 7}
     answer = client.post("/v1/synth", json={"query": "drum", **options})
     assert answer.status_code == 200
     assert_same(answer.content, voice.synth("drum", **options).waveform)
     headers = answer.headers
     assert headers["content-type"] == "audio/wav"
     assert 'filename="drum.wav"' in headers["content-disposition"]
-    assert (headers["clipsynth-seed"], headers["clipsynth-steps"]) == ("7", "4")
+    assert (headers["clipsynth-seed"], headers["clipsynth-num-steps"]) == ("7", "4")
     assert headers["clipsynth-network-calls"] == "8"
     assert 0.0 < float(headers["clipsynth-rtf"]) < 60.0
     stages = dict(part.split(";dur=") for part in headers["server-timing"].split(", "))
@@ -58,9 +58,9 @@ def test_a_sound_and_its_facts(client: TestClient, voice: Synthesizer) -> None:
 
 def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) -> None:
     options: dict[str, Any] = {
-        "duration_s": 0.3,
-        "steps": 3,
-        "guidance": 4.0,
+        "duration": 0.3,
+        "num_steps": 3,
+        "guidance_scale": 4.0,
         "seed": 2**53,
         "negative": "rain",
         "template": ["a {query}", "the sound of {query}"],
@@ -84,7 +84,7 @@ def test_every_wish_reaches_the_voice(client: TestClient, voice: Synthesizer) ->
     ],
 )
 def test_formats(client: TestClient, format: str, media: str, kind: str) -> None:
-    answer = client.post("/v1/synth", json={"query": "drum", "duration_s": 0.5, "format": format})
+    answer = client.post("/v1/synth", json={"query": "drum", "duration": 0.5, "format": format})
     assert answer.headers["content-type"] == media
     info = soundfile.info(io.BytesIO(answer.content))
     assert (info.format, info.samplerate, info.frames) == (kind, 22050, 11025)
@@ -112,10 +112,10 @@ def test_json(client: TestClient, voice: Synthesizer) -> None:
 
 
 def test_a_picture(client: TestClient, voice: Synthesizer) -> None:
-    form = {"steps": "4", "seed": "2", "format": "flac"}
+    form = {"num_steps": "4", "seed": "2", "format": "flac"}
     answer = client.post("/v1/synth", data=form, files={"image": ("a.png", png(), "image/png")})
     assert answer.headers["content-type"] == "audio/flac"
-    expected = voice.synth(image=PIL.Image.open(io.BytesIO(png())), steps=4, seed=2)
+    expected = voice.synth(image=PIL.Image.open(io.BytesIO(png())), num_steps=4, seed=2)
     assert_same(answer.content, expected.waveform)
 
 
@@ -152,7 +152,7 @@ def test_requests_that_wish_the_same_are_made_together(
     batcher = client.app.state.service.batcher
     for query, options in (
         ("dog", {}),
-        ("piano", {"steps": 3}),
+        ("piano", {"num_steps": 3}),
         ("rain", {"seed": 4, "format": "ogg"}),
     ):
         threads.append(ask(query, **options))
@@ -256,7 +256,7 @@ def test_one_clip_that_fails_leaves_its_neighbours(
 def test_the_voice(client: TestClient) -> None:
     facts = client.get("/v1/bundle").json()
     assert (facts["name"], facts["mel"]["n_mels"]) == ("tiny-test", 8)
-    assert facts["server"]["limits"]["steps"] == 50
+    assert facts["server"]["limits"]["num_steps"] == 50
     assert facts["server"]["formats"] == ["wav", "flac", "ogg", "mp3"]
     assert "path" not in facts
 

@@ -169,10 +169,10 @@ def test_reports_of_other_wishes_do_not_merge(fact):
 
 
 def test_merged_reports_say_with_how_many_seeds_each_part_was_measured():
-    many = {**FACTS, "seeds": {"text": 8, "steps": 8}, "text": {}, "steps": {}}
-    few = {**FACTS, "seeds": {"paraphrases": 1, "steps": 1}, "paraphrases": {}, "steps": {}}
+    many = {**FACTS, "seeds": {"text": 8, "num_steps": 8}, "text": {}, "num_steps": {}}
+    few = {**FACTS, "seeds": {"paraphrases": 1, "num_steps": 1}, "paraphrases": {}, "num_steps": {}}
     merged = reports.merge(many, few)
-    assert merged["seeds"] == {"text": 8, "paraphrases": 1, "steps": 1}
+    assert merged["seeds"] == {"text": 8, "paraphrases": 1, "num_steps": 1}
 
 
 def test_a_report_of_before_merges_as_one_of_the_defaults():

@@ -88,7 +88,7 @@ def setup(tiny_bundle) -> Setup:
     return Setup(
         voice,
         seeds=4,
-        steps=2,
+        num_steps=2,
         step_counts=(1, 2),
         curve_steps=(1, 2),
         resynthesis_clips=12,
@@ -114,8 +114,8 @@ def test_every_part_measures_every_system(study, setup):
     assert found["systems"]["retrieval, text"]["nearest_train"] == pytest.approx(0.0, abs=1e-6)
     assert found["systems"]["retrieval, text"]["nearer_than_real"] > 0.99
     assert found["systems"]["real"]["fad_generated_vs_test"] == pytest.approx(0.0, abs=1e-6)
-    assert found["curves"]["steps"].keys() == {"ddim", "ddim_eta_1", "dpmpp_2m"}
-    assert found["curves"]["steps"]["ddim"]["1"]["latency_s"] > 0
+    assert found["curves"]["num_steps"].keys() == {"ddim", "ddim_eta_1", "dpmpp_2m"}
+    assert found["curves"]["num_steps"]["ddim"]["1"]["latency_s"] > 0
     assert found["modality_gap"]["cures"].keys() == {"none", "mean_shift"}
     # two and three steps, each with and without the query
     assert found["systems"]["tiny, text"]["network_calls"] == 4
@@ -138,7 +138,7 @@ def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, dist
 
     def watched(question, *rest):
         plan = resolve_options(SynthOptions(**question.options), voice.synthesizer.bundle.manifest)
-        asked.append((plan.denoiser, plan.steps, plan.guidance))
+        asked.append((plan.denoiser, plan.num_steps, plan.guidance_scale))
         return answer(question, *rest)
 
     voice.answer = watched
@@ -150,7 +150,7 @@ def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, dist
         guidance_scales=(1.0,),
         teacher_steps=9,
     )
-    found = report.evaluate(study, setup, ["text", "steps", "teacher"])
+    found = report.evaluate(study, setup, ["text", "num_steps", "teacher"])
     assert (found["steps_default"], found["guidance_default"]) == (2, 1.0)
     assert found["distilled_default"]
     few, many = DISTILLED, DENOISER
@@ -170,14 +170,14 @@ def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, dist
     found |= parts.curves(study, setup)
     assert {plan for plan in asked if plan[0] == few} == {(few, 2, 1.0), (few, 4, 1.0)}
     assert found["curves"]["distilled"]["2"]["latency_s"] > 0
-    assert found["curves"]["steps"]["ddim"]["2"] != found["curves"]["distilled"]["2"]
+    assert found["curves"]["num_steps"]["ddim"]["2"] != found["curves"]["distilled"]["2"]
     shown = tables.markdown(found)
     for text in ("2 distilled steps, one network call each", "| 4, distilled |", "9 steps, guid"):
         assert text in shown
     assert "| steps, distilled |" in shown
     # as a series of its own
     pytest.importorskip("matplotlib")
-    assert page._plots(found).keys() == {"steps", "guidance", "curves"}
+    assert page._plots(found).keys() == {"num_steps", "guidance_scale", "curves"}
 
 
 def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):
@@ -188,7 +188,7 @@ def test_a_rerun_makes_only_what_changed(corpus, tiny_bundle, tmp_path):
         encoder = tiny_clip(tiny_bundle)
         study = open_study(folder / "judge", shards, labels, encoder=encoder, cache=cache)
         voice = Voice("tiny", Bundle.open(tiny_bundle), "cpu")
-        return report.evaluate(study, Setup(voice, seeds=seeds, steps=1), names), cache
+        return report.evaluate(study, Setup(voice, seeds=seeds, num_steps=1), names), cache
 
     first, cache = run(2, ["text", "image"])
     assert cache.made > 0
@@ -216,7 +216,7 @@ def test_sounds_outlive_a_denoiser_that_did_not_make_them(study, distilled_bundl
     other = dataclasses.replace(bundle, manifest=manifest)
     before, after = (Voice("tiny", b, "cpu") for b in (bundle, other))
     few = study.question("text", 1)
-    many = few.with_options(steps=3)
+    many = few.with_options(num_steps=3)
     assert before.key(few) != after.key(few)
     assert before.key(many) == after.key(many)
     # nor does its question load the other
@@ -351,7 +351,7 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
     pairs = load_pairs(shards / "train", study.clip, tiny.MEL, labels)
     measured = train_prior(pairs, tmp_path / "prior", steps=200, batch_size=16, noise=0.0)
     assert measured["cosine_after"] > measured["cosine_before"]
-    setup = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=2, steps=1)
+    setup = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=2, num_steps=1)
     found = parts.modality_gap(study, setup)["modality_gap"]
     width = {name: row["centroid_distance"] for name, row in found["cures"].items()}
     assert width["mean_shift"] < 0.5 * width["none"]
@@ -359,7 +359,7 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
     low, high = found["cures"]["none"]["centroid_distance_interval"]
     assert low <= width["none"] <= high
     # the shifted condition makes other sounds than the plain one
-    question = study.question("text", 1, steps=1)
+    question = study.question("text", 1, num_steps=1)
     sounds = {
         name: setup.voice.answer(setup.cured(study, question, name), study.cache).audio
         for name in ("none", "mean_shift", "prior", None)
@@ -371,7 +371,7 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
 
 def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(setup, monkeypatch):
     synthesizer = setup.voice.synthesizer
-    plan = resolve_options(SynthOptions(steps=1), synthesizer.bundle.manifest)
+    plan = resolve_options(SynthOptions(num_steps=1), synthesizer.bundle.manifest)
     monkeypatch.setattr(synthesizer, "engines", object())
     assert synthesizer.captures(plan)
     monkeypatch.setattr(synthesizer, "cure", object())
@@ -380,10 +380,10 @@ def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(se
 
 def test_the_page_shows_and_plays_everything(study, setup, tmp_path):
     pytest.importorskip("matplotlib")
-    found = report.evaluate(study, setup, ["text", "paraphrases", "steps"])
+    found = report.evaluate(study, setup, ["text", "paraphrases", "num_steps"])
     index = page.write_page(tmp_path / "page", found, study, setup)
     text = index.read_text()
-    for name in ("mels", "steps", "guidance"):
+    for name in ("mels", "num_steps", "guidance_scale"):
         assert f'src="{name}.png"' in text
         assert (tmp_path / "page" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "page" / "report.json").read_text()) == found
@@ -400,7 +400,7 @@ def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
     folder, shards, labels = corpus
     line = ["evaluate", str(shards), "--labels", str(labels), "--bundle", str(tiny_bundle)]
     line += ["--checkpoint", str(folder / "judge"), "--provider", "cpu", "--seeds", "2"]
-    line += ["--steps", "1", "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "r.json")]
+    line += ["--num-steps", "1", "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "r.json")]
     run = CliRunner().invoke(main, [*line, "--part", "text", "--part", "image"])
     assert run.exit_code == 0, run.output
     assert "| text queries | 12 |" in run.output
@@ -413,7 +413,7 @@ def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
         (["--system", f"ours={tmp_path}"], "manifest.json: no such file"),
         (["--embedding", "vggish"], "needs its weights"),
         (["--cure", "prior"], "needs --prior"),
-        (["--curve-steps", "1,2000"], "steps must be from 1 to 1000, got 2000"),
+        (["--curve-steps", "1,2000"], "num_steps must be from 1 to 1000, got 2000"),
         (["--template", "a drum"], "has no {query} in it"),
     ):
         refused = CliRunner().invoke(main, [*line, *options])
@@ -479,14 +479,14 @@ def test_systems_of_one_name_are_refused(study, setup):
 
 
 def test_a_report_says_its_template_prior_and_seeds(corpus, study, setup, tiny, tmp_path):
-    found = report.evaluate(study, setup, ["text", "steps", "vocoder"])
-    assert found["seeds"] == {"text": 4, "steps": 1}
+    found = report.evaluate(study, setup, ["text", "num_steps", "vocoder"])
+    assert found["seeds"] == {"text": 4, "num_steps": 1}
     assert not found.keys() & {"template", "prior_sha256"}
     # said, but what the bundle says itself
     usual = setup.voice.synthesizer.bundle.manifest.condition.templates
     asked = dataclasses.replace(setup, template=usual, seeds=8)
     both = report.evaluate(study, asked, ["image"], found)
-    assert both["seeds"] == {"text": 4, "steps": 1, "image": 8}
+    assert both["seeds"] == {"text": 4, "num_steps": 1, "image": 8}
     assert both.keys() >= {"text", "vocoder", "image"}
     pairs = load_pairs(corpus[1] / "train", study.clip, tiny.MEL, corpus[2])
     train_prior(pairs, tmp_path / "prior", steps=2, batch_size=4, noise=0.0)

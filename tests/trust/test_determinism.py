@@ -38,8 +38,8 @@ def test_thread_counts(which: str, tiny_bundle: Path) -> None:
     sounds = []
     for threads in THREADS:
         with Synthesizer.from_bundle(bundle, "cpu", threads=threads) as synthesizer:
-            clip = synthesizer.synth("drum", duration_s=0.7, steps=4, seed=5)
-            again = synthesizer.synth("drum", duration_s=0.7, steps=4, seed=5)
+            clip = synthesizer.synth("drum", duration=0.7, num_steps=4, seed=5)
+            again = synthesizer.synth("drum", duration=0.7, num_steps=4, seed=5)
         # one thread count, one sound: to the bit
         np.testing.assert_array_equal(again.waveform, clip.waveform)
         sounds.append(clip.waveform)
@@ -60,7 +60,7 @@ def first_noise(synthesizer: Synthesizer, seed: int) -> np.ndarray:
             return session.run(inputs)
 
     synthesizer._sessions["denoiser_step"] = Recorder()
-    synthesizer.synth("drum", seed=seed, steps=1)
+    synthesizer.synth("drum", seed=seed, num_steps=1)
     return seen[0]
 
 

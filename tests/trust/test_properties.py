@@ -155,30 +155,32 @@ ANY_FLOAT = st.none() | st.floats()
 @given(ANY_FLOAT, ANY_FLOAT, st.none() | st.integers(), st.floats(), st.text(max_size=5))
 def test_wishes(
     tiny_bundle: Path,
-    duration_s: float | None,
-    guidance: float | None,
-    steps: int | None,
+    duration: float | None,
+    guidance_scale: float | None,
+    num_steps: int | None,
     eta: float,
     template: str,
 ) -> None:
     manifest = Bundle.open(tiny_bundle).manifest
     try:
-        config = SynthOptions(duration_s, steps, guidance, eta, template=f"{template}{{query}}")
+        config = SynthOptions(
+            duration, num_steps, guidance_scale, eta, template=f"{template}{{query}}"
+        )
         plan = resolve_options(config, manifest)
     except InputError:
         return
     assert 1 <= plan.num_frames <= manifest.diffusion.max_frames
     assert 1 <= plan.num_samples <= plan.num_frames * manifest.mel.hop_length
-    assert 1 <= plan.steps <= manifest.diffusion.num_train_timesteps
-    assert math.isfinite(plan.guidance)
+    assert 1 <= plan.num_steps <= manifest.diffusion.num_train_timesteps
+    assert math.isfinite(plan.guidance_scale)
     assert 0.0 <= plan.eta <= 1.0
 
 
 @given(st.integers(1, 1000), st.floats(1e-3, 1e3))
-def test_sampling_times(steps: int, shift: float) -> None:
-    times = sampling_times(steps, DiffusionSpec(time_shift=shift))
+def test_sampling_times(num_steps: int, shift: float) -> None:
+    times = sampling_times(num_steps, DiffusionSpec(time_shift=shift))
     assert (times[0], times[-1]) == (1.0, 0.0)
-    assert len(times) == steps + 1
+    assert len(times) == num_steps + 1
     assert (np.diff(times) < 0.0).all()
 
 

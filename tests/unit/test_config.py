@@ -21,8 +21,8 @@ def manifest(tiny_bundle: Any) -> Manifest:
 
 def test_none_is_what_the_bundle_says(manifest: Manifest, tiny: ModuleType) -> None:
     plan = resolve_options(SynthOptions(), manifest)
-    assert plan.steps == tiny.DIFFUSION.num_steps
-    assert plan.guidance == tiny.DIFFUSION.guidance_scale
+    assert plan.num_steps == tiny.DIFFUSION.num_steps
+    assert plan.guidance_scale == tiny.DIFFUSION.guidance_scale
     assert plan.templates == ("a photo of {query}", "the sound of {query}")
     # 44 frames asked for, in whole multiples of 8
     assert plan.num_frames == 48
@@ -36,21 +36,21 @@ def test_none_is_what_the_bundle_says(manifest: Manifest, tiny: ModuleType) -> N
 def test_duration_is_exact_in_samples(
     manifest: Manifest, seconds: float, frames: int, samples: int
 ) -> None:
-    plan = resolve_options(SynthOptions(duration_s=seconds), manifest)
+    plan = resolve_options(SynthOptions(duration=seconds), manifest)
     assert (plan.num_frames, plan.num_samples) == (frames, samples)
     assert plan.num_frames * 256 >= plan.num_samples
 
 
 def test_the_longest_clip(manifest: Manifest) -> None:
     # a minute is 5167.97 frames, whatever the bundle samples in one go
-    plan = resolve_options(SynthOptions(duration_s=MAX_DURATION_S), manifest)
+    plan = resolve_options(SynthOptions(duration=MAX_DURATION_S), manifest)
     assert (plan.num_frames, plan.num_samples) == (5168, 60 * 22050)
     with pytest.raises(InputError, match="duration must be from"):
-        resolve_options(SynthOptions(duration_s=MAX_DURATION_S + 1e-4), manifest)
+        resolve_options(SynthOptions(duration=MAX_DURATION_S + 1e-4), manifest)
 
 
 def test_a_loop_is_whole_frames_and_some_beyond_its_end(manifest: Manifest) -> None:
-    plan = resolve_options(SynthOptions(duration_s=1.0, loop=True), manifest)
+    plan = resolve_options(SynthOptions(duration=1.0, loop=True), manifest)
     # 86.13 frames, an eighth more, and rounded up to a multiple of 8
     assert (plan.loop_frames, plan.num_samples, plan.num_frames) == (87, 87 * 256, 104)
     # the usual length is sampled as it is, and its end is the overlap
@@ -61,21 +61,21 @@ def test_a_loop_is_whole_frames_and_some_beyond_its_end(manifest: Manifest) -> N
 
 def test_a_sound_to_start_from_gives_its_length(manifest: Manifest) -> None:
     assert resolve_options(SynthOptions(), manifest, 1.5).num_samples == round(1.5 * 22050)
-    assert resolve_options(SynthOptions(duration_s=1.0), manifest, 1.5).num_samples == 22050
-    plan = resolve_options(SynthOptions(steps=8, strength=0.01), manifest)
+    assert resolve_options(SynthOptions(duration=1.0), manifest, 1.5).num_samples == 22050
+    plan = resolve_options(SynthOptions(num_steps=8, strength=0.01), manifest)
     assert plan.init_steps == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e9])
 def test_impossible_durations(manifest: Manifest, value: float) -> None:
     with pytest.raises(InputError, match=r"duration must be from .* to .* s, got"):
-        resolve_options(SynthOptions(duration_s=value), manifest)
+        resolve_options(SynthOptions(duration=value), manifest)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 30.1])
 def test_impossible_guidance(manifest: Manifest, value: float) -> None:
-    with pytest.raises(InputError, match="guidance must be from 0 to 30, got"):
-        resolve_options(SynthOptions(guidance=value), manifest)
+    with pytest.raises(InputError, match="guidance_scale must be from 0 to 30, got"):
+        resolve_options(SynthOptions(guidance_scale=value), manifest)
 
 
 @pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
@@ -86,8 +86,8 @@ def test_impossible_eta(manifest: Manifest, value: float) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 1001])
 def test_impossible_steps(manifest: Manifest, value: int) -> None:
-    with pytest.raises(InputError, match=f"steps must be from 1 to 1000, got {value}"):
-        resolve_options(SynthOptions(steps=value), manifest)
+    with pytest.raises(InputError, match=f"num_steps must be from 1 to 1000, got {value}"):
+        resolve_options(SynthOptions(num_steps=value), manifest)
 
 
 @pytest.mark.parametrize(

@@ -62,60 +62,62 @@ def record(synthesizer: Synthesizer, name: str) -> Recorder:
 
 
 @pytest.mark.parametrize(
-    ("options", "steps"),
+    ("options", "num_steps"),
     [
         ({}, 2),
-        ({"steps": 2}, 2),
-        ({"steps": 4}, 4),
+        ({"num_steps": 2}, 2),
+        ({"num_steps": 4}, 4),
         ({"loop": True}, 2),
-        ({"duration_s": 0.5, "template": "{query}", "strength": 0.3}, 2),
+        ({"duration": 0.5, "template": "{query}", "strength": 0.3}, 2),
     ],
 )
-def test_a_plain_wish_is_distilled(manifest: Manifest, options: dict[str, Any], steps: int) -> None:
+def test_a_plain_wish_is_distilled(
+    manifest: Manifest, options: dict[str, Any], num_steps: int
+) -> None:
     plan = resolve_options(SynthOptions(**options), manifest)
     assert (plan.distilled, plan.denoiser) == (True, DISTILLED)
-    assert (plan.steps, plan.guidance) == (steps, 1.0)
+    assert (plan.num_steps, plan.guidance_scale) == (num_steps, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "steps", "guidance"),
+    ("options", "num_steps", "guidance_scale"),
     [
-        ({"steps": 3}, 3, SCALE),
-        ({"steps": 8, "guidance": 3.0}, 8, 3.0),
-        ({"guidance": 3.0}, MANY_STEPS, 3.0),
-        ({"steps": 2, "guidance": 1.0}, 2, 1.0),
-        ({"steps": 2, "guidance": SCALE}, 2, SCALE),
+        ({"num_steps": 3}, 3, SCALE),
+        ({"num_steps": 8, "guidance_scale": 3.0}, 8, 3.0),
+        ({"guidance_scale": 3.0}, MANY_STEPS, 3.0),
+        ({"num_steps": 2, "guidance_scale": 1.0}, 2, 1.0),
+        ({"num_steps": 2, "guidance_scale": SCALE}, 2, SCALE),
         ({"negative": "dog"}, MANY_STEPS, SCALE),
         ({"sampler": "dpmpp_2m"}, MANY_STEPS, SCALE),
         ({"eta": 0.5}, MANY_STEPS, SCALE),
-        ({"steps": 2, "eta": 0.5}, 2, SCALE),
+        ({"num_steps": 2, "eta": 0.5}, 2, SCALE),
         # sampled in windows
-        ({"duration_s": 10.0}, MANY_STEPS, SCALE),
+        ({"duration": 10.0}, MANY_STEPS, SCALE),
     ],
 )
 def test_all_else_is_the_ordinary_denoisers(
-    manifest: Manifest, options: dict[str, Any], steps: int, guidance: float
+    manifest: Manifest, options: dict[str, Any], num_steps: int, guidance_scale: float
 ) -> None:
     plan = resolve_options(SynthOptions(**options), manifest)
     assert (plan.distilled, plan.denoiser) == (False, DENOISER)
-    assert (plan.steps, plan.guidance) == (steps, guidance)
+    assert (plan.num_steps, plan.guidance_scale) == (num_steps, guidance_scale)
 
 
 def test_a_variation_of_a_sound_needs_the_steps_between(manifest: Manifest) -> None:
     plan = resolve_options(SynthOptions(), manifest, init_s=1.0)
-    assert (plan.distilled, plan.steps, plan.guidance) == (False, MANY_STEPS, SCALE)
+    assert (plan.distilled, plan.num_steps, plan.guidance_scale) == (False, MANY_STEPS, SCALE)
 
 
 def test_the_longest_sound_in_one_go_is_distilled(manifest: Manifest) -> None:
     longest = frame_buckets(manifest)[-1]
     seconds = manifest.mel.seconds(longest)
-    assert resolve_options(SynthOptions(duration_s=seconds), manifest).distilled
-    assert not resolve_options(SynthOptions(duration_s=seconds + 0.01), manifest).distilled
+    assert resolve_options(SynthOptions(duration=seconds), manifest).distilled
+    assert not resolve_options(SynthOptions(duration=seconds + 0.01), manifest).distilled
 
 
 def test_a_bundle_without_one_is_as_before(tiny_bundle: Path) -> None:
-    plan = resolve_options(SynthOptions(steps=2), Bundle.open(tiny_bundle).manifest)
-    assert (plan.distilled, plan.denoiser, plan.guidance) == (False, DENOISER, SCALE)
+    plan = resolve_options(SynthOptions(num_steps=2), Bundle.open(tiny_bundle).manifest)
+    assert (plan.distilled, plan.denoiser, plan.guidance_scale) == (False, DENOISER, SCALE)
     assert Bundle.open(tiny_bundle).manifest.usual_denoiser == DENOISER
 
 
@@ -179,8 +181,8 @@ def test_two_calls_of_the_distilled_graph_and_no_other(
     synthesizer = Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1)
     recorder = record(synthesizer, DISTILLED)
     clip = synthesizer.synth("drum", seed=3)
-    assert len(recorder.calls) == clip.network_calls == clip.steps == 2
-    assert (clip.distilled, clip.guidance) == (True, 1.0)
+    assert len(recorder.calls) == clip.network_calls == clip.num_steps == 2
+    assert (clip.distilled, clip.guidance_scale) == (True, 1.0)
     assert DENOISER not in synthesizer.loaded
     for call in recorder.calls:
         assert call["condition"].shape == (1, 1, tiny.DIM)
@@ -203,19 +205,19 @@ def test_one_synthesizer_plays_both_and_loads_each_when_it_is_needed(
     assert set(synthesizer.loaded) == {"text_encoder", DISTILLED, "vocoder"}
     few = synthesizer.synth("drum")
     assert DENOISER not in synthesizer.loaded
-    many = synthesizer.synth("drum", guidance=SCALE)
+    many = synthesizer.synth("drum", guidance_scale=SCALE)
     assert DENOISER in synthesizer.loaded
-    assert (many.distilled, many.steps, many.network_calls) == (False, 8, 16)
+    assert (many.distilled, many.num_steps, many.network_calls) == (False, 8, 16)
     assert not np.allclose(few.waveform, many.waveform, atol=1e-3)
     other = Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1, graphs=())
-    other.load_for(steps=8)
+    other.load_for(num_steps=8)
     assert set(other.loaded) == {"text_encoder", DENOISER, "vocoder"}
 
 
 def test_the_ordinary_denoiser_is_that_of_a_bundle_without_another(
     tiny_bundle: Path, distilled_bundle: Path
 ) -> None:
-    options: dict[str, Any] = {"steps": 8, "guidance": 2.0, "duration_s": 0.3}
+    options: dict[str, Any] = {"num_steps": 8, "guidance_scale": 2.0, "duration": 0.3}
     with (
         Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as one,
         Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1, graphs=()) as two,
@@ -231,20 +233,20 @@ def test_loops_takes_batches_and_streams(distilled_bundle: Path, provider: str) 
     pytest.importorskip("onnxruntime" if provider == "cpu" else provider)
     with Synthesizer.from_bundle(distilled_bundle, provider, threads=1) as synthesizer:
         synthesizer.warm_up()
-        made = synthesizer.synth_batch(["drum", "dog"], seed=4, duration_s=0.2)
+        made = synthesizer.synth_batch(["drum", "dog"], seed=4, duration=0.2)
         made += [synthesizer.synth("rain", loop=True)]
-        with synthesizer.stream(["snare"], duration_s=0.2) as stream:
+        with synthesizer.stream(["snare"], duration=0.2) as stream:
             made += list(stream)
         assert [clip.network_calls for clip in made] == [2, 2, 2, 2]
         assert all(clip.distilled for clip in made)
         assert DENOISER not in synthesizer.loaded
-        alone = synthesizer.synth("dog", seed=5, duration_s=0.2)
+        alone = synthesizer.synth("dog", seed=5, duration=0.2)
         np.testing.assert_allclose(alone.waveform, made[1].waveform, atol=1e-5)
 
 
 def test_a_long_sound_takes_the_ordinary_denoiser(distilled_bundle: Path) -> None:
     with Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1) as synthesizer:
-        clip = synthesizer.synth("rain", duration_s=4.0, steps=2)
+        clip = synthesizer.synth("rain", duration=4.0, num_steps=2)
         assert not clip.distilled
         assert clip.network_calls == 2 * 2 * len(synthesizer.windows(352))
 
@@ -282,7 +284,7 @@ def test_on_engines_the_two_never_mix(distilled_bundle: Path, fake_gpu: Any) -> 
         Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1) as cpu,
         Synthesizer.from_bundle(distilled_bundle, "tensorrt-rtx") as gpu,
     ):
-        for options in ({}, {"steps": 2, "guidance": 1.0}, {"loop": True}):
+        for options in ({}, {"num_steps": 2, "guidance_scale": 1.0}, {"loop": True}):
             want = cpu.synth("drum", seed=7, **options)
             have = gpu.synth("drum", seed=7, **options)
             assert (have.distilled, have.network_calls) == (want.distilled, want.network_calls)

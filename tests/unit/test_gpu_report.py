@@ -160,9 +160,9 @@ def test_logs_name_no_folders(script: ModuleType) -> None:
 
 def test_ratios(script: ModuleType) -> None:
     rows = [
-        {"stage": "clip", "batch": 1, "guidance": 2.0, "steps": 4, "median_s": 0.005},
-        {"stage": "clip", "batch": 4, "guidance": 2.0, "steps": 4, "median_s": 0.001},
-        {"stage": "clip", "batch": 1, "guidance": 1.0, "steps": 4, "median_s": 0.001},
+        {"stage": "clip", "batch": 1, "guidance_scale": 2.0, "num_steps": 4, "median_s": 0.005},
+        {"stage": "clip", "batch": 4, "guidance_scale": 2.0, "num_steps": 4, "median_s": 0.001},
+        {"stage": "clip", "batch": 1, "guidance_scale": 1.0, "num_steps": 4, "median_s": 0.001},
     ]
     rows.append({**rows[0], "distilled": True, "median_s": 0.0001})
     report = {

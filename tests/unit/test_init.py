@@ -45,8 +45,10 @@ def test_only_the_last_steps_run_on_the_noised_sound(
             return session.run(inputs)
 
     monkeypatch.setitem(synthesizer._sessions, "denoiser_step", Recorder())
-    clip = synthesizer.synth("drum", init=AudioClip(tone(), RATE), strength=0.4, steps=10, seed=7)
-    assert (len(calls), clip.steps, clip.network_calls) == (4, 4, 8)
+    clip = synthesizer.synth(
+        "drum", init=AudioClip(tone(), RATE), strength=0.4, num_steps=10, seed=7
+    )
+    assert (len(calls), clip.num_steps, clip.network_calls) == (4, 4, 8)
     assert clip.audio_s == 0.5
     times = sampling_times(10, synthesizer.bundle.manifest.diffusion)[6:]
     assert [float(call["t"][0]) for call in calls] == pytest.approx(times[:-1].tolist())
@@ -60,29 +62,29 @@ def test_only_the_last_steps_run_on_the_noised_sound(
 
 def test_strength_goes_from_the_sound_itself_to_a_new_one(synthesizer: Synthesizer) -> None:
     given = AudioClip(tone(), RATE)
-    fresh = synthesizer.synth("drum", steps=20, duration_s=0.5)
+    fresh = synthesizer.synth("drum", num_steps=20, duration=0.5)
     target = mel_spectrogram(tone(), synthesizer.bundle.manifest.mel)
     condition = synthesizer.encode_text(["drum"])
 
     def distance(strength: float) -> float:
         init = np.pad(target, ((0, 0), (0, 5)))
-        mel = synthesizer.sample(condition, [0], 48, steps=20, init=init, strength=strength)
+        mel = synthesizer.sample(condition, [0], 48, num_steps=20, init=init, strength=strength)
         return float(np.abs(mel[0] - init).mean())
 
     assert distance(0.05) < distance(0.5) < distance(1.0)
-    whole = synthesizer.synth("drum", init=given, strength=1.0, steps=20)
+    whole = synthesizer.synth("drum", init=given, strength=1.0, num_steps=20)
     np.testing.assert_allclose(whole.waveform, fresh.waveform, atol=1e-5)
 
 
 def test_a_sound_shorter_or_longer_than_the_result(synthesizer: Synthesizer) -> None:
     for seconds in (0.1, 3.0):
-        clip = synthesizer.synth("drum", init=AudioClip(tone(seconds), RATE), duration_s=1.0)
+        clip = synthesizer.synth("drum", init=AudioClip(tone(seconds), RATE), duration=1.0)
         assert clip.audio_s == 1.0
 
 
 def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) -> None:
     sweep = tone(40 * 256 / RATE) * np.linspace(0.1, 1.0, 40 * 256, dtype=np.float32)
-    options = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "steps": 20}
+    options = {"init": AudioClip(sweep, RATE), "loop": True, "strength": 0.05, "num_steps": 20}
     clip = synthesizer.synth("drum", **options)
     assert len(clip.waveform) == 40 * 256
     plan = resolve_options(SynthOptions(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
@@ -93,7 +95,7 @@ def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) 
 
 
 def test_a_batch_of_variations(synthesizer: Synthesizer) -> None:
-    options = {"init": AudioClip(tone(), RATE), "steps": 4}
+    options = {"init": AudioClip(tone(), RATE), "num_steps": 4}
     clips = synthesizer.synth_batch(["drum", "drum"], seed=3, **options)
     assert not np.allclose(clips[0].waveform, clips[1].waveform, atol=1e-3)
     alone = synthesizer.synth("drum", seed=4, **options)

@@ -70,19 +70,19 @@ def test_the_seam_of_a_waveform_is_no_worse_than_its_inside() -> None:
     assert twice[60:69].max() <= 1.05 * inside.max()
 
 
-@pytest.mark.parametrize("duration_s", [None, 0.02, 1.0, 3.0])
-def test_a_loop_from_words(tiny_bundle: Path, duration_s: float | None) -> None:
+@pytest.mark.parametrize("duration", [None, 0.02, 1.0, 3.0])
+def test_a_loop_from_words(tiny_bundle: Path, duration: float | None) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as synthesizer:
-        clip = synthesizer.synth("drum", duration_s=duration_s, loop=True, steps=2)
+        clip = synthesizer.synth("drum", duration=duration, loop=True, num_steps=2)
         frames = len(clip.waveform) / HOP
         # whole frames, and no fade-out at the end
         assert frames == int(frames)
         usual = 44 * HOP / 22050 / (1 + LOOP_OVERLAP)
-        assert clip.audio_s == pytest.approx(duration_s or usual, abs=HOP / 22050)
+        assert clip.audio_s == pytest.approx(duration or usual, abs=HOP / 22050)
         jumps = np.abs(np.diff(clip.waveform, prepend=clip.waveform[-1]))
         assert jumps[0] <= jumps[1:].max()
         assert 0.0 < np.abs(clip.waveform).max() <= 0.98
         again = synthesizer.synth_batch(
-            ["dog", "drum"], seed=[1, 0], duration_s=duration_s, loop=True, steps=2
+            ["dog", "drum"], seed=[1, 0], duration=duration, loop=True, num_steps=2
         )
         np.testing.assert_allclose(again[1].waveform, clip.waveform, atol=1e-6)

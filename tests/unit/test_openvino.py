@@ -203,7 +203,7 @@ def test_a_provider_that_does_not_work_is_an_error(
 
 
 def test_a_sound_is_the_one_of_onnx_runtime(tiny_bundle: Path) -> None:
-    options = {"duration_s": 0.5, "steps": 4}
+    options = {"duration": 0.5, "num_steps": 4}
     clips = [
         Synthesizer.from_bundle(tiny_bundle, provider=provider, threads=1).synth("drum", **options)
         for provider in ("openvino", "cpu")

@@ -52,14 +52,14 @@ def host_step(session: ort.OrtSession, same: dict[str, np.ndarray]) -> Any:
     return step
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("num_steps", [1, 2, 5])
 @pytest.mark.parametrize("eta", [0.0, 0.8])
 @pytest.mark.parametrize("conditions", [1, 2])
 def test_a_loop_on_the_device_is_the_loop_over_arrays(
-    step: ort.OrtSession, steps: int, eta: float, conditions: int
+    step: ort.OrtSession, num_steps: int, eta: float, conditions: int
 ) -> None:
     x = gaussian_noise(3, 16, 8)[None]
-    times = np.linspace(1.0, 0.0, steps + 1)
+    times = np.linspace(1.0, 0.0, num_steps + 1)
 
     def noise(i: int) -> np.ndarray:
         return gaussian_noise(3, 16, 8, i)[None]
@@ -75,14 +75,14 @@ def test_a_loop_on_the_device_is_the_loop_over_arrays(
 
 
 def test_stages_use_the_loop_on_cuda(cpu: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    want = cpu.synth("drum", steps=3).waveform
+    want = cpu.synth("drum", num_steps=3).waveform
     session = cpu.session("denoiser_step")
     assert isinstance(session, ort.OrtSession)
     loops = ort_loop.StepLoops(session._session, "cpu", "step", captures=False)
     monkeypatch.setattr(session, "_provider", "cuda")
     monkeypatch.setattr(session, "loops", loops, raising=False)
     monkeypatch.setattr(session, "run", None)  # nothing comes back to the host on the way
-    clip = cpu.synth("drum", steps=3)
+    clip = cpu.synth("drum", num_steps=3)
     np.testing.assert_array_equal(clip.waveform, want)
     assert clip.provider == "cuda"
 

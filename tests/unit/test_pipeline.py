@@ -54,23 +54,23 @@ def record(synthesizer: Synthesizer) -> Callable[[str], Recorder]:
 
 
 def test_a_clip_and_its_facts(synthesizer: Synthesizer) -> None:
-    clip = synthesizer.synth("drum", duration_s=0.5, steps=4, guidance=3.0, seed=7)
+    clip = synthesizer.synth("drum", duration=0.5, num_steps=4, guidance_scale=3.0, seed=7)
     assert clip.waveform.shape == (11025,)
     assert clip.waveform.dtype == np.float32
     assert 0.0 < np.abs(clip.waveform).max() <= 0.98
-    assert (clip.query, clip.seed, clip.steps, clip.guidance) == ("drum", 7, 4, 3.0)
+    assert (clip.query, clip.seed, clip.num_steps, clip.guidance_scale) == ("drum", 7, 4, 3.0)
     assert (clip.sample_rate, clip.provider, clip.audio_s) == (22050, "cpu", 0.5)
     assert list(clip.stages_s) == ["text", "denoise", "vocode"]
     assert clip.rtf == pytest.approx(sum(clip.stages_s.values()) / 0.5)
 
 
 def numpy_mel(
-    tiny: ModuleType, condition: Array, seed: int, frames: int, steps: int, w: float
+    tiny: ModuleType, condition: Array, seed: int, frames: int, num_steps: int, w: float
 ) -> Array:
     """The tiny denoiser, guidance and sampler again, without ONNX."""
     projection = tiny.weights("projection", tiny.DIM, tiny.BINS, scale=2.0)
     x = gaussian_noise(seed, frames, tiny.BINS)
-    times = sampling_times(steps, tiny.DIFFUSION)
+    times = sampling_times(num_steps, tiny.DIFFUSION)
     for t, s in itertools.pairwise(times):
         alpha, sigma = alpha_sigma(t)
 
@@ -90,7 +90,7 @@ def test_sampling_is_the_arithmetic_it_says(
     synthesizer: Synthesizer, tiny: ModuleType, w: float
 ) -> None:
     condition = synthesizer.encode_text(["drum"])
-    mel = synthesizer.sample(condition, [3], 16, steps=5, guidance=w)
+    mel = synthesizer.sample(condition, [3], 16, num_steps=5, guidance_scale=w)
     # float32 in the graph, float64 here
     np.testing.assert_allclose(mel[0], numpy_mel(tiny, condition[0], 3, 16, 5, w), atol=1e-4)
 
@@ -126,7 +126,7 @@ def test_a_clip_does_not_depend_on_its_batch(
 ) -> None:
     # more than one part of MAX_BATCH
     queries = (["drum", "piano", "dog", "rain", "drum"] * 3)[: MAX_BATCH + 3]
-    options: dict[str, Any] = {"steps": 3, "eta": eta, "negative": "rain", "sampler": sampler}
+    options: dict[str, Any] = {"num_steps": 3, "eta": eta, "negative": "rain", "sampler": sampler}
     clips = synthesizer.synth_batch(queries, seed=40, **options)
     assert [clip.seed for clip in clips] == list(range(40, 40 + len(queries)))
     for clip, query in zip(clips, queries, strict=True):
@@ -187,7 +187,7 @@ def test_guidance_runs_both_halves_in_one_batch(
     synthesizer: Synthesizer, record: Callable[[str], Recorder]
 ) -> None:
     recorder = record("denoiser_step")
-    clip = synthesizer.synth("drum", steps=6, guidance=2.5)
+    clip = synthesizer.synth("drum", num_steps=6, guidance_scale=2.5)
     assert len(recorder.calls) == 6
     assert clip.network_calls == 12
     call = recorder.calls[0]
@@ -204,7 +204,7 @@ def test_no_guidance_runs_one_half(
     synthesizer: Synthesizer, record: Callable[[str], Recorder]
 ) -> None:
     recorder = record("denoiser_step")
-    clip = synthesizer.synth("drum", steps=6, guidance=1.0)
+    clip = synthesizer.synth("drum", num_steps=6, guidance_scale=1.0)
     assert clip.network_calls == len(recorder.calls) == 6
     assert recorder.calls[0]["condition"].shape == (1, 1, 4)
     assert recorder.calls[0]["weights"].tolist() == [1.0]
@@ -212,7 +212,7 @@ def test_no_guidance_runs_one_half(
 
 def test_negative_query(synthesizer: Synthesizer, record: Callable[[str], Recorder]) -> None:
     recorder = record("denoiser_step")
-    synthesizer.synth_batch(["drum", "dog"], negative="rain", steps=1)
+    synthesizer.synth_batch(["drum", "dog"], negative="rain", num_steps=1)
     rain = synthesizer.encode_text(["rain"])[0]
     np.testing.assert_array_equal(recorder.calls[0]["condition"][1], [rain, rain])
 
@@ -221,7 +221,7 @@ def test_negative_without_guidance_warns(
     synthesizer: Synthesizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        synthesizer.synth("drum", negative="rain", guidance=1.0, steps=1)
+        synthesizer.synth("drum", negative="rain", guidance_scale=1.0, num_steps=1)
     assert [r.getMessage() for r in caplog.records] == [
         "negative query has no effect at guidance 1"
     ]
@@ -231,10 +231,10 @@ def test_fresh_noise_only_where_eta_asks_for_it(
     synthesizer: Synthesizer, record: Callable[[str], Recorder]
 ) -> None:
     recorder = record("denoiser_step")
-    synthesizer.synth("drum", steps=2, eta=0.0)
+    synthesizer.synth("drum", num_steps=2, eta=0.0)
     assert not any(call["noise"].any() for call in recorder.calls)
     recorder.calls.clear()
-    synthesizer.synth("drum", steps=2, eta=1.0, seed=4)
+    synthesizer.synth("drum", num_steps=2, eta=1.0, seed=4)
     for stream, call in enumerate(recorder.calls, start=1):
         np.testing.assert_array_equal(call["noise"][0], gaussian_noise(4, 48, 8, stream))
 
@@ -243,17 +243,17 @@ def test_a_longer_clip_begins_with_the_same_noise(
     synthesizer: Synthesizer, record: Callable[[str], Recorder]
 ) -> None:
     recorder = record("denoiser_step")
-    for duration_s in (0.25, 1.0):
-        synthesizer.synth("drum", duration_s=duration_s, steps=1)
+    for duration in (0.25, 1.0):
+        synthesizer.synth("drum", duration=duration, num_steps=1)
     short, long = (call["x"] for call in recorder.calls)
     assert short.shape == (1, 8, 24)
     np.testing.assert_array_equal(short, long[:, :, :24])
 
 
-@pytest.mark.parametrize("steps", [1, 1000])
-def test_the_fewest_and_the_most_steps(synthesizer: Synthesizer, steps: int) -> None:
-    clip = synthesizer.synth("drum", steps=steps, duration_s=0.1)
-    assert clip.steps == steps
+@pytest.mark.parametrize("num_steps", [1, 1000])
+def test_the_fewest_and_the_most_steps(synthesizer: Synthesizer, num_steps: int) -> None:
+    clip = synthesizer.synth("drum", num_steps=num_steps, duration=0.1)
+    assert clip.num_steps == num_steps
     assert np.abs(clip.waveform).max() > 0.0
 
 
@@ -274,14 +274,14 @@ def test_an_image_in_place_of_text(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_text_needs_no_image_encoder(synthesizer: Synthesizer) -> None:
-    synthesizer.synth("drum", steps=1)
+    synthesizer.synth("drum", num_steps=1)
     assert "image_encoder" not in synthesizer.loaded
 
 
 def test_progress_reaches_the_end_once(synthesizer: Synthesizer) -> None:
     seen: list[tuple[int, int]] = []
     count = MAX_BATCH + 2
-    synthesizer.synth_batch(["drum"] * count, steps=3, progress=lambda *at: seen.append(at))
+    synthesizer.synth_batch(["drum"] * count, num_steps=3, progress=lambda *at: seen.append(at))
     total = 3 * count
     assert [done for done, _ in seen] == [MAX_BATCH, 2 * MAX_BATCH, 3 * MAX_BATCH, 26, 28, total]
     assert {of for _, of in seen} == {total}
@@ -335,7 +335,7 @@ def test_an_output_of_another_length_is_an_error(synthesizer: Synthesizer, graph
     session = Broken(synthesizer.session(graph), lambda array: array[..., :-8])
     synthesizer._sessions[graph] = session
     with pytest.raises(BackendError, match="instead of"):
-        synthesizer.synth("drum", steps=1)
+        synthesizer.synth("drum", num_steps=1)
 
 
 def test_a_damaged_graph_is_found_when_the_bundle_is_opened(tiny_copy: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_same_request_gives_the_same_bytes(tiny_bundle: Path) -> None:
 
 def test_a_clip_knows_its_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu") as synthesizer:
-        tag = read_tag(synthesizer.synth("dog", seed=9, steps=1).save(tmp_path / "dog.flac"))
+        tag = read_tag(synthesizer.synth("dog", seed=9, num_steps=1).save(tmp_path / "dog.flac"))
     assert tag is not None
     assert (tag["query"], tag["seed"], tag["bundle"]) == ("dog", 9, "tiny-test")
     digest = subprocess.run(

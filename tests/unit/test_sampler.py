@@ -36,15 +36,15 @@ def noise(shape: tuple[int, int, int] = (2, 4, 8), seed: int = 0) -> Mel:
     return np.random.Generator(np.random.Philox(seed)).standard_normal(shape, np.float32)
 
 
-def error(sampler: str, steps: int) -> float:
+def error(sampler: str, num_steps: int) -> float:
     z = noise()
-    times = sampling_times(steps, SPEC)
+    times = sampling_times(num_steps, SPEC)
     result = (ddim if sampler == "ddim" else dpmpp_2m)(GaussianStep(), z, times)
     return float(np.abs(result - (MEAN + STD * z)).max())
 
 
 def test_ddim_converges_to_the_exact_solution_at_first_order() -> None:
-    errors = [error("ddim", steps) for steps in (10, 100, 1000)]
+    errors = [error("ddim", num_steps) for num_steps in (10, 100, 1000)]
     assert errors[2] < 0.01 * STD
     # ten times the steps, a tenth of the error; float32 leaves some slack
     assert errors[0] / errors[1] == pytest.approx(10, rel=0.25)
@@ -52,8 +52,8 @@ def test_ddim_converges_to_the_exact_solution_at_first_order() -> None:
 
 
 def test_dpmpp_2m_is_of_higher_order() -> None:
-    for steps in (10, 20, 50):
-        assert error("dpmpp_2m", steps) < 0.5 * error("ddim", steps)
+    for num_steps in (10, 20, 50):
+        assert error("dpmpp_2m", num_steps) < 0.5 * error("ddim", num_steps)
     # order 2 but for its first and last step, so that 4 times the steps give between 4 and 16
     assert 6.0 < error("dpmpp_2m", 100) / error("dpmpp_2m", 400) < 16.0
 

@@ -39,11 +39,11 @@ def workers() -> list[threading.Thread]:
 
 def test_a_stream_is_the_same_sounds_one_by_one(synthesizer: Synthesizer) -> None:
     queries = ["drum", "dog", "rain"]
-    with synthesizer.stream(iter(queries), seed=5, steps=2) as stream:
+    with synthesizer.stream(iter(queries), seed=5, num_steps=2) as stream:
         clips = list(stream)
     assert [(clip.query, clip.seed) for clip in clips] == [("drum", 5), ("dog", 6), ("rain", 7)]
     for clip in clips:
-        alone = synthesizer.synth(clip.query, seed=clip.seed, steps=2)
+        alone = synthesizer.synth(clip.query, seed=clip.seed, num_steps=2)
         np.testing.assert_array_equal(clip.waveform, alone.waveform)
     assert not workers()
 
@@ -56,7 +56,7 @@ def test_the_next_sounds_are_made_meanwhile_and_not_too_many(synthesizer: Synthe
             taken.append(number)
             yield "drum"
 
-    with synthesizer.stream(queries(), steps=1, ahead=2) as stream:
+    with synthesizer.stream(queries(), num_steps=1, ahead=2) as stream:
         next(stream)
         # one used, two that wait, and one that waits for its place
         wait_until(lambda: len(taken) == 4)
@@ -66,7 +66,7 @@ def test_the_next_sounds_are_made_meanwhile_and_not_too_many(synthesizer: Synthe
 
 
 def test_a_stream_that_is_forgotten_stops(synthesizer: Synthesizer) -> None:
-    stream = synthesizer.stream(itertools.repeat("drum"), steps=1)
+    stream = synthesizer.stream(itertools.repeat("drum"), num_steps=1)
     next(stream)
     del stream
     gc.collect()
@@ -74,7 +74,7 @@ def test_a_stream_that_is_forgotten_stops(synthesizer: Synthesizer) -> None:
 
 
 def test_an_error_comes_where_its_clip_would_have(synthesizer: Synthesizer) -> None:
-    stream = synthesizer.stream(["drum", " ", "dog"], steps=1)
+    stream = synthesizer.stream(["drum", " ", "dog"], num_steps=1)
     assert next(stream).query == "drum"
     with pytest.raises(InputError, match="query is empty"):
         next(stream)
@@ -84,7 +84,7 @@ def test_an_error_comes_where_its_clip_would_have(synthesizer: Synthesizer) -> N
 
 def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) -> None:
     for options, message in (
-        ({"steps": 0}, "steps must be"),
+        ({"num_steps": 0}, "num_steps must be"),
         ({"ahead": 0}, "ahead must be from 1 to 64, got 0"),
         ({"ahead": 65}, "ahead must be"),
         ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
@@ -99,7 +99,7 @@ def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) 
 
 
 def test_any_integer_is_the_seed_of_a_stream(synthesizer: Synthesizer) -> None:
-    with synthesizer.stream(["drum", "dog"], steps=1, seed=np.int64(3)) as stream:
+    with synthesizer.stream(["drum", "dog"], num_steps=1, seed=np.int64(3)) as stream:
         assert [clip.seed for clip in stream] == [3, 4]
 
 
@@ -125,7 +125,7 @@ def test_cancelling_between_steps(synthesizer: Synthesizer) -> None:
             cancel.set()
 
     with pytest.raises(CancelledError, match="synthesis cancelled"):
-        synthesizer.synth("drum", steps=100, progress=progress, cancel=cancel)
+        synthesizer.synth("drum", num_steps=100, progress=progress, cancel=cancel)
     assert seen == [(1, 100), (2, 100), (3, 100)]
     # and one that is set from the start does nothing at all
     with pytest.raises(CancelledError):
@@ -151,7 +151,7 @@ def test_progress_may_stop_a_synthesis_with_an_exception_of_its_own(
 
 def test_cancelling_a_stream(synthesizer: Synthesizer) -> None:
     cancel = threading.Event()
-    stream = synthesizer.stream(itertools.repeat("drum"), steps=1, cancel=cancel)
+    stream = synthesizer.stream(itertools.repeat("drum"), num_steps=1, cancel=cancel)
     next(stream)
     cancel.set()
     with pytest.raises(CancelledError):
@@ -161,16 +161,16 @@ def test_cancelling_a_stream(synthesizer: Synthesizer) -> None:
 
 
 def test_leaving_a_stream_ends_the_clip_in_the_making(synthesizer: Synthesizer) -> None:
-    steps, inside = [], threading.Event()
+    num_steps, inside = [], threading.Event()
 
     def progress(done: int, total: int) -> None:
-        steps.append(done)
+        num_steps.append(done)
         inside.set()
         time.sleep(0.005)
 
-    with synthesizer.stream(["drum"], steps=1000, progress=progress):
+    with synthesizer.stream(["drum"], num_steps=1000, progress=progress):
         assert inside.wait(LIMIT_S)
-    assert len(steps) < 900
+    assert len(num_steps) < 900
     assert not workers()
 
 
@@ -186,19 +186,19 @@ def test_threads_that_share_a_synthesizer(tiny_bundle: Path, provider: str) -> N
             if item[0] < 4:
                 start.wait(LIMIT_S)
             query, seed = item[1]
-            return shared.synth(query, seed=seed, steps=3, duration_s=0.3 * seed).waveform
+            return shared.synth(query, seed=seed, num_steps=3, duration=0.3 * seed).waveform
 
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(work, enumerate(asked)))
         for (query, seed), waveform in zip(asked, found, strict=True):
-            alone = shared.synth(query, seed=seed, steps=3, duration_s=0.3 * seed)
+            alone = shared.synth(query, seed=seed, num_steps=3, duration=0.3 * seed)
             np.testing.assert_allclose(waveform, alone.waveform, atol=1e-6)
 
 
 def test_two_synthesizers_in_two_threads(tiny_bundle: Path) -> None:
     def work(query: str) -> list[np.ndarray]:
         with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as own:
-            return [own.synth(query, seed=seed, steps=3).waveform for seed in range(8)]
+            return [own.synth(query, seed=seed, num_steps=3).waveform for seed in range(8)]
 
     queries = ["drum", "dog"]
     with ThreadPoolExecutor(2) as pool:
@@ -211,11 +211,11 @@ def test_two_synthesizers_in_two_threads(tiny_bundle: Path) -> None:
 def test_an_error_in_one_thread_leaves_the_others_alone(
     synthesizer: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = synthesizer.synth("dog", steps=2).waveform
+    expected = synthesizer.synth("dog", num_steps=2).waveform
 
     def work(query: str) -> np.ndarray | str:
         try:
-            return synthesizer.synth(query, steps=2).waveform
+            return synthesizer.synth(query, num_steps=2).waveform
         except (InputError, NumericalError) as error:
             return str(error)
 
@@ -228,7 +228,7 @@ def test_an_error_in_one_thread_leaves_the_others_alone(
 
 def test_a_closed_synthesizer_says_so(tiny_bundle: Path) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu") as synthesizer:
-        synthesizer.synth("drum", steps=1)
+        synthesizer.synth("drum", num_steps=1)
     with pytest.raises(BackendError, match="cpu: this synthesizer is closed; open another"):
-        synthesizer.synth("drum", steps=1)
+        synthesizer.synth("drum", num_steps=1)
     synthesizer.close()

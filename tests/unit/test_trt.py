@@ -46,19 +46,19 @@ WHOLE_S = 168 * 256 / 22050
     "options",
     [
         ONE,
-        {**ONE, "steps": 1},
-        {**ONE, "steps": 3, "guidance": 1.0},
-        {**ONE, "guidance": 0.0},
-        {**ONE, "eta": 0.7, "steps": 4},
+        {**ONE, "num_steps": 1},
+        {**ONE, "num_steps": 3, "guidance_scale": 1.0},
+        {**ONE, "guidance_scale": 0.0},
+        {**ONE, "eta": 0.7, "num_steps": 4},
         {**ONE, "negative": "rain"},
         TWO,
-        {**ONE, "sampler": "dpmpp_2m", "steps": 3},
+        {**ONE, "sampler": "dpmpp_2m", "num_steps": 3},
     ],
     ids=["default", "one step", "unguided", "w0", "eta", "negative", "templates", "dpmpp"],
 )
 def test_a_captured_clip_is_the_cpus(gpu: Synthesizer, cpu: Synthesizer, options: Any) -> None:
-    found = gpu.synth("drum", duration_s=WHOLE_S, seed=5, **options)
-    want = cpu.synth("drum", duration_s=WHOLE_S, seed=5, **options)
+    found = gpu.synth("drum", duration=WHOLE_S, seed=5, **options)
+    want = cpu.synth("drum", duration=WHOLE_S, seed=5, **options)
     assert found.provider == "tensorrt-rtx"
     # the same graphs on the same processor: only the batch and the padding of tokens differ
     np.testing.assert_allclose(found.waveform, want.waveform, atol=1e-5)
@@ -69,23 +69,25 @@ def test_an_image_comes_in_as_a_condition(gpu: Synthesizer, cpu: Synthesizer) ->
     from PIL import Image
 
     picture = Image.new("RGB", (20, 20), "teal")
-    found, want = (s.synth(image=picture, duration_s=WHOLE_S, steps=2).waveform for s in (gpu, cpu))
+    found, want = (
+        s.synth(image=picture, duration=WHOLE_S, num_steps=2).waveform for s in (gpu, cpu)
+    )
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_batches_are_filled_up_and_split(gpu: Synthesizer, cpu: Synthesizer, count: int) -> None:
     queries = ["drum", "piano", "dog", "rain", "snare"][:count]
-    found = gpu.synth_batch(queries, duration_s=WHOLE_S, seed=1, steps=2, **ONE)
-    want = cpu.synth_batch(queries, duration_s=WHOLE_S, seed=1, steps=2, **ONE)
+    found = gpu.synth_batch(queries, duration=WHOLE_S, seed=1, num_steps=2, **ONE)
+    want = cpu.synth_batch(queries, duration=WHOLE_S, seed=1, num_steps=2, **ONE)
     for one, other in zip(found, want, strict=True):
         assert (one.query, one.seed) == (other.query, other.seed)
         np.testing.assert_allclose(one.waveform, other.waveform, atol=1e-5)
 
 
 def test_a_short_clip_is_cut_from_its_bucket(gpu: Synthesizer) -> None:
-    long = gpu.synth("drum", duration_s=WHOLE_S, **ONE).waveform
-    short = gpu.synth("drum", duration_s=0.5, **ONE).waveform
+    long = gpu.synth("drum", duration=WHOLE_S, **ONE).waveform
+    short = gpu.synth("drum", duration=0.5, **ONE).waveform
     assert short.shape == (11025,)
     # but for the fade at its end
     np.testing.assert_array_equal(short[:10000], long[:10000])
@@ -97,12 +99,12 @@ def test_nothing_but_the_key_captures_anew(gpu: Synthesizer, fake_gpu: Any) -> N
     assert engines is not None
     assert engines.captures == 1
     before = fake_gpu.cuda.names().count("cudaMalloc")
-    gpu.synth("piano", seed=9, guidance=3.5, negative=None, duration_s=0.4, **ONE)
-    gpu.synth("dog", guidance=7.0, **ONE)
+    gpu.synth("piano", seed=9, guidance_scale=3.5, negative=None, duration=0.4, **ONE)
+    gpu.synth("dog", guidance_scale=7.0, **ONE)
     assert engines.captures == 1
     assert fake_gpu.cuda.names().count("cudaMalloc") == before
-    gpu.synth("drum", guidance=1.0, **ONE)
-    gpu.synth("drum", steps=2, **ONE)
+    gpu.synth("drum", guidance_scale=1.0, **ONE)
+    gpu.synth("drum", num_steps=2, **ONE)
     gpu.synth("drum", eta=0.5, **ONE)
     gpu.synth("drum", **TWO)
     assert engines.captures == 5
@@ -117,7 +119,7 @@ def test_a_clip_replayed_is_one_launch(gpu: Synthesizer, fake_gpu: Any) -> None:
 
 def test_the_order_of_a_capture(gpu: Synthesizer, fake_gpu: Any) -> None:
     start = len(fake_gpu.cuda.calls)
-    gpu.synth("drum", steps=2, **ONE)
+    gpu.synth("drum", num_steps=2, **ONE)
     kinds = {"embedding": "text", "x_next": "step", "waveform": "vocoder"}
     names = [
         next(kind for output, kind in kinds.items() if output in details)
@@ -159,18 +161,18 @@ def test_without_cuda_graphs_the_sound_is_the_same(
 def test_the_clip_used_longest_ago_goes_first(gpu: Synthesizer, fake_gpu: Any) -> None:
     engines = gpu.engines
     assert engines is not None
-    for steps in (1, 2, 3, 4):
-        gpu.synth("drum", steps=steps, **ONE)
-    gpu.synth("drum", steps=1, **ONE)
+    for num_steps in (1, 2, 3, 4):
+        gpu.synth("drum", num_steps=num_steps, **ONE)
+    gpu.synth("drum", num_steps=1, **ONE)
     held = fake_gpu.cuda.used()
-    gpu.synth("drum", steps=5, **ONE)
+    gpu.synth("drum", num_steps=5, **ONE)
     assert engines.captures == 5
     assert len(fake_gpu.cuda.executables) == trt.MAX_GRAPHS
     # as many buffers as before, but for one more row of times
     assert fake_gpu.cuda.used() <= held + 2 * 4096
-    gpu.synth("drum", steps=1, **ONE)
+    gpu.synth("drum", num_steps=1, **ONE)
     assert engines.captures == 5
-    gpu.synth("drum", steps=2, **ONE)
+    gpu.synth("drum", num_steps=2, **ONE)
     assert engines.captures == 6
 
 
@@ -264,7 +266,7 @@ def test_a_clip_that_no_bucket_holds_is_made_in_windows(
     clips = []
     for provider in ("tensorrt-rtx", "cpu"):
         with Synthesizer.from_bundle(tiny_copy, provider) as synthesizer:
-            clips.append(synthesizer.synth("drum", duration_s=9.0, steps=2))
+            clips.append(synthesizer.synth("drum", duration=9.0, num_steps=2))
             labels = set(synthesizer.engines._players) if synthesizer.engines else set()
             assert not any("denoiser_step-b1-f704" in label for label in labels)
     # the same windows and the same noise everywhere
@@ -282,7 +284,7 @@ def test_what_a_captured_clip_cannot_do_goes_step_by_step(
     clips = []
     for provider in ("tensorrt-rtx", "cpu"):
         with Synthesizer.from_bundle(tiny_bundle, provider) as synthesizer:
-            clips.append(synthesizer.synth("drum", steps=4, **options))
+            clips.append(synthesizer.synth("drum", num_steps=4, **options))
     np.testing.assert_allclose(clips[0].waveform, clips[1].waveform, atol=1e-5)
     assert clips[0].network_calls == clips[1].network_calls
 
@@ -394,7 +396,7 @@ def test_kernels_that_cannot_be_kept(
     from clipsynth_rt.errors import OutputError
 
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
-        synthesizer.synth("drum", steps=1, **ONE)
+        synthesizer.synth("drum", num_steps=1, **ONE)
 
     def full(path: Path, data: bytes) -> None:
         raise OutputError(f"{path}: cannot be written (No space left on device)")
@@ -403,7 +405,7 @@ def test_kernels_that_cannot_be_kept(
         path.unlink()
     monkeypatch.setattr(plans, "write_atomically", full)
     with Synthesizer.from_bundle(tiny_bundle, "tensorrt-rtx") as synthesizer:
-        assert synthesizer.synth("drum", steps=1, **ONE).provider == "tensorrt-rtx"
+        assert synthesizer.synth("drum", num_steps=1, **ONE).provider == "tensorrt-rtx"
     assert "will be compiled again next time" in caplog.text
 
 

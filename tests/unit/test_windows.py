@@ -112,20 +112,20 @@ def test_a_crossfade_keeps_the_power(phase: float) -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
 def test_a_sound_longer_than_the_denoiser_learnt(tiny_bundle: Path, sampler: str) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as synthesizer:
-        clip = synthesizer.synth("drum", duration_s=5.0, steps=3, sampler=sampler, seed=4)
+        clip = synthesizer.synth("drum", duration=5.0, num_steps=3, sampler=sampler, seed=4)
         assert clip.audio_s == 5.0
         windows = synthesizer.windows(432)
         assert (windows.size, len(windows)) == (168, 4)
         assert clip.network_calls == 3 * 2 * 4
         # the tiny denoiser looks at one frame at a time, so windows change nothing but rounding
         condition = synthesizer.encode_text(["drum"])
-        long = synthesizer.sample(condition, [4], 432, steps=3, sampler=sampler)
-        short = synthesizer.sample(condition, [4], 168, steps=3, sampler=sampler)
+        long = synthesizer.sample(condition, [4], 432, num_steps=3, sampler=sampler)
+        short = synthesizer.sample(condition, [4], 168, num_steps=3, sampler=sampler)
         np.testing.assert_allclose(long[..., :168], short, atol=1e-5)
 
 
 def test_the_longest_sound(tiny_bundle: Path) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as synthesizer:
-        assert synthesizer.synth("drum", duration_s=60.0, steps=1).audio_s == 60.0
+        assert synthesizer.synth("drum", duration=60.0, num_steps=1).audio_s == 60.0
         with pytest.raises(InputError, match=r"duration must be from 0\.01161 to 60 s, got 60\.1"):
-            synthesizer.synth("drum", duration_s=60.1)
+            synthesizer.synth("drum", duration=60.1)

@@ -34,7 +34,7 @@ class ClipKey:
     Attributes:
         frames: One of ``frame_buckets``.
         batch: One of ``BATCH_SIZES``.
-        steps: Denoising steps N.
+        num_steps: Denoising steps N.
         guided: Whether two conditions are mixed.
         from_text: Whether the text encoder runs; else the condition is an input.
         stochastic: Whether every step gets noise of its own (eta above 0).
@@ -43,7 +43,7 @@ class ClipKey:
 
     frames: int
     batch: int
-    steps: int
+    num_steps: int
     guided: bool
     from_text: bool = True
     stochastic: bool = False
@@ -75,7 +75,7 @@ def clip_inputs(
     frames = frame_bucket(plan.num_frames, manifest)
     guided = plan.guided
     key = ClipKey(
-        frames, size, plan.steps, guided, tokens is not None, plan.eta > 0.0, plan.denoiser
+        frames, size, plan.num_steps, guided, tokens is not None, plan.eta > 0.0, plan.denoiser
     )
 
     def noise(stream: int) -> Array:
@@ -84,8 +84,8 @@ def clip_inputs(
 
     x = noise(0)
     condition = fill_up(condition, size)
-    times = np.zeros((plan.steps + 1, cuda.ALIGNMENT // 4), np.float32)
-    times[:, 0] = sampling_times(plan.steps, manifest.diffusion)
+    times = np.zeros((plan.num_steps + 1, cuda.ALIGNMENT // 4), np.float32)
+    times[:, 0] = sampling_times(plan.num_steps, manifest.diffusion)
     inputs: dict[str, Array] = {
         "times": times,
         "condition": condition[None],
@@ -99,9 +99,9 @@ def clip_inputs(
         if negative is not None:
             other[:] = negative
         inputs["condition"] = np.stack([condition, other])
-        inputs["weights"] = np.array([plan.guidance, 1.0 - plan.guidance], np.float32)
+        inputs["weights"] = np.array([plan.guidance_scale, 1.0 - plan.guidance_scale], np.float32)
     if plan.eta > 0.0:
-        inputs["noise"] = np.stack([noise(i + 1) for i in range(plan.steps)])
+        inputs["noise"] = np.stack([noise(i + 1) for i in range(plan.num_steps)])
     if tokens is not None:
         length = manifest.condition.context_length
         names = ("input_ids", "attention_mask")
@@ -239,7 +239,7 @@ class CapturedClip(_Runnable):
         self._engines = [backend.engine(spec) for spec in specs]
         text, step = specs[0].shapes, specs[-2].shapes
         mel = step["x"]
-        many = key.steps if key.stochastic else 1
+        many = key.num_steps if key.stochastic else 1
         if key.stochastic and num_bytes(mel, "float32") % cuda.ALIGNMENT:
             raise EngineError(
                 f"{key.denoiser}: {mel[1]} bins by {mel[2]} frames do not lie on {cuda.ALIGNMENT} "
@@ -247,7 +247,7 @@ class CapturedClip(_Runnable):
             )
         self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
             # a row of 256 bytes a time, because a tensor's address has to be aligned
-            "times": ((key.steps + 1, cuda.ALIGNMENT // 4), "float32"),
+            "times": ((key.num_steps + 1, cuda.ALIGNMENT // 4), "float32"),
             "condition": (step["condition"], "float32"),
             "weights": (step["weights"], "float32"),
             "eta": (step["eta"], "float32"),
@@ -284,7 +284,7 @@ class CapturedClip(_Runnable):
         for name in ("condition", "weights", "eta"):
             step.set_tensor_address(name, self._in.address(name))
         step.set_tensor_address("x0", self._mels.address("x0"))
-        last = ("even", "odd")[self.key.steps % 2]
+        last = ("even", "odd")[self.key.num_steps % 2]
         vocoder.set_tensor_address("mel", self._mels.address(last))
         vocoder.set_tensor_address("waveform", self._out.address("waveform"))
 
@@ -297,7 +297,7 @@ class CapturedClip(_Runnable):
             self._enqueue_engine(context, "text_encoder")
         noise_bytes = num_bytes(*self.inputs["x"]) if self.key.stochastic else 0
         source = self._in.address("x")
-        for i in range(self.key.steps):
+        for i in range(self.key.num_steps):
             times = self._in.address("times") + i * cuda.ALIGNMENT
             # steps write to two buffers in turn: "odd" after the first, "even" after the second
             target = self._mels.address("odd" if i % 2 == 0 else "even")

@@ -36,9 +36,9 @@ _MAX_VARIATIONS = 1000
 )
 @click.option("--image", type=FILE, metavar="PATH", help="A picture in place of the words.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the sound, up to 60.")
-@click.option("--steps", type=int, help="Denoising steps, 1 to 1000; the voice's if left out.")
+@click.option("--num-steps", type=int, help="Denoising steps, 1 to 1000; the voice's if left out.")
 @click.option(
-    "--guidance",
+    "--guidance-scale",
     type=float,
     metavar="W",
     help="Guidance scale; 1 is off. Given, the ordinary denoiser runs, not a distilled one.",
@@ -123,12 +123,12 @@ def command(
       clipsynth-rt synth --batch list.csv --out-dir sounds/
 
     A batch is a CSV file whose first line names its columns: query or image, and any of seed,
-    duration, steps, guidance, eta, negative, template, sampler, strength, init, loop, lufs, file.
+    duration, num_steps, guidance_scale, eta, negative,
+    template, sampler, strength, init, loop, lufs, file.
     Options are for the cells that are left empty. What is done is in results.json; run it again
     and finished rows are kept.
     """  # noqa: D301  (click reads \b as "keep these lines")
     _check_usage(queries, out, image, batch, out_dir, variations, plot)
-    options["duration_s"] = options.pop("duration")
     options["template"] = template or None
     if strength is not None:
         if init is None and batch is None:
@@ -286,8 +286,8 @@ def _part_of(
     """Return what shows the steps of some of the sounds as a share of all ``count``."""
 
     def progress(done: int, total: int) -> None:
-        steps = total // (part.stop - part.start)
-        show(part.start * steps + done, count * steps)
+        num_steps = total // (part.stop - part.start)
+        show(part.start * num_steps + done, count * num_steps)
 
     return progress
 

@@ -51,8 +51,8 @@ export async function synth(wishes, picture, signal) {
   return {
     blob: await answer.blob(),
     seed: fact("Seed"),
-    steps: Number(fact("Steps")),
-    guidance: Number(fact("Guidance")),
+    num_steps: Number(fact("Num-Steps")),
+    guidance_scale: Number(fact("Guidance-Scale")),
     rtf: Number(fact("Rtf")),
     seconds: Number(fact("Audio-Seconds")),
     provider: fact("Provider"),

@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(id);
 const IDEAS = ["drum", "violin", "dog barking", "rain", "siren", "marimba"];
 const KEEP = 40; // takes of a session; older ones give their memory back
 const STAGES = ["queue", "text", "denoise", "vocode", "prepare", "clip", "write"];
-const UNITS = { steps: "", guidance: "", duration: " s" };
+const UNITS = { num_steps: "", guidance_scale: "", duration: " s" };
 
 const player = new Player();
 const takes = [];
@@ -25,12 +25,12 @@ function options(id, names) {
 
 function ownSettings() {
   const { num_steps: many, distilled_steps: few, guidance_scale: scale } = voice.diffusion;
-  $("steps").value = few.length ? few[0] : many;
-  $("guidance").value = scale;
+  $("num_steps").value = few.length ? few[0] : many;
+  $("guidance_scale").value = scale;
   wished.clear();
-  if (!few.length) wished.add("steps").add("guidance");
+  if (!few.length) wished.add("num_steps").add("guidance_scale");
   const seconds = (voice.diffusion.default_frames * voice.mel.hop_length) / voice.mel.sample_rate;
-  $("duration").value = Math.min(seconds, voice.server.limits.duration_s);
+  $("duration").value = Math.min(seconds, voice.server.limits.duration);
   $("template").value = "";
   $("negative").value = "";
   $("seamless").checked = false;
@@ -48,8 +48,8 @@ async function loadVoice() {
   }
   hideError();
   const { limits, formats, samplers, images, version, provider } = voice.server;
-  $("steps").max = limits.steps;
-  $("duration").max = Math.floor(limits.duration_s * 10) / 10;
+  $("num_steps").max = limits.num_steps;
+  $("duration").max = Math.floor(limits.duration * 10) / 10;
   $("query").maxLength = limits.query_chars;
   options("sampler", samplers);
   options("format", formats);
@@ -64,7 +64,7 @@ function wish(event) {
   const { id } = event.target;
   if (id !== "duration") wished.add(id);
   // guidance is the ordinary denoiser's, and so are the steps then
-  if (voice && id === "guidance" && !wished.has("steps")) $("steps").value = voice.diffusion.num_steps;
+  if (voice && id === "guidance_scale" && !wished.has("num_steps")) $("num_steps").value = voice.diffusion.num_steps;
   showSliders();
 }
 
@@ -106,14 +106,14 @@ function wishes() {
   const wanted = {
     query: $("query").value.trim(),
     seed: Number($("seed").value),
-    steps: Number($("steps").value),
-    guidance: Number($("guidance").value),
-    duration_s: Number($("duration").value),
+    num_steps: Number($("num_steps").value),
+    guidance_scale: Number($("guidance_scale").value),
+    duration: Number($("duration").value),
     sampler: $("sampler").value,
     loop: $("seamless").checked,
     format: $("format").value,
   };
-  for (const name of ["steps", "guidance"]) if (!wished.has(name)) delete wanted[name];
+  for (const name of ["num_steps", "guidance_scale"]) if (!wished.has(name)) delete wanted[name];
   for (const name of ["template", "negative"]) if ($(name).value.trim()) wanted[name] = $(name).value.trim();
   return wanted;
 }
@@ -212,7 +212,7 @@ function show(take) {
   $("empty").hidden = true;
   $("title").textContent = take.name;
   $("about").textContent = ` · seed ${take.seed}`;
-  $("facts").textContent = ` · ${take.steps} steps · guidance ${take.guidance}`;
+  $("facts").textContent = ` · ${take.num_steps} steps · guidance ${take.guidance_scale}`;
   const link = $("download");
   link.href = take.url;
   link.download = fileName(take);

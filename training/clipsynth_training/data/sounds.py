@@ -366,15 +366,27 @@ class Renderer:
         Raises:
             DataError: If the source has no such preset or sample, or the clip is silent.
         """
-        stereo = self._sample(plan) if plan.source == "sonic-pi" else self._soundfont(plan)
-        mono = signal.resample_poly(stereo, 1, 2)[:NUM_SAMPLES]
+        mono = signal.resample_poly(self.play(plan), 1, 2)[:NUM_SAMPLES]
         peak = float(np.abs(mono).max())
         if peak < 1e-4:
             raise DataError(f"{plan.source} {plan.preset}: silent ({plan.concept}, {plan.id})")
         fade = np.minimum(1.0, np.arange(NUM_SAMPLES)[::-1] / 441.0)  # 20 ms: no click at the cut
         return (mono * (0.9 / peak) * fade).astype(np.float32)
 
-    def _soundfont(self, plan: ClipPlan) -> NDArray[np.float32]:
+    def play(
+        self, plan: ClipPlan, seconds: float = NUM_SAMPLES / MelSpec().sample_rate
+    ) -> NDArray[np.float32]:
+        """Return a plan's sound as it is played, float32 [T] at ``RENDER_RATE``, mono.
+
+        Raises:
+            DataError: If the source has no such preset or sample.
+        """
+        count = round(seconds * RENDER_RATE)
+        if plan.source == "sonic-pi":
+            return self._sample(plan, count)
+        return self._soundfont(plan, count)
+
+    def _soundfont(self, plan: ClipPlan, count: int) -> NDArray[np.float32]:
         # A fresh synthesizer for every clip: FluidSynth's reverb, LFOs and block position outlive
         # system_reset, and a clip must not depend on what was played before it.
         settings = {
@@ -389,11 +401,11 @@ class Renderer:
         self._keepers[plan.source].keep(plan.preset)
         synth = self._fluid.Synth(gain=0.4, samplerate=float(RENDER_RATE), channels=16, **settings)
         try:
-            return self._play(synth, synth.sfload(path), plan)
+            return self._play(synth, synth.sfload(path), plan, count)
         finally:
             synth.delete()
 
-    def _play(self, synth: Any, font: int, plan: ClipPlan) -> NDArray[np.float32]:
+    def _play(self, synth: Any, font: int, plan: ClipPlan, count: int) -> NDArray[np.float32]:
         bank, program = _bank_and_program(plan.preset)
         # channel 9 is the drum channel of General MIDI
         channel = 9 if bank == DRUM_BANK else 0
@@ -406,14 +418,14 @@ class Renderer:
             synth.pitch_bend(channel, round(plan.tuning_cents / 1200 * 8192))
         parts, now = [], 0
         for time, on, event in _timeline(plan.events):
-            at = min(round(time * RENDER_RATE), 2 * NUM_SAMPLES)
+            at = min(round(time * RENDER_RATE), count)
             parts.append(self._write(synth, at - now))
             now = at
             if on:
                 synth.noteon(channel, event.key, event.velocity)
             else:
                 synth.noteoff(channel, event.key)
-        parts.append(self._write(synth, 2 * NUM_SAMPLES - now))
+        parts.append(self._write(synth, count - now))
         return np.concatenate(parts)
 
     def _write(self, synth: Any, count: int) -> NDArray[np.float32]:
@@ -427,9 +439,9 @@ class Renderer:
             )
         return (left + right) * 0.5
 
-    def _sample(self, plan: ClipPlan) -> NDArray[np.float32]:
+    def _sample(self, plan: ClipPlan, count: int) -> NDArray[np.float32]:
         sound = _read_sample(self._paths["sonic-pi"] / f"{plan.preset}.flac")
-        out = np.zeros(2 * NUM_SAMPLES, np.float32)
+        out = np.zeros(count, np.float32)
         ratio = 2.0 ** (plan.tuning_cents / 1200)
         shifted = signal.resample(sound, max(1, round(len(sound) / ratio))).astype(np.float32)
         for event in plan.events:

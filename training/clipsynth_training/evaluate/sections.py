@@ -44,7 +44,7 @@ BASELINES = ("retrieval", "resynthesis", "real")
 ASKED: dict[str, tuple[str, ...]] = {
     "text": ("text",),
     "image": ("image",),
-    "steps": ("text",),
+    "num_steps": ("text",),
     "teacher": ("text",),
     "systems": ("text", "image"),
     "templates": ("text",),
@@ -52,7 +52,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "curves": ("text",),
 }
 """Parts that measure a Fréchet distance, and the kinds of query that they ask."""
-FEW = ("steps", "teacher", "templates", "gap", "curves")
+FEW = ("num_steps", "teacher", "templates", "gap", "curves")
 """Those of them that take ``Setup.few`` clips a query."""
 
 
@@ -67,7 +67,7 @@ class Setup:
         steps, guidance, template: Of every query; None is the bundle's.
         cure: Against the modality gap, one of ``gap.CURES``; None is as the bundle does.
         prior: Folder of the prior network.
-        step_counts: Of the part ``steps``.
+        step_counts: Of the part ``num_steps``.
         curve_steps: Of the part ``curves``.
         guidance_scales: Of the guidance curve.
         resynthesis_clips: Real clips sent through the vocoder and Griffin-Lim.
@@ -77,8 +77,8 @@ class Setup:
     voice: Voice
     systems: Sequence[Voice] = ()
     seeds: int = 8
-    steps: int | None = None
-    guidance: float | None = None
+    num_steps: int | None = None
+    guidance_scale: float | None = None
     template: str | Sequence[str] | None = None
     cure: str | None = None
     prior: Path | None = None
@@ -96,7 +96,7 @@ class Setup:
         manifest = self.voice.synthesizer.bundle.manifest
         resolve_options(SynthOptions(**self.options), manifest)
         for count in (*self.step_counts, *self.curve_steps, self.teacher_steps):
-            resolve_options(SynthOptions(steps=count), manifest)
+            resolve_options(SynthOptions(num_steps=count), manifest)
 
     @property
     def few(self) -> int:
@@ -106,14 +106,18 @@ class Setup:
     @property
     def options(self) -> dict[str, Any]:
         """What every query asks of a voice."""
-        options = {"steps": self.steps, "guidance": self.guidance, "template": self.template}
+        options = {
+            "num_steps": self.num_steps,
+            "guidance_scale": self.guidance_scale,
+            "template": self.template,
+        }
         return {key: value for key, value in options.items() if value is not None}
 
     @property
     def scale(self) -> float:
         """Guidance of the ordinary denoiser: said, it keeps a distilled one out of its curves."""
         usual = self.voice.synthesizer.bundle.manifest.diffusion.guidance_scale
-        return usual if self.guidance is None else self.guidance
+        return usual if self.guidance_scale is None else self.guidance_scale
 
     @property
     def distilled_steps(self) -> tuple[int, ...]:
@@ -172,7 +176,7 @@ def paraphrases(study: Study, setup: Setup) -> Report:
     return {"paraphrases": {**brief(scores), "queries": len(queries), "by_query": by_query}}
 
 
-def steps(study: Study, setup: Setup) -> Report:
+def num_steps(study: Study, setup: Setup) -> Report:
     """Quality of the ordinary denoiser at a few step counts and guidance scales.
 
     A distilled one has rows of its own.
@@ -184,13 +188,16 @@ def steps(study: Study, setup: Setup) -> Report:
 
     scales, own = setup.guidance_scales, setup.distilled_steps
     report = {
-        "steps": {
-            str(count): ask(steps=count, guidance=setup.scale) for count in setup.step_counts
+        "num_steps": {
+            str(count): ask(num_steps=count, guidance_scale=setup.scale)
+            for count in setup.step_counts
         },
-        "guidance": {str(scale): ask(guidance=scale) for scale in scales},
+        "guidance_scale": {str(scale): ask(guidance_scale=scale) for scale in scales},
     }
     if own:
-        report["distilled"] = {str(count): ask(steps=count, guidance=None) for count in own}
+        report["distilled"] = {
+            str(count): ask(num_steps=count, guidance_scale=None) for count in own
+        }
     return report
 
 
@@ -206,12 +213,12 @@ def teacher(study: Study, setup: Setup) -> Report:
         calls = {"network_calls": setup.voice.network_calls(asked)}
         return calls | brief(_of_voice(study, setup.voice, asked))
 
-    many, usual = ask(steps=setup.teacher_steps, guidance=setup.scale), ask()
+    many, usual = ask(num_steps=setup.teacher_steps, guidance_scale=setup.scale), ask()
     measure = "fad_generated_vs_test"
     return {
         "teacher": {
-            "steps": setup.teacher_steps,
-            "guidance": setup.scale,
+            "num_steps": setup.teacher_steps,
+            "guidance_scale": setup.scale,
             "teacher": many,
             "default": usual,
             "fad_ratio": usual[measure] / many[measure],
@@ -327,25 +334,29 @@ def curves(study: Study, setup: Setup) -> Report:
     for name, options in SAMPLERS.items():
         report[name] = {}
         for count in setup.curve_steps:
-            asked = question.with_options(steps=count, guidance=setup.scale, **options)
+            asked = question.with_options(num_steps=count, guidance_scale=setup.scale, **options)
             report[name][str(count)] = _timed(study, setup.voice, asked)
     distilled = {
-        str(count): _timed(study, setup.voice, question.with_options(steps=count, guidance=None))
+        str(count): _timed(
+            study, setup.voice, question.with_options(num_steps=count, guidance_scale=None)
+        )
         for count in setup.distilled_steps
     }
     scales = {
-        str(scale): brief(_of_voice(study, setup.voice, question.with_options(guidance=scale)))
+        str(scale): brief(
+            _of_voice(study, setup.voice, question.with_options(guidance_scale=scale))
+        )
         for scale in (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
     }
     more = {"distilled": distilled} if distilled else {}
-    return {"curves": {"steps": report, "guidance": scales, **more}}
+    return {"curves": {"num_steps": report, "guidance_scale": scales, **more}}
 
 
 PARTS: dict[str, Callable[[Study, Setup], Report]] = {
     "text": text,
     "image": image,
     "paraphrases": paraphrases,
-    "steps": steps,
+    "num_steps": num_steps,
     "teacher": teacher,
     "vocoder": vocoder,
     "systems": systems,
@@ -354,7 +365,7 @@ PARTS: dict[str, Callable[[Study, Setup], Report]] = {
     "curves": curves,
 }
 """Parts by name, in the order of the report."""
-CHEAP = ("text", "image", "paraphrases", "steps", "vocoder")
+CHEAP = ("text", "image", "paraphrases", "num_steps", "vocoder")
 """What is measured where nothing is asked for: minutes on two cores."""
 
 

@@ -80,7 +80,7 @@ class Question:
         queries: Texts, or pictures uint8 [S, S, 3].
         target: Label index of each query.
         seeds: Clips a query, with seeds 0, 1, ...
-        options: ``steps``, ``guidance``, ``template``, ``sampler``, ``eta`` of a voice.
+        options: ``num_steps``, ``guidance_scale``, ``template``, ``sampler``, ``eta`` of a voice.
         cure: What is done to query embeddings against the modality gap.
     """
 
@@ -200,7 +200,7 @@ class Voice:
     def network_calls(self, question: Question) -> int:
         """Return how often a clip of ``question``, of the usual length, calls the denoiser."""
         plan = self.plan(question)
-        return plan.steps * plan.calls_a_step
+        return plan.num_steps * plan.calls_a_step
 
     def key(self, question: Question) -> dict[str, Any]:
         """Return what decides the answer to ``question``, as JSON data."""

@@ -9,6 +9,7 @@ import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 
@@ -126,7 +127,7 @@ def _takes_article(noun: str) -> bool:
 def _with_article(text: str) -> str:
     """Write ``an`` where ``a`` stands before a vowel."""
     parts = text.split(" ")
-    for i, (word, following) in enumerate(zip(parts[:-1], parts[1:], strict=True)):
+    for i, (word, following) in enumerate(pairwise(parts)):
         if word == "a" and following[:1].lower() in "aeiou":
             parts[i] = "an"
     return " ".join(parts)

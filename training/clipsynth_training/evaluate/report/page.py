@@ -112,14 +112,16 @@ def blocks(text: str) -> list[dict[str, Any]]:
 
 def _plots(report: Mapping[str, Any]) -> dict[str, bytes]:
     found = {}
-    if "steps" in report:
-        found["steps"] = plots.curves({"ddim": report["steps"], **_distilled(report)})
-        found["guidance"] = plots.curves({"ddim": report["guidance"]}, "guidance")
+    if "num_steps" in report:
+        found["num_steps"] = plots.curves({"ddim": report["num_steps"], **_distilled(report)})
+        found["guidance_scale"] = plots.curves({"ddim": report["guidance_scale"]}, "guidance_scale")
     if "curves" in report:
         found["curves"] = plots.curves(
-            {**report["curves"]["steps"], **_distilled(report["curves"])}
+            {**report["curves"]["num_steps"], **_distilled(report["curves"])}
         )
-        found["guidance"] = plots.curves({"ddim": report["curves"]["guidance"]}, "guidance")
+        found["guidance_scale"] = plots.curves(
+            {"ddim": report["curves"]["guidance_scale"]}, "guidance_scale"
+        )
     return found
 
 

@@ -32,7 +32,7 @@ def check_matplotlib() -> None:
         raise MissingExtraError("matplotlib", "evaluate") from error
 
 
-def curves(samplers: Mapping[str, Rows], xlabel: str = "steps") -> bytes:
+def curves(samplers: Mapping[str, Rows], xlabel: str = "num_steps") -> bytes:
     """Return top-1, FAD and, where measured, the time of a clip against a setting, as PNG.
 
     Args:
@@ -47,7 +47,7 @@ def curves(samplers: Mapping[str, Rows], xlabel: str = "steps") -> bytes:
             axes = figure.add_subplot(1, len(measures), number + 1)
             for name, rows in samplers.items():
                 _line(axes, name, rows, key)
-            if xlabel == "steps":
+            if xlabel == "num_steps":
                 shown = [step for rows in samplers.values() for step in rows]
                 axes.set_xscale("log")
                 axes.set_xticks([int(step) for step in shown], shown)

@@ -38,11 +38,11 @@ def markdown(report: Figures) -> str:
         "",
         *_headline(report),
     ]
-    if "steps" in report:
+    if "num_steps" in report:
         own = {f"{count}, distilled": row for count, row in report.get("distilled", {}).items()}
-        lines += ["", *_curve("steps", {**report["steps"], **own})]
-    if "guidance" in report:
-        lines += ["", *_curve("guidance", report["guidance"])]
+        lines += ["", *_curve("num_steps", {**report["num_steps"], **own})]
+    if "guidance_scale" in report:
+        lines += ["", *_curve("guidance_scale", report["guidance_scale"])]
     if "teacher" in report:
         lines += ["", *_teacher(report["teacher"])]
     if "vocoder" in report:
@@ -53,11 +53,11 @@ def markdown(report: Figures) -> str:
     if "modality_gap" in report:
         lines += ["", *_gap(report["modality_gap"])]
     if "curves" in report:
-        for sampler, rows in report["curves"]["steps"].items():
+        for sampler, rows in report["curves"]["num_steps"].items():
             lines += ["", *_curve(f"steps, {sampler}", rows)]
         if "distilled" in report["curves"]:
             lines += ["", *_curve("steps, distilled", report["curves"]["distilled"])]
-        lines += ["", *_curve("guidance", report["curves"]["guidance"])]
+        lines += ["", *_curve("guidance_scale", report["curves"]["guidance_scale"])]
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +69,7 @@ def _defaults(report: Figures) -> str:
 
 
 def _teacher(found: Figures) -> list[str]:
-    many = f"ordinary denoiser, {found['steps']} steps, guidance {found['guidance']:g}"
+    many = f"ordinary denoiser, {found['num_steps']} steps, guidance {found['guidance_scale']:g}"
     rows = {many: found["teacher"], "as by default": found["default"]}
     lines = _figures("denoiser", rows)
     return [*lines, "", f"FAD by default is {found['fad_ratio']:.2f} times the first one's."]

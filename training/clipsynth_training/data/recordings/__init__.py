@@ -1,0 +1,1 @@
+"""Real recordings of the open corpus: ledger, fetching, reading and variation."""
