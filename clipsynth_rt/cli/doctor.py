@@ -11,7 +11,8 @@ import click
 from clipsynth_rt import __version__
 from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
-from clipsynth_rt.machine import package_version
+from clipsynth_rt.machine import package_version, physical_cores
+from clipsynth_rt.text import printable
 
 _PACKAGES = (
     "numpy",
@@ -79,9 +80,7 @@ def _providers(path: str | None) -> dict[str, Any]:
         return {"providers": states, "auto": None, "not_taken": {}, "threads": None}
     threads = None
     if states["cpu"] == "ok":
-        from clipsynth_rt.backends.ort import session as ort
-
-        threads = ort.physical_cores()
+        threads = physical_cores()
     return {
         "providers": states,
         "auto": choice.provider,
@@ -162,4 +161,4 @@ def _lines(facts: dict[str, Any]) -> str:
     else:
         threads = f" with {facts['threads']} CPU threads" if facts["threads"] else ""
         lines.append(f"would run {bundle['name']} on {facts['auto']}{threads}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

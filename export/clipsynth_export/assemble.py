@@ -32,8 +32,9 @@ from clipsynth_rt.bundles.manifest import (
     GraphSpec,
     Manifest,
 )
-from clipsynth_rt.errors import CheckpointError, InputError
-from clipsynth_training.checkpoint import LEAST_OF_IMAGES
+from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
+from clipsynth_training.checkpoint import LEAST_OF_IMAGES, default_checkpoint
+from clipsynth_training.data.sounds import load_concepts
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,13 @@ PRECISION_PRESETS: dict[str, dict[str, str]] = {
 }
 """What ``precision`` may say, and the file that each graph then gets if the voice has it."""
 
+NOT_STATED = "not stated"
+"""What a bundle says of its licence and author where its maker does not."""
+
+_GROUPS = {"melodic": "instruments", "hit": "drums", "beat": "beats", "effect": "effects"}
+"""Style of a concept -> group in the manifest."""
+_OTHERS = "others"
+
 _EXTRAS = ("MODEL_CARD.md", "LICENSE", "NOTICE")
 """Copied from the checkpoint folder where it has them."""
 
@@ -65,6 +73,8 @@ def export_bundle(
     precision: str | Sequence[str] = "edge",
     name: str | None = None,
     *,
+    license_id: str | None = None,
+    author: str | None = None,
     clip: str | None = None,
     clip_pretrained: str | None = None,
     sentence_encoder: str | Path | None = None,
@@ -83,6 +93,9 @@ def export_bundle(
         out: The bundle's folder; an older bundle there is replaced.
         precision: One of ``PRECISION_PRESETS``, or several; the first is the default.
         name: The bundle's; the folder's if left out.
+        license_id: SPDX identifier of the weights' licence. The shipped checkpoint has its own;
+            another is ``NOT_STATED`` if left out: its maker knows what it learnt from.
+        author: Who made the voice; ``NOT_STATED`` if left out.
         clip: See ``load_source``, as ``clip_pretrained`` and ``sentence_encoder``.
         clip_pretrained: See there.
         sentence_encoder: See there.
@@ -119,15 +132,16 @@ def export_bundle(
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name=name or out.resolve().name,
-            license=str(source.facts.get("license", "Apache-2.0")),
+            license=license_id or _own_license(source.folder),
             mel=source.mel,
             diffusion=source.diffusion,
             condition=_condition(source, folder),
             graphs=specs,
             default_precision=chosen[presets[0]],
+            concepts=_concepts(source.facts.get("labels", ())),
             parity=parity,
             metrics=_metrics(source.folder),
-            provenance=_provenance(source, chosen),
+            provenance={"author": author or NOT_STATED, **_provenance(source, chosen)},
         )
         _write_json(folder / MANIFEST_NAME, manifest.to_dict())
         for extra in _EXTRAS:
@@ -231,6 +245,24 @@ def _condition(source: ExportSource, folder: Path) -> ConditionSpec:
         image_size=clip.image_size,
         tokenizer=FileSpec(path.name, file_sha256(path)),
     )
+
+
+def _own_license(checkpoint: Path) -> str:
+    """Return the licence of the shipped checkpoint, of which alone it is known here."""
+    try:
+        shipped = default_checkpoint()
+    except MissingExtraError:
+        return NOT_STATED
+    return "Apache-2.0" if checkpoint.resolve() == shipped.resolve() else NOT_STATED
+
+
+def _concepts(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what a voice learnt by group: those of the open corpus by style, and others."""
+    styles = {concept.name: concept.style for concept in load_concepts()}
+    groups: dict[str, list[str]] = {group: [] for group in (*_GROUPS.values(), _OTHERS)}
+    for label in labels:
+        groups[_GROUPS.get(styles.get(label, ""), _OTHERS)].append(label)
+    return {group: tuple(sorted(names)) for group, names in groups.items() if names}
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

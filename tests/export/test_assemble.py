@@ -291,3 +291,27 @@ def test_command_fails_in_a_line(arguments, said, tmp_path, monkeypatch):
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert entries(tmp_path) == []
+
+
+def test_a_licence_is_not_made_up(
+    checkpoint: Path, sentence_encoder: Path, tmp_path: Path
+) -> None:
+    """Weights that learnt from data of others are not under this package's licence."""
+    out = tmp_path / "bundle"
+    export_bundle(checkpoint, out, "fp32", sentence_encoder=sentence_encoder, threads=1)
+    manifest = Bundle.open(out).manifest
+    assert (manifest.license, manifest.provenance["author"]) == ("not stated", "not stated")
+    export_bundle(
+        checkpoint, out, "fp32", license_id="CC-BY-4.0", author="Ada", threads=1,
+        sentence_encoder=sentence_encoder,
+    )  # fmt: skip
+    manifest = Bundle.open(out).manifest
+    assert (manifest.license, manifest.provenance["author"]) == ("CC-BY-4.0", "Ada")
+
+
+def test_a_bundle_lists_what_the_voice_learnt() -> None:
+    found = assemble._concepts(["my doorbell", "piano", "kick drum", "rain"])
+    assert found["others"] == ("my doorbell",)
+    assert found["instruments"] == ("piano",)
+    assert sum(map(len, found.values())) == 4
+    assert assemble._concepts([]) == {}
