@@ -293,9 +293,7 @@ def test_command_fails_in_a_line(arguments, said, tmp_path, monkeypatch):
     assert entries(tmp_path) == []
 
 
-def test_a_licence_is_not_made_up(
-    checkpoint: Path, sentence_encoder: Path, tmp_path: Path
-) -> None:
+def test_a_licence_is_not_made_up(checkpoint: Path, sentence_encoder: Path, tmp_path: Path) -> None:
     """Weights that learnt from data of others are not under this package's licence."""
     out = tmp_path / "bundle"
     export_bundle(checkpoint, out, "fp32", sentence_encoder=sentence_encoder, threads=1)
