@@ -17,15 +17,16 @@ import torch
 from clipsynth_export import precision as precisions
 from clipsynth_export.graphs import GraphDescription, calibration_steps, describe_graphs
 from clipsynth_export.parity import measure_parity, reference_outputs
-from clipsynth_export.source import ExportSource, checkpoint_hashes, file_sha256, load_source
+from clipsynth_export.source import ExportSource, checkpoint_hashes, load_source
 from clipsynth_export.staging import check_target, put_in_place, staging
 from clipsynth_export.to_onnx import OPSET, check_model, export_onnx, save_model
 from clipsynth_rt import __version__
-from clipsynth_rt.bundles.bundle import MANIFEST_NAME, Bundle
+from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import (
     DENOISER,
     DENOISERS,
     DISTILLED,
+    MANIFEST_NAME,
     SCHEMA_VERSION,
     ConditionSpec,
     FileSpec,
@@ -33,6 +34,7 @@ from clipsynth_rt.bundles.manifest import (
     Manifest,
 )
 from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
+from clipsynth_rt.files import sha256_of
 from clipsynth_training.checkpoint import LEAST_OF_IMAGES, default_checkpoint
 from clipsynth_training.data.sounds import load_concepts
 
@@ -199,7 +201,7 @@ def _export_graph(
         save_model(converted, path)
         check_model(onnx.load(path), f"{graph.name} ({precision})")
         result = measure_parity(graph, references, path, interface, precision, threads)
-        files[precision] = FileSpec(f"{precision}/{path.name}", file_sha256(path))
+        files[precision] = FileSpec(f"{precision}/{path.name}", sha256_of(path))
         measured[precision] = result.to_dict()
         size = path.stat().st_size / 1e6
         report(f"{graph.name} {precision}: {size:.1f} MB, SNR {result.snr_db:.1f} dB to PyTorch")
@@ -243,7 +245,7 @@ def _condition(source: ExportSource, folder: Path) -> ConditionSpec:
         context_length=clip.context_length,
         templates=clip.templates,
         image_size=clip.image_size,
-        tokenizer=FileSpec(path.name, file_sha256(path)),
+        tokenizer=FileSpec(path.name, sha256_of(path)),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from clipsynth_rt import AudioClip
 from clipsynth_rt.audio.provenance import NOTICE
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.cli import main as cli
 from clipsynth_rt.errors import install_command
 

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from clipsynth_rt.audio.provenance import read_tag
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.ort import session as ort
 from clipsynth_rt.cli import main as cli
 from clipsynth_rt.cli.synth.command import parse_precision

@@ -19,6 +19,7 @@ from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
+from clipsynth_rt.files import sha256_of
 
 
 @pytest.fixture
@@ -32,9 +33,7 @@ def reuse(monkeypatch, source):
             path = folder / precision / f"{graph.name}.onnx"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"graph")
-            files[precision] = assemble.FileSpec(
-                f"{precision}/{path.name}", assemble.file_sha256(path)
-            )
+            files[precision] = assemble.FileSpec(f"{precision}/{path.name}", sha256_of(path))
         return assemble.replace(spec, files=files), {}
 
     monkeypatch.setattr(assemble, "_export_graph", one_file)

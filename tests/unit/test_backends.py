@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from clipsynth_rt import machine
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.interface import PROBE
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import GraphSpec, TensorSpec
