@@ -17,7 +17,8 @@ import numpy as np
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio.clip import finish
-from clipsynth_rt.backends.session import ENGINE_PROVIDERS, probe
+from clipsynth_rt.backends.choice import probe
+from clipsynth_rt.backends.session import ENGINE_PROVIDERS
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.backends.tensorrt.prebuild import prebuild
 from clipsynth_rt.bundles.bundle import Bundle

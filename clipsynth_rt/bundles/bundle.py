@@ -5,26 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipsynth_rt.bundles.manifest import FileSpec, GraphSpec, Manifest
+from clipsynth_rt.bundles.fetch import local_folder
+from clipsynth_rt.bundles.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    FileSpec,
+    GraphSpec,
+    Manifest,
+)
+from clipsynth_rt.bundles.onnx_file import refusal
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
+from clipsynth_rt.text import printable
 
-MANIFEST_NAME = "manifest.json"
 DEFAULT_PATH = Path(__file__).parent / "default"
 """The bundle that ships with the package."""
-MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**31 - 1
 """Protobuf's own limit, so that of an ONNX file without external data."""
-
-# The length before a protobuf string of eight bytes, ``location``: 8, in any spelling of a varint.
-_LENGTH_EIGHT = re.compile(rb"(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z")
-_LONGEST_VARINT = 10
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,12 @@ class GraphFile:
         and a model without a path has no folder to look for other files in.
 
         Raises:
-            BundleError: If the file is unreadable or keeps weights in other files.
+            BundleError: If the file is unreadable, or holds what ``onnx_file`` refuses.
             HashMismatchError: If its SHA-256 is not the manifest's.
         """
         data = _read_verified(self.path, self.sha256)
-        if refers_to_other_files(data):
-            raise BundleError(
-                f"{self.path}: keeps weights in other files (ONNX external data), which a bundle "
-                "may not; save it as one file"
-            )
+        if reason := refusal(data):
+            raise BundleError(f"{self.path}: {reason}")
         return data
 
     @property
@@ -103,13 +102,7 @@ class Bundle:
             MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
-        if path is None:
-            folder = DEFAULT_PATH
-        else:
-            # what opens a bundle to check it cannot be what opening needs from the start
-            from clipsynth_rt.bundles.fetch import local_folder
-
-            folder = local_folder(path)
+        folder = DEFAULT_PATH if path is None else local_folder(path, cls.open)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
             if os.path.exists(folder):
@@ -121,6 +114,9 @@ class Bundle:
             raise BundleError(f"{folder}: no such folder; {hint}name one with --bundle")
         where = folder / MANIFEST_NAME
         try:
+            if where.is_symlink():
+                # a link could show any JSON file of the machine in error messages
+                raise OSError("a symbolic link; a bundle holds its own manifest")
             data = _read(where, MAX_MANIFEST_BYTES)
             manifest = Manifest.from_dict(json.loads(data.decode("utf-8")))
         except FileNotFoundError as error:
@@ -132,7 +128,7 @@ class Bundle:
                 f"{where}: not JSON ({error}); re-run clipsynth-rt export"
             ) from error
         except ManifestError as error:
-            raise ManifestError(f"{where}: {error}") from error
+            raise ManifestError(f"{where}: {printable(str(error))}") from error
         return cls(folder.resolve(), manifest, hashlib.sha256(data).hexdigest())
 
     def read(self, spec: FileSpec) -> bytes:
@@ -276,25 +272,12 @@ class Bundle:
             "bytes": size,
             **{key: manifest[key] for key in kept},
             "graphs": graphs,
+            "concepts": manifest["concepts"],
+            "sha256": self.sha256,
             "parity": manifest["parity"],
             "metrics": manifest["metrics"],
             "provenance": manifest["provenance"],
         }
-
-
-def refers_to_other_files(model: bytes) -> bool:
-    """Return whether an ONNX model may keep weights in other files.
-
-    External data is named by an entry whose key is ``location``: that word as a protobuf string.
-    Looking for its bytes cannot miss one, wherever in the model it stands; a node of that very name
-    would be taken for one.
-    """
-    at = model.find(b"location")
-    while at >= 0:
-        if _LENGTH_EIGHT.search(model[max(0, at - _LONGEST_VARINT) : at]):
-            return True
-        at = model.find(b"location", at + 1)
-    return False
 
 
 def _read_verified(path: Path, sha256: str | None) -> bytes:

@@ -16,11 +16,14 @@ from typing import Any, TypeVar
 
 from clipsynth_rt.errors import ManifestError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of manifest.json that this package writes; it reads this one and older ones.
 
-2 may hold a second denoiser, ``DISTILLED``.
+2 may hold a second denoiser, ``DISTILLED``; 3 may list ``concepts``.
 """
+
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 16 * 2**20
 
 DENOISER = "denoiser_step"
 """The graph of the ordinary denoiser, which takes any number of steps and any guidance."""
@@ -30,8 +33,40 @@ DENOISERS = (DENOISER, DISTILLED)
 
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""
-MAX_SIZE = 2**31 - 1
-"""Largest number that a size may be."""
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "mel.sample_rate": (1_000, 384_000),
+    "mel.n_fft": (16, 65_536),
+    "mel.hop_length": (16, 65_536),
+    "mel.win_length": (16, 65_536),
+    "mel.n_mels": (1, 1_024),
+    "mel.f_min_hz": (0.0, 192_000.0),
+    "mel.f_max_hz": (1.0, 192_000.0),
+    "mel.power": (0.1, 4.0),
+    "mel.floor": (1e-12, 1e3),
+    "mel.mean": (-1e3, 1e3),
+    "mel.std": (1e-3, 1e3),
+    "diffusion.num_train_timesteps": (1, 100_000),
+    "diffusion.time_shift": (1e-3, 1e3),
+    "diffusion.num_steps": (1, 100_000),
+    "diffusion.guidance_scale": (0.0, MAX_GUIDANCE),
+    "diffusion.frames_multiple": (1, 100_000),
+    "diffusion.max_frames": (1, 1_000_000),
+    "diffusion.default_frames": (1, 1_000_000),
+    "diffusion.x0_min": (-1e3, 1e3),
+    "diffusion.x0_max": (-1e3, 1e3),
+    "condition.dim": (1, 65_536),
+    "condition.context_length": (1, 4_096),
+    "condition.image_size": (1, 4_096),
+}
+"""Lowest and highest value of every number: beyond, a clip fails later, or never ends."""
+
+MAX_FRAMES_PER_S = 1_000
+MAX_DISTILLED_STEPS = 16
+MAX_TEMPLATES = 100
+MAX_CONCEPTS = 10_000
+MAX_TEXT = 1_000
+"""Characters of a name or template."""
 
 T = TypeVar("T")
 
@@ -149,7 +184,8 @@ class Manifest:
     """Everything that a bundle says about itself (manifest.json).
 
     ``default_precision`` names the file that the runtime takes for each graph where the caller
-    does not choose; ``parity`` is precision -> graph -> measured errors; ``metrics`` and
+    does not choose; ``concepts`` are the names that the voice learnt, by group (empty where a
+    bundle does not say); ``parity`` is precision -> graph -> measured errors; ``metrics`` and
     ``provenance`` are free-form records of how good the voice is and where it came from.
     """
 
@@ -161,6 +197,7 @@ class Manifest:
     condition: ConditionSpec
     graphs: dict[str, GraphSpec]
     default_precision: dict[str, str]
+    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     parity: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -199,6 +236,8 @@ class Manifest:
         Raises:
             ManifestError: If they do not.
         """
+        self._check_texts()
+        self._check_numbers()
         for name in ("text_encoder", DENOISER, "vocoder"):
             if name not in self.graphs:
                 raise ManifestError(f"graphs.{name}: missing; a bundle cannot speak without it")
@@ -225,7 +264,6 @@ class Manifest:
                     f"default_precision.{graph}: {chosen!r} is not one of "
                     f"{sorted(graph_spec.files)}"
                 )
-        self._check_numbers()
         self._check_distilled()
         if self.diffusion.schedule != "cosine" or self.diffusion.prediction != "v":
             raise ManifestError("diffusion: only the cosine schedule with v-prediction is known")
@@ -235,32 +273,60 @@ class Manifest:
             if "{query}" not in template:
                 raise ManifestError(f"condition.templates: {template!r} has no {{query}}")
 
+    def _check_texts(self) -> None:
+        """Refuse texts that a terminal would obey, and more of them than a clip can use."""
+        condition, concepts = self.condition, [n for names in self.concepts.values() for n in names]
+        if len(condition.templates) > MAX_TEMPLATES:
+            raise ManifestError(
+                f"condition.templates: {len(condition.templates)}; at most {MAX_TEMPLATES}"
+            )
+        if len(concepts) > MAX_CONCEPTS:
+            raise ManifestError(f"concepts: {len(concepts)}; at most {MAX_CONCEPTS}")
+        graphs = [(f"graphs.{name}", graph) for name, graph in self.graphs.items()]
+        texts = [
+            ("name", self.name),
+            ("license", self.license),
+            ("condition.encoder", condition.encoder),
+            *(("condition.templates", template) for template in condition.templates),
+            *(("concepts", text) for text in (*self.concepts, *concepts)),
+            *(("graphs", name) for name in self.graphs),
+            *((where, precision) for where, graph in graphs for precision in graph.files),
+        ]
+        for where, text in texts:
+            if not text.isprintable():
+                raise ManifestError(f"{where}: {text!a:.80} has control characters")
+            if len(text) > MAX_TEXT:
+                raise ManifestError(f"{where}: {len(text)} characters; at most {MAX_TEXT}")
+
     def _check_numbers(self) -> None:
-        """Refuse sizes that would only fail later, as a division by zero or an endless clip."""
-        for part in ("mel", "diffusion", "condition"):
-            spec = getattr(self, part)
-            for f in dataclasses.fields(spec):
-                value = getattr(spec, f.name)
-                if type(value) is int and value < 1:
-                    raise ManifestError(f"{part}.{f.name}: {value} is less than 1")
-                if type(value) is int and value > MAX_SIZE:
-                    raise ManifestError(f"{part}.{f.name}: {value!r:.60} is more than {MAX_SIZE}")
-        if self.mel.std <= 0.0:
-            raise ManifestError(f"mel.std: {self.mel.std} is not above 0")
-        diffusion = self.diffusion
+        """Refuse numbers that would only fail later, or make a clip endless."""
+        for where, (low, high) in BOUNDS.items():
+            part, name = where.split(".")
+            value = getattr(getattr(self, part), name)
+            if not low <= value <= high:
+                raise ManifestError(f"{where}: {value!r:.60} is not from {low:,g} to {high:,g}")
+        mel, diffusion = self.mel, self.diffusion
+        if mel.n_fft < mel.hop_length or (mel.n_fft - mel.hop_length) % 2:
+            raise ManifestError(
+                f"mel.n_fft: {mel.n_fft} is not hop_length {mel.hop_length} plus an even number"
+            )
+        if mel.win_length > mel.n_fft:
+            raise ManifestError(f"mel.win_length: {mel.win_length} is more than n_fft {mel.n_fft}")
+        if mel.sample_rate > MAX_FRAMES_PER_S * mel.hop_length:
+            raise ManifestError(
+                f"mel.hop_length: {mel.hop_length} makes over {MAX_FRAMES_PER_S:,} frames a second"
+            )
+        if not mel.f_min_hz < mel.f_max_hz <= mel.sample_rate / 2:
+            raise ManifestError(
+                f"mel.f_max_hz: {mel.f_max_hz:g} is not from f_min_hz {mel.f_min_hz:g} to half the "
+                f"sample rate {mel.sample_rate / 2:g}"
+            )
         if diffusion.x0_min >= diffusion.x0_max:
             raise ManifestError(f"diffusion.x0_min: not below x0_max {diffusion.x0_max}")
-        if not 0.0 <= diffusion.guidance_scale <= MAX_GUIDANCE:
-            raise ManifestError(
-                f"diffusion.guidance_scale: {diffusion.guidance_scale} is not from 0 to "
-                f"{MAX_GUIDANCE:g}"
-            )
         most = diffusion.max_frames - diffusion.max_frames % diffusion.frames_multiple
         if most == 0 or diffusion.default_frames > most:
             name = "frames_multiple" if most == 0 else "default_frames"
             raise ManifestError(f"diffusion.{name}: more than max_frames {diffusion.max_frames}")
-        if not 0.0 < diffusion.time_shift < math.inf:
-            raise ManifestError(f"diffusion.time_shift: {diffusion.time_shift} is not above 0")
         if diffusion.num_steps > diffusion.num_train_timesteps:
             raise ManifestError("diffusion.num_steps: more than num_train_timesteps")
 
@@ -268,6 +334,8 @@ class Manifest:
         """Check that there is a distilled denoiser where its steps are named, and only there."""
         counts, most = self.diffusion.distilled_steps, self.diffusion.num_train_timesteps
         where = "diffusion.distilled_steps"
+        if len(counts) > MAX_DISTILLED_STEPS:
+            raise ManifestError(f"{where}: {len(counts)} numbers; at most {MAX_DISTILLED_STEPS}")
         for count in counts:
             if not 1 <= count <= most:
                 raise ManifestError(f"{where}: {count!r:.60} is not from 1 to {most}")

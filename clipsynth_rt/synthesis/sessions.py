@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
-from clipsynth_rt.backends.session import ENGINE_PROVIDERS, Choice, Session, choose, open_session
+from clipsynth_rt.backends.choice import choose, open_session
+from clipsynth_rt.backends.session import ENGINE_PROVIDERS, Choice, Session
 from clipsynth_rt.backends.tensorrt.engines import engine_precision
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import BackendError

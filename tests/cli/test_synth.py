@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from clipsynth_rt.audio.provenance import read_tag
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.ort import session as ort
 from clipsynth_rt.cli import main as cli
 from clipsynth_rt.cli.synth.command import parse_precision
@@ -393,7 +393,7 @@ def test_bad_bundles(synth: Synth, tiny_copy: Path) -> None:
     vocoder.unlink()
     assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "the bundle is incomplete")
     manifest = tiny_copy / "manifest.json"
-    text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 99')
+    text = manifest.read_text().replace('"schema_version": 3', '"schema_version": 99')
     manifest.write_text(text)
     assert_refused(synth("drum", "-o", "a.wav", bundle=tiny_copy), "schema_version 99 is newer")
     manifest.unlink()

@@ -97,7 +97,7 @@ def test_a_damaged_graph_whose_maker_vouches_for_it(
 ) -> None:
     """Cut and overwritten files; the hash is right, so the parser sees them."""
     ort = pytest.importorskip("onnxruntime")
-    from clipsynth_rt.backends.session import open_session
+    from clipsynth_rt.backends.choice import open_session
     from clipsynth_rt.bundles.bundle import GraphFile
 
     assert ort

@@ -20,11 +20,11 @@ from clipsynth_rt.backends.tensorrt.engines import (
 )
 from clipsynth_rt.bundles.manifest import DENOISER, Manifest
 from clipsynth_rt.errors import EngineError
-from clipsynth_rt.synthesis.options import ResolvedOptions
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 if TYPE_CHECKING:
     from clipsynth_rt.backends.tensorrt.backend import TrtBackend
+    from clipsynth_rt.synthesis.options import ResolvedOptions
 
 
 @dataclass(frozen=True)
