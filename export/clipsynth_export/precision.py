@@ -29,7 +29,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    RemoveUnusedNodesPass,
+    TopologicalSortPass,
+)
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
@@ -115,8 +121,7 @@ def to_fp16(model: onnx.ModelProto, scopes: tuple[str, ...], name: str) -> onnx.
     del model.graph.value_info[:]
     drop_repeats(model.graph)
     _drop_round_trips(model.graph)
-    _sort(model.graph)
-    return model
+    return _tidied(model)
 
 
 def halve_products(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -354,36 +359,14 @@ def _drop_round_trips(graph: onnx.GraphProto) -> None:
     for name in outputs & source.keys():
         maker = makers[name]
         maker.CopyFrom(helper.make_node("Identity", [source[name]], [name], name=maker.name))
-    _drop_unused(graph, outputs)
 
 
-def _drop_unused(graph: onnx.GraphProto, outputs: set[str]) -> None:
-    while True:
-        used = outputs | {name for node in graph.node for name in node.input}
-        kept = [node for node in graph.node if any(name in used for name in node.output)]
-        if len(kept) == len(graph.node):
-            return
-        del graph.node[:]
-        graph.node.extend(kept)
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Put nodes in an order in which each comes after those that it needs, as ONNX demands."""
-    ready = {value.name for value in (*graph.input, *graph.initializer)} | {""}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if ready.issuperset(node.input):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            raise ExportError(f"{graph.name}: {later[0].name} depends on itself")
-        waiting = later
-    del graph.node[:]
-    graph.node.extend(ordered)
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model without unused nodes and repeated expressions, in topological order."""
+    passes = onnx_ir.passes.Sequential(
+        RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass(), TopologicalSortPass()
+    )
+    return onnx_ir.to_proto(passes(onnx_ir.from_proto(model)).model)
 
 
 def _prepend(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
