@@ -1,4 +1,4 @@
-"""A bundle from a checkpoint: exported, measured, and only then put in its place."""
+"""Export a bundle from a checkpoint, measure it, and only then move it into place."""
 
 from __future__ import annotations
 
