@@ -59,7 +59,7 @@ def first_noise(synthesizer: Synthesizer, seed: int) -> np.ndarray:
             seen.append(np.array(inputs["x"]))
             return session.run(inputs)
 
-    synthesizer._sessions["denoiser_step"] = Recorder()
+    synthesizer.sessions._sessions["denoiser_step"] = Recorder()
     synthesizer.synth("drum", seed=seed, num_steps=1)
     return seen[0]
 

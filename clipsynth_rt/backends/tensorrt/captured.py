@@ -16,9 +16,8 @@ from clipsynth_rt.backends.tensorrt.engines import (
     EngineSpec,
     batch_size,
     clip_engines,
-    frame_bucket,
 )
-from clipsynth_rt.bundles.manifest import DENOISER, Manifest
+from clipsynth_rt.bundles.manifest import DENOISER, Manifest, frame_bucket
 from clipsynth_rt.errors import EngineError
 from clipsynth_rt.synthesis.options import ResolvedOptions
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times

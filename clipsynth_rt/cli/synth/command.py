@@ -243,7 +243,7 @@ class Work:
     def run(self, synthesizer: Synthesizer, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Make them a part at a time, write them, and yield the facts of each."""
         from clipsynth_rt.synthesis.options import check_query
-        from clipsynth_rt.synthesis.parts import MAX_BATCH
+        from clipsynth_rt.synthesis.sessions import MAX_BATCH
 
         # what is wrong with the last one is said before the first is made
         for query in self.queries:
