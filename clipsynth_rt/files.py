@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,11 @@ def writable_folder(path: Path) -> Path:
         raise OutputError(
             f"{path}: cannot be written to ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def same_file_key(path: str | Path) -> str:
+    """Return what is equal for two paths that some disk takes for one: letter case, accents."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ def test_training_and_export_stay_out_of_a_synthesis(tiny_bundle: object) -> Non
     pytest.importorskip("onnxruntime")
     loaded = loaded_after(
         "from clipsynth_rt import Synthesizer\n"
-        f"Synthesizer.from_bundle({str(tiny_bundle)!r}, 'cpu').synth('drum', steps=1)"
+        f"Synthesizer.from_bundle({str(tiny_bundle)!r}, 'cpu').synth('drum', num_steps=1)"
     )
     assert "onnxruntime" in loaded
     assert loaded.isdisjoint({"torch", "onnx", "scipy", "clipsynth_export", "clipsynth_training"})

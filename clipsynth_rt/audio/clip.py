@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.audio.limiter import PEAK as PEAK
 from clipsynth_rt.audio.limiter import limit_peaks as limit_peaks
+from clipsynth_rt.audio.ogg import with_serial
 from clipsynth_rt.audio.provenance import tag_for
 from clipsynth_rt.errors import InputError, OutputError
 from clipsynth_rt.files import write_atomically
@@ -96,7 +97,7 @@ class AudioClip:
             buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
         ) as sound:
             # before the sound: libsndfile writes strings into the header
-            for name, text in (tag_for(self, ascii_only=format == "mp3") if tag else {}).items():
+            for name, text in self._tag(format).items() if tag else ():
                 setattr(sound, name, text)
             if format in _SUBTYPES:
                 # libsndfile keeps a whole write of Vorbis on the stack
@@ -104,7 +105,15 @@ class AudioClip:
                     sound.write(self.waveform[start : start + _BLOCK])
             else:
                 sound.write(to_int16(self.waveform))
+        if format == "ogg":
+            # libsndfile draws the stream's number at random: equal requests give equal bytes
+            return with_serial(buffer.getvalue(), self.seed & 0xFFFFFFFF)
         return buffer.getvalue()
+
+    def _tag(self, format: str) -> dict[str, str]:
+        return tag_for(
+            self.query, self.seed, self.bundle, self.bundle_sha256, ascii_only=format == "mp3"
+        )
 
     def save(self, path: str | Path, format: str | None = None, *, tag: bool = True) -> Path:
         """Write a sound file, whole or not at all, and return its path.

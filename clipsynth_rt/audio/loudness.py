@@ -16,7 +16,8 @@ _BLOCK_S = 0.4
 """BS.1770's gating block; a shorter sound is one block."""
 
 _TOLERANCE_LU = 0.1
-_LIMIT_PASSES = 12
+_LIMIT_PASSES, _MAX_SLOPE = 8, 6.0
+"""Of the secant method: how often the gain is set anew, and by how much of what is missing."""
 _MAX_LIMIT_DB = 18.0
 """Most that peaks are turned down: beyond, a stroke becomes a thud."""
 _OVERSAMPLING, _PEAK_CONTEXT = 4, 64
@@ -51,7 +52,7 @@ def normalise_loudness(
     """Bring a sound to an integrated loudness, with its true peaks limited.
 
     Where scaling alone would take a peak beyond ``peak``, a look-ahead limiter turns the sound down
-    around its peaks (see ``limit_peaks``) and what is lost is made up, by at most ``_MAX_LIMIT_DB``.
+    around its peaks (see ``limit_peaks``) and makes up for it, by at most ``_MAX_LIMIT_DB``.
     Where that does not reach the target, a warning says how loud the sound is. Silence stays as it
     is.
 
@@ -78,24 +79,30 @@ def normalise_loudness(
     most_db = 20.0 * float(np.log10(peak / true_peak(waveform, loop=loop)))
     if gain_db <= most_db:
         return _scaled(waveform, gain_db)
-    limited, reached = waveform, now
+    best, reached = waveform, now
+    last_gain, last = most_db, now + most_db
     for _ in range(_LIMIT_PASSES):
         limited = _limited(waveform, gain_db, peak, loop=loop)
-        reached = loudness(limited, sample_rate)
-        short = lufs - reached
-        # as exact as a meter shows
-        if abs(short) <= _TOLERANCE_LU or gain_db >= most_db + _MAX_LIMIT_DB:
+        found = loudness(limited, sample_rate)
+        if abs(lufs - found) < abs(lufs - reached):
+            best, reached = limited, found
+        # as exact as a meter shows; and where more gain makes it no louder, no gain will
+        if abs(lufs - found) <= _TOLERANCE_LU or found <= last:
             break
-        gain_db = min(gain_db + short, most_db + _MAX_LIMIT_DB)
+        slope = (gain_db - last_gain) / (found - last)
+        last_gain, last = gain_db, found
+        gain_db += (lufs - found) * min(max(slope, 1.0), _MAX_SLOPE)
+        gain_db = min(gain_db, most_db + _MAX_LIMIT_DB)
+        if gain_db == last_gain:
+            break
     if abs(lufs - reached) > _TOLERANCE_LU:
         logger.warning(
-            "%.1f LUFS instead of %g: the last %.1f LU would need more than %g dB of limiting",
+            "%.1f LUFS instead of %g: its peaks keep it %.1f LU quieter, limited as they are",
             reached,
             lufs,
             lufs - reached,
-            _MAX_LIMIT_DB,
         )
-    return limited
+    return best
 
 
 def true_peak(waveform: NDArray[np.float32], *, loop: bool = False) -> float:

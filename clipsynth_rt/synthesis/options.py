@@ -17,6 +17,7 @@ from clipsynth_rt.audio.loudness import MAX_LUFS, MIN_LUFS, check_lufs
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest, frame_buckets
 from clipsynth_rt.bundles.manifest import MAX_GUIDANCE as MAX_GUIDANCE
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.text import short
 
 SAMPLERS = ("ddim", "dpmpp_2m")
 DENOISER_CHOICES = ("auto", "full", "distilled")
@@ -74,13 +75,13 @@ class Option:
             return text
         if self.type is bool:
             if text.lower() not in (*_YES, *_NO):
-                raise InputError(f"{self.name} {_short(text)} is not a yes or no")
+                raise InputError(f"{self.name} {short(text)} is not a yes or no")
             return text.lower() in _YES
         try:
             return self.type(text)
         except ValueError as error:
             what = "a whole number" if self.type is int else "a number"
-            raise InputError(f"{self.name} {_short(text)} is not {what}") from error
+            raise InputError(f"{self.name} {short(text)} is not {what}") from error
 
     def check(self, value: Any) -> Any:
         """Return a value as this option's type, whatever kind of number it is.
@@ -93,7 +94,7 @@ class Option:
         checked = self._typed(value)
         if self.choices and checked not in self.choices:
             raise InputError(
-                f"unknown {self.name} {_short(checked)}; use one of {', '.join(self.choices)}"
+                f"unknown {self.name} {short(checked)}; use one of {', '.join(self.choices)}"
             )
         if self.low is not None and self.high is not None:
             self.check_range(checked, self.low, self.high)
@@ -133,7 +134,7 @@ class Option:
                     return tuple(value)
                 value = next(text for text in value if not isinstance(text, str))
         kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-        raise InputError(f"{self.name} must be {kinds[self.type]}, got {_short(value)}")
+        raise InputError(f"{self.name} must be {kinds[self.type]}, got {short(value)}")
 
 
 _YES, _NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
@@ -175,7 +176,6 @@ OPTIONS: dict[str, Option] = {
             "lufs",
             float,
             "Loudness to bring it to, such as -16.",
-            unit="LUFS",
             low=MIN_LUFS,
             high=MAX_LUFS,
             metavar="L",
@@ -468,17 +468,11 @@ def check_query(query: str, what: str = "query") -> str:
         InputError: If it is no text, or nothing is left.
     """
     if not isinstance(query, str):
-        raise InputError(f"{what} must be a text, got {_short(query)}")
+        raise InputError(f"{what} must be a text, got {short(query)}")
     text = query.strip()
     if not text:
         raise InputError(f'{what} is empty; say what to hear, for example "drum"')
     return text
-
-
-def _short(value: object) -> str:
-    """Return a value as a message shows it: not at the length of a book."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _templates(template: str | Sequence[str] | None, manifest: Manifest) -> tuple[str, ...]:
@@ -489,5 +483,5 @@ def _templates(template: str | Sequence[str] | None, manifest: Manifest) -> tupl
         raise InputError("no template given; leave it out for the bundle's own")
     for text in templates:
         if "{query}" not in text:
-            raise InputError(f"template {_short(text)} has no {{query}} in it")
+            raise InputError(f"template {short(text)} has no {{query}} in it")
     return templates

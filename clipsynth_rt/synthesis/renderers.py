@@ -332,7 +332,7 @@ def _host_step(session: Session, fixed: dict[str, Any], cancel: Cancel | None) -
 def _guided_conditions(
     condition: Embedding, scale: float, negative: Embedding | None
 ) -> dict[str, Any]:
-    """Return condition [G, B, D] and weights [G]: both conditions of guidance in a batch, or one."""
+    """Return condition [G, B, D] and weights [G]: two conditions under guidance, else one."""
     if scale == 1.0:
         return {"condition": condition[None], "weights": np.ones(1, np.float32)}
     other = np.zeros_like(condition) if negative is None else negative

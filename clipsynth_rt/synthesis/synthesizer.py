@@ -217,8 +217,8 @@ class Synthesizer:
             seed: One a clip, such as an array of integers; a single number gives the i-th clip
                 ``seed + i``.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
-            cancel: Looked at between network calls; on engines, where a clip is one CUDA graph, between
-                batches of clips.
+            cancel: Looked at between network calls; on engines, where a clip is one CUDA graph,
+                between batches of clips.
             **options: What all clips share: the fields of ``SynthOptions``.
 
         Raises:
@@ -302,7 +302,8 @@ class Synthesizer:
         Args:
             queries: Texts; as many as are needed are taken from it, in the background.
             seed: The i-th clip gets ``seed + i``.
-            prefetch: Finished clips that wait at most, 1 to ``MAX_PREFETCH``; one more is in the making.
+            prefetch: Finished clips that wait at most, 1 to ``MAX_PREFETCH``; one more is in the
+                making.
             init: See ``synth_batch``.
             progress: Called from the background with (steps done, steps in all) of each clip.
             cancel: Looked at between network calls.
