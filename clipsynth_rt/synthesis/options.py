@@ -238,7 +238,7 @@ class SynthOptions:
         """
         for name in options:
             if name not in OPTIONS:
-                near = difflib.get_close_matches(name, OPTIONS, 1)
+                near = difflib.get_close_matches(name, OPTIONS, 1, cutoff=0.5)
                 meant = f" (did you mean {near[0]}?)" if near else ""
                 raise InputError(
                     f"unknown option {name!r:.60}{meant}; there are {', '.join(OPTIONS)}"

@@ -13,7 +13,7 @@ import click
 import numpy as np
 import pytest
 
-from clipsynth_rt import AudioClip, Bundle, SynthOptions, Synthesizer
+from clipsynth_rt import AudioClip, Bundle, Synthesizer, SynthOptions
 from clipsynth_rt.bundles.manifest import Manifest
 from clipsynth_rt.cli.synth.command import command
 from clipsynth_rt.errors import CancelledError, InputError
