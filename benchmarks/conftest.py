@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.bundles.bundle import DEFAULT_PATH, MANIFEST_NAME
+from clipsynth_rt.bundles.bundle import DEFAULT_PATH
+from clipsynth_rt.bundles.manifest import MANIFEST_NAME
 from clipsynth_rt.jobs.bench import describe_run
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.audio.clip import finish
-from clipsynth_rt.backends.session import ENGINE_PROVIDERS, probe
+from clipsynth_rt.backends.choice import probe
+from clipsynth_rt.backends.session import ENGINE_PROVIDERS
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.backends.tensorrt.prebuild import prebuild
 from clipsynth_rt.bundles.bundle import Bundle
@@ -176,7 +177,7 @@ def latency(
 
 def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[str, Any]:
     """Time clips from filled buffers to waveforms on the host: no tokens, noise or fades."""
-    from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+    from clipsynth_rt.synthesis.captured import clip_inputs
     from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
     found: dict[str, Any] = {}

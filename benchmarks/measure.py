@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipsynth_rt.backends.session import probe
+from clipsynth_rt.backends.choice import probe
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.machine import describe_machine
 

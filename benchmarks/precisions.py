@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.backends.session import open_session
+from clipsynth_rt.backends.choice import open_session
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
 from clipsynth_rt.cli.common.progress import query_progress

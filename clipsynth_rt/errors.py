@@ -22,6 +22,11 @@ A message says what, where and what next, in one line.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+CHECKPOINTS = "clipsynth_checkpoints"
+"""The module of the distribution that carries the training checkpoints."""
+
 
 class ClipSynthError(Exception):
     """Base of everything that clipsynth-rt raises on purpose."""
@@ -80,12 +85,12 @@ class MissingExtraError(ClipSynthError, ImportError):
 
     Args:
         module: The module that could not be imported.
-        extra: The extra of clipsynth-rt that installs it.
+        extra: The extra of clipsynth-rt that installs it; not that of ``CHECKPOINTS``.
     """
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
-            f'{module} is not installed; run: pip install "clipsynth-rt[{extra}]"', name=module
+            f"{module} is not installed; run: {install_command(extra, module)}", name=module
         )
         self.extra = extra
 
@@ -96,3 +101,19 @@ class ExportError(ClipSynthError):
 
 class ParityError(ExportError):
     """An exported graph does not agree with the model that it came from."""
+
+
+def install_command(extra: str, module: str = "") -> str:
+    """Return the command that installs an extra, or the checkpoints: one that works from here.
+
+    A checkout is installed from its folder: the package may be on no index.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "training" / "checkpoints" / "pyproject.toml").is_file():
+        if module == CHECKPOINTS:
+            return "pip install clipsynth-rt-checkpoints"
+        return f'pip install "clipsynth-rt[{extra}]"'
+    where = "." if root == Path.cwd() else str(root)
+    if module == CHECKPOINTS:
+        return f'pip install "{where}/training/checkpoints"'
+    return f'pip install -e "{where}[{extra}]"'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import lzma
 import stat
 import tarfile
@@ -13,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from clipsynth_rt.bundles.fetch import keep
+from clipsynth_rt.bundles.store import Opener, keep
 from clipsynth_rt.errors import BundleError
+from clipsynth_rt.files import sha256_of
 
 MAX_FILES = 1_000
 MAX_BYTES = 2_000_000_000
@@ -24,7 +24,7 @@ _MAX_READ = 1 << 24
 _CHUNK = 1 << 20
 
 
-def unpacked(path: Path) -> Path:
+def unpacked(path: Path, opener: Opener) -> Path:
     """Return the folder of an archive's bundle, unpacked into the cache under the archive's hash.
 
     Nothing but plain files and folders inside the archive's own folder is taken; anything else in
@@ -36,8 +36,7 @@ def unpacked(path: Path) -> Path:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BundleError(f"{path}: over {MAX_BYTES / 1e9:g} GB; not a bundle")
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     unpack = _unpack_zip if path.name.lower().endswith(".zip") else _unpack_tar
@@ -55,7 +54,7 @@ def unpacked(path: Path) -> Path:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BundleError(f"{path}: not a whole archive ({reason})") from error
 
-    return keep(digest, str(path), fill)
+    return keep(digest, str(path), fill, opener)
 
 
 class _Writer:

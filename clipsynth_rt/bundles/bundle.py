@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipsynth_rt.bundles.manifest import FileSpec, GraphSpec, Manifest
+from clipsynth_rt.bundles.fetch import local_folder
+from clipsynth_rt.bundles.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    FileSpec,
+    GraphSpec,
+    Manifest,
+)
 from clipsynth_rt.bundles.onnx_file import refusal
 from clipsynth_rt.errors import BundleError, HashMismatchError, InputError, ManifestError
 from clipsynth_rt.text import printable
 
-MANIFEST_NAME = "manifest.json"
 DEFAULT_PATH = Path(__file__).parent / "default"
 """The bundle that ships with the package."""
-MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**31 - 1
 """Protobuf's own limit, so that of an ONNX file without external data."""
 
@@ -97,13 +102,7 @@ class Bundle:
             MissingExtraError: If an address on a hub needs huggingface_hub, and it is missing.
             ManifestError: If manifest.json is missing, malformed or of a newer schema.
         """
-        if path is None:
-            folder = DEFAULT_PATH
-        else:
-            # what opens a bundle to check it cannot be what opening needs from the start
-            from clipsynth_rt.bundles.fetch import local_folder
-
-            folder = local_folder(path)
+        folder = DEFAULT_PATH if path is None else local_folder(path, cls.open)
         # os.path swallows what an absurd path raises: it is simply no folder
         if not os.path.isdir(folder):
             if os.path.exists(folder):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from clipsynth_rt.bundles.bundle import MANIFEST_NAME, MAX_MANIFEST_BYTES, Bundle
-from clipsynth_rt.bundles.fetch import keep
+from clipsynth_rt.bundles.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
+from clipsynth_rt.bundles.store import Opener, keep
 from clipsynth_rt.cache import cache_folder
 from clipsynth_rt.errors import BundleError, MissingExtraError, OutputError
 from clipsynth_rt.files import write_atomically
@@ -29,7 +29,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 logger = logging.getLogger(__name__)
 
 
-def fetch_from_hub(address: str) -> Path:
+def fetch_from_hub(address: str, opener: Opener) -> Path:
     """Return the folder of a hub's bundle, downloaded into the cache under its commit.
 
     Only the files that its manifest lists are downloaded, and every hash is checked. Where the hub
@@ -39,6 +39,7 @@ def fetch_from_hub(address: str) -> Path:
 
     Args:
         address: ``hf://owner/name`` or ``hf://owner/name@revision``.
+        opener: Opens what was downloaded, to check it.
 
     Raises:
         BundleError: If the address is none, or the bundle cannot be had or trusted.
@@ -68,9 +69,9 @@ def fetch_from_hub(address: str) -> Path:
 
     def fill(folder: Path) -> None:
         with _quiet_unless_watched():
-            _download(address, get, sizes, folder)
+            _download(address, get, sizes, folder, opener)
 
-    folder = keep(f"{name}/{commit}", address, fill)
+    folder = keep(f"{name}/{commit}", address, fill, opener)
     try:
         write_atomically(reference, commit.encode())
     except OutputError as error:
@@ -123,12 +124,14 @@ def _read_reference(path: Path) -> str | None:
     return commit if _COMMIT.fullmatch(commit) else None
 
 
-def _download(address: str, get: Callable[..., str], sizes: dict[str, int], folder: Path) -> None:
+def _download(
+    address: str, get: Callable[..., str], sizes: dict[str, int], folder: Path, opener: Opener
+) -> None:
     """Download a manifest, and then the files that it lists."""
     if sizes.get(MANIFEST_NAME, 0) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{address}: {MANIFEST_NAME} of {sizes[MANIFEST_NAME]} bytes; no bundle")
     _get(address, get, MANIFEST_NAME, folder)
-    bundle = Bundle.open(folder)
+    bundle = opener(folder)
     wanted = sorted({spec.path for spec in bundle.files().values()})
     for path in wanted:
         bundle.inside(path)

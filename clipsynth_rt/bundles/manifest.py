@@ -22,6 +22,9 @@ SCHEMA_VERSION = 3
 2 may hold a second denoiser, ``DISTILLED``; 3 may list ``concepts``.
 """
 
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 16 * 2**20
+
 DENOISER = "denoiser_step"
 """The graph of the ordinary denoiser, which takes any number of steps and any guidance."""
 DISTILLED = "denoiser_step_distilled"

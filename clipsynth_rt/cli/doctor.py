@@ -11,7 +11,8 @@ import click
 from clipsynth_rt import __version__
 from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.errors import BundleError, MissingExtraError, ProviderUnavailableError
-from clipsynth_rt.machine import package_version
+from clipsynth_rt.machine import package_version, physical_cores
+from clipsynth_rt.text import printable
 
 _PACKAGES = (
     "numpy",
@@ -56,32 +57,31 @@ def examine(bundle: str | None = None) -> dict[str, Any]:
 
 def _providers(path: str | None) -> dict[str, Any]:
     """Run a one-operator graph on every provider, rather than believe a list."""
-    from clipsynth_rt.backends import session as backends
+    from clipsynth_rt.backends.choice import choose, probe
+    from clipsynth_rt.backends.session import ENGINE_PROVIDERS, PROVIDERS
     from clipsynth_rt.bundles.bundle import Bundle
 
     states: dict[str, str] = {}
-    for name in backends.PROVIDERS:
+    for name in PROVIDERS:
         try:
-            states[name] = backends.probe(name) or "ok"
+            states[name] = probe(name) or "ok"
         except MissingExtraError as error:
             states[name] = str(error)
 
     def why_not_ready(name: str) -> str:
-        if name not in backends.ENGINE_PROVIDERS:
+        if name not in ENGINE_PROVIDERS:
             return ""
         from clipsynth_rt.backends.tensorrt import backend as trt
 
         return trt.why_not_ready(Bundle.open(path), name)
 
     try:
-        choice = backends.choose("auto", why_not_ready)
+        choice = choose("auto", why_not_ready)
     except (MissingExtraError, ProviderUnavailableError):
         return {"providers": states, "auto": None, "not_taken": {}, "threads": None}
     threads = None
     if states["cpu"] == "ok":
-        from clipsynth_rt.backends.ort import session as ort
-
-        threads = ort.physical_cores()
+        threads = physical_cores()
     return {
         "providers": states,
         "auto": choice.provider,
@@ -162,4 +162,4 @@ def _lines(facts: dict[str, Any]) -> str:
     else:
         threads = f" with {facts['threads']} CPU threads" if facts["threads"] else ""
         lines.append(f"would run {bundle['name']} on {facts['auto']}{threads}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

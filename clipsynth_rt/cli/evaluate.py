@@ -16,7 +16,7 @@ from clipsynth_rt.cli.common.progress import query_progress
 from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.cli.synth.targets import check_file
 from clipsynth_rt.errors import InputError
-from clipsynth_rt.files import write_atomically
+from clipsynth_rt.files import sha256_of, write_atomically
 from clipsynth_rt.machine import package_version
 
 _FOLDER = click.Path(path_type=Path)
@@ -198,7 +198,7 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
     )
     parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
     files = {part: path / f"{part}.json" for part in parts}
-    facts = {part: source.file_sha256(file) for part, file in files.items() if file.is_file()}
+    facts = {part: sha256_of(file) for part, file in files.items() if file.is_file()}
     key = {
         "checkpoint": source.checkpoint_hashes(path),
         "facts": facts,

@@ -14,6 +14,8 @@ _EXPORTING = (
     "checkpoint",
     "out",
     "name",
+    "license_id",
+    "author",
     "clip",
     "clip_pretrained",
     "sentence_encoder",
@@ -36,6 +38,14 @@ _EXPORTING = (
 @click.option("--checkpoint", type=_FOLDER, help="Checkpoint folder; the shipped one if left out.")
 @click.option("--out", type=_FOLDER, help="Bundle folder; ./clipsynth-bundle-P if left out.")
 @click.option("--name", help="The bundle's name; its folder's if left out.")
+@click.option(
+    "--license",
+    "license_id",
+    metavar="SPDX",
+    help="Licence of the weights, such as CC-BY-4.0; 'not stated' if left out, but for the shipped "
+    "checkpoint.",
+)
+@click.option("--author", help="Who made the voice; 'not stated' if left out.")
 @click.option(
     "--clip", metavar="NAME", help="Checkpoint folder or open_clip model; the checkpoint's own."
 )
@@ -73,6 +83,8 @@ def command(
     checkpoint: Path | None,
     out: Path | None,
     name: str | None,
+    license_id: str | None,
+    author: str | None,
     clip: str | None,
     clip_pretrained: str | None,
     sentence_encoder: Path | None,
@@ -115,6 +127,8 @@ def command(
         out,
         presets,
         name,
+        license_id=license_id,
+        author=author,
         clip=clip,
         clip_pretrained=clip_pretrained,
         sentence_encoder=sentence_encoder,
@@ -141,7 +155,7 @@ def _check_usage(
     if triton is None and (bundle is not None or on_gpu):
         raise click.UsageError("--bundle, --gpu and --tensorrt are for --triton DIR")
     if bundle is not None and exporting:
-        option = exporting[0].replace("_", "-")
+        option = exporting[0].removesuffix("_id").replace("_", "-")
         raise click.UsageError(
             f"--bundle is exported already, and --{option} is for exporting a checkpoint; leave "
             "one of the two out"

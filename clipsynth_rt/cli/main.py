@@ -17,6 +17,7 @@ import click
 
 from clipsynth_rt import __version__
 from clipsynth_rt.errors import ClipSynthError, MissingExtraError
+from clipsynth_rt.text import printable
 
 # command -> (short help, extra that installs what it imports). Kept here so that --help, which
 # lists every command, imports none of them.
@@ -50,7 +51,7 @@ class _Failure(click.ClickException):
     """A failure that is shown as a single line; exits 1."""
 
     def __init__(self, message: str, command: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
         self.command = command
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -186,7 +187,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        click.echo(f"{kind}{record.getMessage()}", err=True)
+        click.echo(f"{kind}{printable(record.getMessage())}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

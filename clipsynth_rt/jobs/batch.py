@@ -12,7 +12,7 @@ from typing import Any
 
 from clipsynth_rt.audio.clip import AudioClip
 from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
-from clipsynth_rt.files import write_atomically
+from clipsynth_rt.files import sha256_of, write_atomically
 from clipsynth_rt.jobs.csv_rows import Row
 from clipsynth_rt.synthesis.synthesizer import Cancel, Synthesizer, check_cancel
 
@@ -209,8 +209,7 @@ def _make_folder(folder: Path) -> None:
 def _sha256(path: Path) -> str:
     """Return a file's SHA-256 in hex; nothing if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""
 

@@ -19,7 +19,7 @@ from clipsynth_rt import __version__
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.errors import ClipSynthError, InputError
-from clipsynth_rt.machine import package_version, processor_name
+from clipsynth_rt.machine import cpu_count, package_version, processor_name
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
@@ -269,7 +269,7 @@ def describe_run(synthesizer: Synthesizer) -> dict[str, Any]:
             for name in synthesizer.loaded
         },
         "cpu": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -1,11 +1,11 @@
-"""From embeddings to waveforms: step by step through the host, or a clip as one CUDA graph."""
+"""From embeddings to waveforms: the protocol of a renderer, and the one that loops on the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, samplin
 from clipsynth_rt.synthesis.sessions import Sessions
 from clipsynth_rt.synthesis.windows import Windows, vocode_windows, windowed
 from clipsynth_rt.timing import StageTimer
-
-if TYPE_CHECKING:
-    from clipsynth_rt.backends.tensorrt.backend import TrtBackend
 
 Waveforms = NDArray[np.float32]
 
@@ -235,48 +232,6 @@ class HostRenderer:
         self._sessions.get(resolved.denoiser).prepare(denoiser)
         vocoder = {"mel": (1, bins, min(vocoded, frame_buckets(manifest)[-1]))}
         self._sessions.get("vocoder").prepare(vocoder)
-
-
-class CapturedRenderer:
-    """Plays a batch as one CUDA graph, from tokens or embeddings to waveforms.
-
-    Args:
-        engines: The bundle's engines.
-    """
-
-    def __init__(self, engines: TrtBackend) -> None:
-        self._engines = engines
-        self._manifest = engines.bundle.manifest
-
-    def renders(self, resolved: ResolvedOptions, *, init: bool = False) -> bool:
-        """Return whether a captured clip can do what is asked.
-
-        It cannot take another sampler, start from a sound, close a loop, or sample in windows.
-        """
-        one = len(sampling_windows(resolved.num_frames, self._manifest)) == 1
-        return one and not init and not resolved.loop_frames and resolved.sampler == "ddim"
-
-    def render(self, batch: ClipBatch, timer: StageTimer) -> Waveforms:
-        """Return vocoded waveforms; see ``Renderer``."""
-        from clipsynth_rt.backends.tensorrt.captured import clip_inputs
-
-        resolved = batch.resolved
-        with timer.stage("prepare"):
-            key, inputs = clip_inputs(
-                self._manifest,
-                resolved,
-                batch.seeds,
-                batch.condition,
-                batch.negative,
-                batch.tokens,
-            )
-        # building and capturing happen once, and are no part of a clip's time
-        self._engines.clip(key)
-        with timer.stage("clip"):
-            waveforms = self._engines.play(key, inputs)[: len(batch.seeds)]
-        if batch.progress is not None:
-            batch.progress(resolved.num_steps, resolved.num_steps)
-        return waveforms
 
 
 def sampling_windows(num_frames: int, manifest: Manifest) -> Windows:

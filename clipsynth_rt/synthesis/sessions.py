@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from clipsynth_rt.backends.session import ENGINE_PROVIDERS, Choice, Session, choose, open_session
+from clipsynth_rt.backends.choice import choose, open_session
+from clipsynth_rt.backends.session import ENGINE_PROVIDERS, Choice, Session
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import frame_bucket
 from clipsynth_rt.errors import BackendError

@@ -35,7 +35,6 @@ from clipsynth_rt.synthesis.options import (
     resolve_options,
 )
 from clipsynth_rt.synthesis.renderers import (
-    CapturedRenderer,
     ClipBatch,
     HostRenderer,
     Renderer,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsynth_rt.backends.tensorrt.backend import TrtBackend
+    from clipsynth_rt.synthesis.captured import CapturedRenderer
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,11 @@ class Synthesizer:
         self._encoders = Encoders(self.sessions)
         self._host = HostRenderer(self.sessions)
         engines = self.sessions.engines
-        self._captured = None if engines is None else CapturedRenderer(engines)
+        self._captured: CapturedRenderer | None = None
+        if engines is not None:
+            from clipsynth_rt.synthesis.captured import CapturedRenderer
+
+            self._captured = CapturedRenderer(engines)
 
     @classmethod
     def from_bundle(

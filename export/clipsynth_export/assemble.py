@@ -17,23 +17,26 @@ import torch
 from clipsynth_export import precision as precisions
 from clipsynth_export.graphs import GraphDescription, calibration_steps, describe_graphs
 from clipsynth_export.parity import measure_parity, reference_outputs
-from clipsynth_export.source import ExportSource, checkpoint_hashes, file_sha256, load_source
+from clipsynth_export.source import ExportSource, checkpoint_hashes, load_source
 from clipsynth_export.staging import check_target, put_in_place, staging
 from clipsynth_export.to_onnx import OPSET, check_model, export_onnx, save_model
 from clipsynth_rt import __version__
-from clipsynth_rt.bundles.bundle import MANIFEST_NAME, Bundle
+from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import (
     DENOISER,
     DENOISERS,
     DISTILLED,
+    MANIFEST_NAME,
     SCHEMA_VERSION,
     ConditionSpec,
     FileSpec,
     GraphSpec,
     Manifest,
 )
-from clipsynth_rt.errors import CheckpointError, InputError
-from clipsynth_training.checkpoint import LEAST_OF_IMAGES
+from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
+from clipsynth_rt.files import sha256_of
+from clipsynth_training.checkpoint import LEAST_OF_IMAGES, default_checkpoint
+from clipsynth_training.data.sounds import load_concepts
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,13 @@ PRECISION_PRESETS: dict[str, dict[str, str]] = {
 }
 """What ``precision`` may say, and the file that each graph then gets if the voice has it."""
 
+NOT_STATED = "not stated"
+"""What a bundle says of its licence and author where its maker does not."""
+
+_GROUPS = {"melodic": "instruments", "hit": "drums", "beat": "beats", "effect": "effects"}
+"""Style of a concept -> group in the manifest."""
+_OTHERS = "others"
+
 _EXTRAS = ("MODEL_CARD.md", "LICENSE", "NOTICE")
 """Copied from the checkpoint folder where it has them."""
 
@@ -65,6 +75,8 @@ def export_bundle(
     precision: str | Sequence[str] = "edge",
     name: str | None = None,
     *,
+    license_id: str | None = None,
+    author: str | None = None,
     clip: str | None = None,
     clip_pretrained: str | None = None,
     sentence_encoder: str | Path | None = None,
@@ -83,6 +95,9 @@ def export_bundle(
         out: The bundle's folder; an older bundle there is replaced.
         precision: One of ``PRECISION_PRESETS``, or several; the first is the default.
         name: The bundle's; the folder's if left out.
+        license_id: SPDX identifier of the weights' licence. The shipped checkpoint has its own;
+            another is ``NOT_STATED`` if left out: its maker knows what it learnt from.
+        author: Who made the voice; ``NOT_STATED`` if left out.
         clip: See ``load_source``, as ``clip_pretrained`` and ``sentence_encoder``.
         clip_pretrained: See there.
         sentence_encoder: See there.
@@ -119,15 +134,16 @@ def export_bundle(
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name=name or out.resolve().name,
-            license=str(source.facts.get("license", "Apache-2.0")),
+            license=license_id or _own_license(source.folder),
             mel=source.mel,
             diffusion=source.diffusion,
             condition=_condition(source, folder),
             graphs=specs,
             default_precision=chosen[presets[0]],
+            concepts=_concepts(source.facts.get("labels", ())),
             parity=parity,
             metrics=_metrics(source.folder),
-            provenance=_provenance(source, chosen),
+            provenance={"author": author or NOT_STATED, **_provenance(source, chosen)},
         )
         _write_json(folder / MANIFEST_NAME, manifest.to_dict())
         for extra in _EXTRAS:
@@ -185,7 +201,7 @@ def _export_graph(
         save_model(converted, path)
         check_model(onnx.load(path), f"{graph.name} ({precision})")
         result = measure_parity(graph, references, path, interface, precision, threads)
-        files[precision] = FileSpec(f"{precision}/{path.name}", file_sha256(path))
+        files[precision] = FileSpec(f"{precision}/{path.name}", sha256_of(path))
         measured[precision] = result.to_dict()
         size = path.stat().st_size / 1e6
         report(f"{graph.name} {precision}: {size:.1f} MB, SNR {result.snr_db:.1f} dB to PyTorch")
@@ -229,8 +245,26 @@ def _condition(source: ExportSource, folder: Path) -> ConditionSpec:
         context_length=clip.context_length,
         templates=clip.templates,
         image_size=clip.image_size,
-        tokenizer=FileSpec(path.name, file_sha256(path)),
+        tokenizer=FileSpec(path.name, sha256_of(path)),
     )
+
+
+def _own_license(checkpoint: Path) -> str:
+    """Return the licence of the shipped checkpoint, of which alone it is known here."""
+    try:
+        shipped = default_checkpoint()
+    except MissingExtraError:
+        return NOT_STATED
+    return "Apache-2.0" if checkpoint.resolve() == shipped.resolve() else NOT_STATED
+
+
+def _concepts(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what a voice learnt by group: those of the open corpus by style, and others."""
+    styles = {concept.name: concept.style for concept in load_concepts()}
+    groups: dict[str, list[str]] = {group: [] for group in (*_GROUPS.values(), _OTHERS)}
+    for label in labels:
+        groups[_GROUPS.get(styles.get(label, ""), _OTHERS)].append(label)
+    return {group: tuple(sorted(names)) for group, names in groups.items() if names}
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from clipsynth_rt.bundles.manifest import DiffusionSpec, MelSpec, decode
 from clipsynth_rt.errors import CheckpointError, ManifestError
+from clipsynth_rt.files import sha256_of
 from clipsynth_training.checkpoint import load_part, load_weights
 from clipsynth_training.clip.encoder import Clip, load_clip
 from clipsynth_training.denoiser.unet import UNet, UNetConfig
@@ -152,10 +152,4 @@ def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each network's weights, by part."""
     parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
     files = {part: folder / f"{part}.safetensors" for part in parts}
-    return {part: file_sha256(path) for part, path in files.items() if path.is_file()}
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {part: sha256_of(path) for part, path in files.items() if path.is_file()}

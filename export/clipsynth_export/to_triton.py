@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipsynth_export.staging import check_target, put_in_place, staging
-from clipsynth_rt.bundles.bundle import MANIFEST_NAME, Bundle
-from clipsynth_rt.bundles.manifest import DENOISERS, GraphSpec, TensorSpec
+from clipsynth_rt.bundles.bundle import Bundle
+from clipsynth_rt.bundles.manifest import DENOISERS, MANIFEST_NAME, GraphSpec, TensorSpec
 from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 from clipsynth_rt.server.triton import MODEL, OPTIONS
 from clipsynth_rt.synthesis.synthesizer import MAX_BATCH

@@ -11,7 +11,7 @@ import pytest
 
 from clipsynth_rt.backends.tensorrt import api as trt_api
 from clipsynth_rt.cli import main as cli
-from clipsynth_rt.errors import MissingExtraError
+from clipsynth_rt.errors import MissingExtraError, install_command
 
 
 def invoke(*args: str) -> click.testing.Result:
@@ -79,8 +79,8 @@ def test_build_without_a_builder(tiny_bundle: Path, monkeypatch: pytest.MonkeyPa
     result = invoke("build", "--bundle", str(tiny_bundle))
     assert result.exit_code == 1
     assert result.stderr == (
-        "clipsynth-rt build: tensorrt-rtx is not installed; run: pip install "
-        '"clipsynth-rt[tensorrt-rtx]"\n'
+        "clipsynth-rt build: tensorrt-rtx is not installed; run: "
+        f"{install_command('tensorrt-rtx')}\n"
     )
 
 
@@ -124,6 +124,8 @@ def test_synth_with_a_provider_that_does_not_load(
 def test_doctor_names_what_to_install(tiny_bundle: Path, fake_gpu: Any, tmp_path: Path) -> None:
     text = invoke("doctor", "--bundle", str(tiny_bundle)).stdout
     assert "builder   tensorrt-rtx: 1.0, builds engines" in text
-    assert 'builder   tensorrt: tensorrt is not installed; run: pip install "clips' in text
+    assert (
+        f"builder   tensorrt: tensorrt is not installed; run: {install_command('tensorrt')}" in text
+    )
     assert "gpu       Double, compute capability 8.6, 1024 MiB, driver for CUDA 13.1" in text
     assert "auto      not tensorrt-rtx: no engine text_encoder-b1 is built" in text

@@ -18,7 +18,7 @@ import pytest
 
 from clipsynth_rt import __main__, __version__
 from clipsynth_rt.cli import main as cli
-from clipsynth_rt.errors import DataError
+from clipsynth_rt.errors import DataError, install_command
 
 
 def invoke(*args: str) -> click.testing.Result:
@@ -124,7 +124,7 @@ def test_a_missing_module_names_the_extra(
     use(monkeypatch, command, body)
     result = invoke(command)
     assert result.exit_code == 1
-    command_to_run = f'pip install "clipsynth-rt[{extra}]"'
+    command_to_run = install_command(extra)
     assert result.stderr == (
         f"clipsynth-rt {command}: torch is not installed; run: {command_to_run}\n"
     )
@@ -137,7 +137,7 @@ def test_a_module_missing_when_the_command_loads(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cli.importlib, "import_module", missing)
     result = invoke("data", "--help")
     assert result.exit_code == 1
-    assert 'av is not installed; run: pip install "clipsynth-rt[train]"' in result.stderr
+    assert f"av is not installed; run: {install_command('train')}" in result.stderr
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

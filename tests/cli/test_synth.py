@@ -17,12 +17,13 @@ import pytest
 import soundfile
 
 from clipsynth_rt.audio.provenance import read_tag
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.ort import session as ort
 from clipsynth_rt.cli import main as cli
 from clipsynth_rt.cli.common.voice import parse_precision
-from clipsynth_rt.cli.synth.targets import check_file, file_stem
+from clipsynth_rt.cli.synth.targets import check_file
 from clipsynth_rt.errors import InputError, OutputError
+from clipsynth_rt.files import file_stem
 
 KEYS = {
     "rtf",

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from clipsynth_rt.cli.main import main
-from clipsynth_rt.cli.synth.targets import file_stem
+from clipsynth_rt.files import file_stem
 
 Synth = Callable[..., click.testing.Result]
 

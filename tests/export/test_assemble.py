@@ -19,6 +19,7 @@ from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, InputError, OutputError, ParityError
+from clipsynth_rt.files import sha256_of
 
 
 @pytest.fixture
@@ -32,9 +33,7 @@ def reuse(monkeypatch, source):
             path = folder / precision / f"{graph.name}.onnx"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"graph")
-            files[precision] = assemble.FileSpec(
-                f"{precision}/{path.name}", assemble.file_sha256(path)
-            )
+            files[precision] = assemble.FileSpec(f"{precision}/{path.name}", sha256_of(path))
         return assemble.replace(spec, files=files), {}
 
     monkeypatch.setattr(assemble, "_export_graph", one_file)
@@ -291,3 +290,25 @@ def test_command_fails_in_a_line(arguments, said, tmp_path, monkeypatch):
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert entries(tmp_path) == []
+
+
+def test_a_licence_is_not_made_up(checkpoint: Path, sentence_encoder: Path, tmp_path: Path) -> None:
+    """Weights that learnt from data of others are not under this package's licence."""
+    out = tmp_path / "bundle"
+    export_bundle(checkpoint, out, "fp32", sentence_encoder=sentence_encoder, threads=1)
+    manifest = Bundle.open(out).manifest
+    assert (manifest.license, manifest.provenance["author"]) == ("not stated", "not stated")
+    export_bundle(
+        checkpoint, out, "fp32", license_id="CC-BY-4.0", author="Ada", threads=1,
+        sentence_encoder=sentence_encoder,
+    )  # fmt: skip
+    manifest = Bundle.open(out).manifest
+    assert (manifest.license, manifest.provenance["author"]) == ("CC-BY-4.0", "Ada")
+
+
+def test_a_bundle_lists_what_the_voice_learnt() -> None:
+    found = assemble._concepts(["my doorbell", "piano", "kick drum", "rain"])
+    assert found["others"] == ("my doorbell",)
+    assert found["instruments"] == ("piano",)
+    assert sum(map(len, found.values())) == 4
+    assert assemble._concepts([]) == {}

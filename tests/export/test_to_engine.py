@@ -28,7 +28,13 @@ from clipsynth_rt.backends.tensorrt.engines import engine_spec
 from clipsynth_rt.bundles.bundle import DEFAULT_PATH, GraphFile
 from clipsynth_rt.bundles.manifest import FileSpec, GraphSpec
 from clipsynth_rt.cli.main import main
-from clipsynth_rt.errors import CheckpointError, EngineError, InputError, MissingExtraError
+from clipsynth_rt.errors import (
+    CheckpointError,
+    EngineError,
+    InputError,
+    MissingExtraError,
+    install_command,
+)
 from clipsynth_training.checkpoint import default_checkpoint
 
 GRAPHS = ("text_encoder", "image_encoder", "denoiser_step", "vocoder")
@@ -120,7 +126,7 @@ def test_engines_wait_for_fp16_and_a_builder(monkeypatch):
     monkeypatch.setattr(trt_api, "load_library", missing)
     assert wants_engines(None, ["fp16"], (), said.append) is False
     assert said == [
-        'no engines: tensorrt-rtx is not installed; run: pip install "clipsynth-rt[tensorrt-rtx]"'
+        f"no engines: tensorrt-rtx is not installed; run: {install_command('tensorrt-rtx')}"
     ]
     with pytest.raises(MissingExtraError):
         wants_engines(True, ["fp16"], (), said.append)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Bundle, Synthesizer
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.errors import BackendError, ClipSynthError
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 

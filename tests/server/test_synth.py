@@ -19,7 +19,7 @@ import soundfile
 from fastapi.testclient import TestClient
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.errors import BackendError
+from clipsynth_rt.errors import BackendError, install_command
 from clipsynth_rt.server import Limits
 
 Serve = Callable[..., TestClient]
@@ -231,7 +231,7 @@ def test_a_wish_that_needs_what_is_not_installed(
     monkeypatch.setitem(sys.modules, "pyloudnorm", None)
     answer = client.post("/v1/synth", json={"query": "drum", "lufs": -16})
     assert (answer.status_code, answer.json()["code"]) == (501, "not_installed")
-    assert 'pip install "clipsynth-rt[sound]"' in answer.json()["detail"]
+    assert install_command("sound") in answer.json()["detail"]
 
 
 def test_one_clip_that_fails_leaves_its_neighbours(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError, MissingExtraError
-from clipsynth_training.clip import published_network
+from clipsynth_rt.files import sha256_of
 from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
 from clipsynth_training.clip.published_network import PUBLISHED, PublishedConfig, PublishedNetwork
 
@@ -28,7 +28,7 @@ def write_weights(monkeypatch, folder, tensors):
     path = folder / "models" / "w.pth"
     path.parent.mkdir()
     torch.save(tensors, path)
-    digest = published_network.hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     source = dataclasses.replace(PUBLISHED[NAME], file="models/w.pth", sha256=digest)
     monkeypatch.setitem(PUBLISHED, NAME, source)
     find_in(monkeypatch, folder)

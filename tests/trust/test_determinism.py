@@ -11,7 +11,7 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.backends.session import Session
-from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+from clipsynth_rt.synthesis.captured import clip_inputs
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 

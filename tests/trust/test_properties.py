@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from clipsynth_rt.audio.clip import FORMATS, AudioClip, finish, to_int16
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DiffusionSpec, Manifest
-from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import BundleError, ClipSynthError, InputError, ManifestError
+from clipsynth_rt.files import file_stem
 from clipsynth_rt.synthesis.images import load_image
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
@@ -97,7 +97,7 @@ def test_a_damaged_graph_whose_maker_vouches_for_it(
 ) -> None:
     """Cut and overwritten files; the hash is right, so the parser sees them."""
     ort = pytest.importorskip("onnxruntime")
-    from clipsynth_rt.backends.session import open_session
+    from clipsynth_rt.backends.choice import open_session
     from clipsynth_rt.bundles.bundle import GraphFile
 
     assert ort

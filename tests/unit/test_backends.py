@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt import machine
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.interface import PROBE
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import GraphSpec, TensorSpec
@@ -19,6 +21,7 @@ from clipsynth_rt.errors import (
     InputError,
     MissingExtraError,
     ProviderUnavailableError,
+    install_command,
 )
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -96,6 +99,10 @@ def test_a_graph_that_is_not_what_the_manifest_says(
 def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
     path = tmp_path / "vocoder.onnx"
     path.write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match=r"vocoder\.onnx: is not an ONNX graph"):
+        backends.open_session(GraphFile("vocoder", "fp32", path, vocoder.spec), "cpu", 1)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(BundleError, match=r"vocoder\.onnx: ONNX Runtime .* cannot load it"):
         backends.open_session(GraphFile("vocoder", "fp32", path, vocoder.spec), "cpu", 1)
 
@@ -148,12 +155,12 @@ def test_a_provider_that_silently_becomes_the_cpu(
 
 @pytest.mark.usefixtures("no_cpu_backend")
 def test_without_onnxruntime() -> None:
-    with pytest.raises(MissingExtraError, match=r'pip install "clipsynth-rt\[cpu\]"'):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("cpu"))):
         backends.choose_provider("auto")
 
 
 def test_threads_default_to_the_cores_this_process_may_use() -> None:
-    cores = ort.physical_cores()
+    cores = machine.physical_cores()
     assert 1 <= cores
     assert ort.session_options().intra_op_num_threads == cores
     assert ort.session_options(3).intra_op_num_threads == 3

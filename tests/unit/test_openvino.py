@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import GraphSpec, TensorSpec
 from clipsynth_rt.errors import BackendError, BundleError, ProviderUnavailableError
@@ -174,7 +175,8 @@ def test_a_graph_that_is_not_what_the_manifest_says(
 
 def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
     path = tmp_path / "vocoder.onnx"
-    path.write_bytes(b"not a graph")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(BundleError, match=r"vocoder\.onnx: OpenVINO .* cannot load it") as caught:
         ov.OpenVinoSession(GraphFile("vocoder", "fp32", path, vocoder.spec), 1)
     assert "\n" not in str(caught.value)

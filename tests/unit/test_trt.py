@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from threads_for_tests import check_threads
 
 from clipsynth_rt import AudioClip, Bundle, Synthesizer
-from clipsynth_rt.backends import session as backends
+from clipsynth_rt.backends import choice as backends
 from clipsynth_rt.backends.tensorrt import backend as trt
 from clipsynth_rt.backends.tensorrt import cuda
 from clipsynth_rt.backends.tensorrt.backend import TrtBackend

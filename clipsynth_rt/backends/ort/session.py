@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,9 @@ from clipsynth_rt.errors import (
     BundleError,
     MissingExtraError,
     ProviderUnavailableError,
+    install_command,
 )
+from clipsynth_rt.machine import physical_cores
 from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 
 try:
@@ -232,8 +233,8 @@ def probe(provider: str) -> str:
     if _NAMES[provider] not in onnxruntime.get_available_providers():
         extra = "gpu" if provider == "cuda" else "cpu"
         return (
-            f"the installed ONNX Runtime {onnxruntime.__version__} was built without it (install "
-            f'"clipsynth-rt[{extra}]" in an environment of its own)'
+            f"the installed ONNX Runtime {onnxruntime.__version__} was built without it (in an "
+            f"environment of its own, run: {install_command(extra)})"
         )
     try:
         session = _load(PROBE, provider, session_options(1), Path("probe"))
@@ -309,31 +310,6 @@ def _load(model: bytes, provider: str, options: Any, path: Path, *, captures: bo
 
 def _tensors(nodes: Iterable[Any]) -> Tensors:
     return {node.name: (_DTYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
-
-
-def physical_cores() -> int:
-    """Return how many physical cores this process may use, at least 1.
-
-    Two threads on one core share its arithmetic units, so more threads than cores only wait for
-    each other. Honours CPU affinity and, in a container, the CPU quota of cgroups.
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return max(1, os.cpu_count() or 1)
-    siblings = set()
-    for cpu in os.sched_getaffinity(0):
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            siblings.add(topology.read_text())
-        except OSError:
-            siblings.add(str(cpu))
-    cores = len(siblings)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2 here: no quota to honour
-    return max(1, cores)
 
 
 def _first_line(error: BaseException) -> str:

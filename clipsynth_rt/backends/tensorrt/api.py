@@ -28,7 +28,13 @@ import numpy as np
 from clipsynth_rt.backends.interface import PROBE
 from clipsynth_rt.backends.session import ENGINE_PROVIDERS
 from clipsynth_rt.backends.tensorrt.cuda import is_installed
-from clipsynth_rt.errors import EngineError, InputError, MissingExtraError, ProviderUnavailableError
+from clipsynth_rt.errors import (
+    EngineError,
+    InputError,
+    MissingExtraError,
+    ProviderUnavailableError,
+    install_command,
+)
 from clipsynth_rt.onnx_editing.transposed import rewrite_transposed
 
 logger = logging.getLogger(__name__)
@@ -305,7 +311,7 @@ def _import_rtx() -> ModuleType:
     try:
         module = importlib.import_module(found)
     except ImportError as error:
-        hint = "" if libraries else '; run: pip install "clipsynth-rt[tensorrt-rtx]"'
+        hint = "" if libraries else f"; run: {install_command('tensorrt-rtx')}"
         raise ProviderUnavailableError(
             f"tensorrt-rtx does not load ({_one_line(str(error))}){hint}"
         ) from error
@@ -314,7 +320,7 @@ def _import_rtx() -> ModuleType:
         if not str(module.__version__).startswith(carried):
             raise ProviderUnavailableError(
                 f"tensorrt-rtx: the bindings are {module.__version__} and {path.name} is "
-                f'{carried}; run: pip install -U "clipsynth-rt[tensorrt-rtx]"'
+                f"{carried}; run: {install_command('tensorrt-rtx')} -U"
             )
     return module
 

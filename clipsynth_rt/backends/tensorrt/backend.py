@@ -26,9 +26,8 @@ from clipsynth_rt.backends.tensorrt.engines import (
     engine_spec,
 )
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
-from clipsynth_rt.bundles.manifest import TensorSpec, frame_bucket
+from clipsynth_rt.bundles.manifest import DISTILLED, TensorSpec, frame_bucket
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, ProviderUnavailableError
-from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
 MAX_GRAPHS = 4
 """Captured clips that are kept, each with its buffers; the one used longest ago goes first."""
@@ -299,14 +298,16 @@ def why_not_ready(
     """Return which engines of a bundle's default clip are not built; nothing if empty."""
     library = trt_api.load_library(provider)
     targets = library.targets_for(cuda.open_device().compute_capability)
-    plan = resolve_options(SynthOptions(), bundle.manifest)
+    manifest = bundle.manifest
+    denoiser = manifest.usual_denoiser
     specs = clip_engines(
         bundle,
         precision,
         batch=1,
-        frames=frame_bucket(plan.num_frames, bundle.manifest),
-        guided=plan.guided,
-        denoiser=plan.denoiser,
+        frames=frame_bucket(manifest.diffusion.default_frames, manifest),
+        # guidance is in the weights of a distilled denoiser
+        guided=denoiser != DISTILLED and manifest.diffusion.guidance_scale != 1.0,
+        denoiser=denoiser,
     )
     cache = EngineCache()
     missing = [spec.label for spec in specs if not is_built(spec, library, targets, cache)]

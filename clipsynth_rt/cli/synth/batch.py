@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
+from clipsynth_rt.files import file_stem
 from clipsynth_rt.text import short
 
 if TYPE_CHECKING:

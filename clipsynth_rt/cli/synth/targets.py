@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from clipsynth_rt.errors import InputError, OutputError
-from clipsynth_rt.files import same_file_key
+from clipsynth_rt.files import file_stem, same_file_key
 
 PLACEHOLDERS = ("query", "i", "seed")
-_MAX_STEM = 50
-_DEVICES = {
-    *("con", "prn", "aux", "nul", "conin$", "conout$"),
-    *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"),
-}
-"""Names that Windows gives to devices, whatever extension follows."""
 
 
 def sound_targets(
@@ -170,21 +163,3 @@ def make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from error
-
-
-def file_stem(query: str) -> str:
-    """Return a file name for a query: letters, digits and marks of any script, and hyphens.
-
-    In normal form C, so that one query has one name however its accents are typed.
-    """
-    text = unicodedata.normalize("NFC", query.strip().lower())
-    kept = [c if c == "_" or c.isalnum() or _is_mark(c) else " " for c in text]
-    # file systems allow 255 bytes; a character of UTF-8 takes up to four
-    stem = re.sub(r" +", "-", "".join(kept).strip(" ")).strip("-_")[:_MAX_STEM]
-    if stem in _DEVICES:
-        return f"{stem}-sound"
-    return stem or "sound"
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")

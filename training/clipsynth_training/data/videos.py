@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from clipsynth_rt.errors import DataError
 from clipsynth_rt.files import write_json
+from clipsynth_rt.machine import cpu_count
 from clipsynth_training.data.clips import Clips, CutSpec, UnusableError, read_video
 from clipsynth_training.data.parallel import Crashed, ordered_map, single_thread
 from clipsynth_training.data.report import SkipReport
@@ -90,7 +90,7 @@ def prepare(
     write_json(shards_dir / VIDEOS, known | found)
     todo = {path: name for path, name in videos.items() if name not in done}
     report = SkipReport()
-    results = ordered_map(_Reader(cut), todo, workers or os.cpu_count() or 1, single_thread)
+    results = ordered_map(_Reader(cut), todo, workers or cpu_count(), single_thread)
     with tqdm(
         total=len(videos), initial=len(videos) - len(todo), unit="video", disable=None
     ) as bar:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from clipsynth_rt.errors import DataError
-from clipsynth_rt.files import replacing, writable_folder, write_json
+from clipsynth_rt.files import replacing, sha256_of, writable_folder, write_json
 
 Arrays = dict[str, NDArray[Any]]
 T = TypeVar("T")
@@ -124,7 +124,6 @@ def file_hash(path: Path) -> str:
         DataError: If it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
