@@ -74,7 +74,7 @@ def test_manifest_says_what_was_exported(exported, source):
     assert DISTILLED not in manifest.graphs
     assert manifest.diffusion.distilled_steps == ()
     assert manifest.metrics == {"top1": 0.25}
-    assert manifest.provenance["training"]["num_steps"] == 7
+    assert manifest.provenance["training"]["steps"] == 7
     assert set(manifest.provenance["checkpoint_sha256"]) == {"clip", "denoiser", "vocoder"}
     assert (exported / "MODEL_CARD.md").read_text() == "# A tiny voice\n"
     for name, graph in manifest.graphs.items():
@@ -130,7 +130,7 @@ def test_a_distilled_denoiser_is_exported_beside_the_other(both):
         assert figures["snr_db"] >= parity.tolerance_db(precision, DISTILLED)
     provenance = manifest.provenance
     assert "denoiser_distilled" in provenance["checkpoint_sha256"]
-    assert (provenance["distillation"]["num_steps"], provenance["training"]["num_steps"]) == (5, 7)
+    assert (provenance["distillation"]["steps"], provenance["training"]["steps"]) == (5, 7)
     assert provenance["parameters"][DISTILLED] == provenance["parameters"][DENOISER]
 
 

@@ -142,7 +142,7 @@ def test_a_voice_learns_and_can_be_exported(
     out = tmp_path / "run"
     before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     report = finetune(
-        sounds, out, checkpoint, encoder, num_steps=20, learning_rate=1e-2, samples_every=10
+        sounds, out, checkpoint, encoder, steps=20, learning_rate=1e-2, samples_every=10
     )
     assert report.names == ("my drum", "rain")
     assert (report.clips, report.step, report.stopped_by) == (4, 20, None)
@@ -152,7 +152,7 @@ def test_a_voice_learns_and_can_be_exported(
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
     made = load_source(out, sentence_encoder=sentence_encoder)
     assert made.facts["labels"] == ["my drum", "rain"]
-    assert made.facts["num_steps"] == 20
+    assert made.facts["steps"] == 20
     # what was measured and said of the old voice is not claimed of the new one
     assert not (out / "metrics.json").exists()
     assert not (out / "MODEL_CARD.md").exists()
@@ -166,11 +166,11 @@ def test_a_voice_learns_and_can_be_exported(
     # a kill between state and part leaves a run that goes on
     for path in out.glob("denoiser.*"):
         path.unlink()
-    assert finetune(sounds, out, checkpoint, encoder, num_steps=22, samples_every=0).step == 22
+    assert finetune(sounds, out, checkpoint, encoder, steps=22, samples_every=0).step == 22
     # a run that is finished would learn nothing of a sound that came later
     soundfile.write(sounds / "horn.wav", np.random.default_rng(3).normal(0, 0.1, 9000), 16000)
     with pytest.raises(InputError, match=r"was taught other sounds \(my drum, rain\)"):
-        finetune(sounds, out, checkpoint, encoder, num_steps=23, samples_every=0)
+        finetune(sounds, out, checkpoint, encoder, steps=23, samples_every=0)
     assert load_part(out, "denoiser")[1]["labels"] == ["my drum", "rain"]
 
 
@@ -212,7 +212,7 @@ def test_old_clips_are_mixed_in(sounds, checkpoint, encoder, tmp_path):
         encoder,
         replay=shards,
         labels_csv=labels,
-        num_steps=1,
+        steps=1,
         samples_every=0,
     )
     assert report.clips == 4
