@@ -13,19 +13,20 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from clipsynth_rt.audio import mel
-from clipsynth_rt.bundles import tokenizer
+from clipsynth_rt.audio import limiter, mel
+from clipsynth_rt.bundles import manifest, tokenizer
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import ClipSynthError, DataError, InputError
 from clipsynth_rt.synthesis import (
+    captured,
+    encoders,
     images,
+    renderers,
     sessions,
-    stages,
     windows,
 )
-from clipsynth_rt.synthesis import parts as runtime_parts
 from clipsynth_rt.synthesis import (
     samplers as sampler,
 )
@@ -268,7 +269,10 @@ def changed_constants(module, changed, monkeypatch) -> dict[str, str]:
         (
             systems,
             {"RUNTIME_CODE"},
-            (images, runtime_parts, pipeline, sampler, sessions, stages, tokenizer, windows),
+            (
+                *(captured, encoders, images, pipeline, renderers, sampler, sessions, tokenizer),
+                *(windows, manifest, limiter),
+            ),
         ),
         (gap, {"ENCODER_CODE"}, (clip, image_tower)),
         (gap, {"CURE_CODE"}, (prior,)),

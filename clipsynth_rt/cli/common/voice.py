@@ -37,7 +37,7 @@ PROVIDER = click.option(
     shell_complete=values("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"),
 )
 PRECISION = click.option(
-    "--precision", metavar="P", help="One that info lists, such as fp32, or GRAPH=P,GRAPH=P."
+    "--precision", metavar="P", help="GRAPH=P,GRAPH=P as info lists them; P for all."
 )
 THREADS = click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
 
