@@ -1,17 +1,13 @@
-"""Where things are kept that can be made or fetched again, by one process at a time."""
+"""The cache: what can be made or fetched again, by one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: two processes then do the same work twice, and one wins
-    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +16,19 @@ CACHE_VARIABLE = "CLIPSYNTH_RT_CACHE"
 
 
 def cache_folder(kind: str) -> Path:
-    """Return the folder of one kind of thing, which need not exist.
+    r"""Return the folder of one kind of thing, which need not exist.
+
+    Without ``CACHE_VARIABLE``, the folder of the user's caches on this system, such as
+    ``~/.cache/clipsynth-rt`` or ``%LOCALAPPDATA%\clipsynth-rt\Cache``.
 
     Args:
         kind: ``engines`` or ``bundles``.
     """
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named) if kind == "engines" else Path(named) / kind
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "clipsynth-rt" / kind
+    import platformdirs
+
+    return platformdirs.user_cache_path("clipsynth-rt", appauthor=False) / kind
 
 
 def default_cache() -> Path:
@@ -40,6 +40,8 @@ def default_cache() -> Path:
 def locked(path: Path, doing: str) -> Iterator[None]:
     """Hold a lock file, and say so where another holder has to be waited for.
 
+    The system gives the lock back when its holder dies, on Windows too.
+
     Args:
         path: The file; it is made, in a folder that is made, and stays.
         doing: What the other one does, for the message.
@@ -47,15 +49,20 @@ def locked(path: Path, doing: str) -> Iterator[None]:
     Raises:
         OSError: If it cannot be made, before any work is done.
     """
+    # only what takes seconds anyway is locked: importing it takes 0.1 s
+    import filelock
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = filelock.FileLock(path, mode=0o666)
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("waiting for another process that %s", doing)
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.warning("waiting for another process that %s", doing)
+            lock.acquire()
+    except NotImplementedError as error:  # some network file systems
+        raise OSError(errno.ENOTSUP, "its file system has no locks", str(path)) from error
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Facts about the machine, for measurements and defaults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def processor_features() -> str:
 
 
 def _cpuinfo(*fields: str) -> str:
-    """Return the first value of one of the fields that the system tells of its processors."""
+    """Return the first value of one of these fields of /proc/cpuinfo, or an empty string."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(fields))

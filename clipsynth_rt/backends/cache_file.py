@@ -1,4 +1,4 @@
-"""Files of a cache: a line that names the format, a line of JSON with what follows, and its bytes.
+"""Cache files: a line that names the format, a line of JSON that describes the data, and the data.
 
 The JSON holds the SHA-256 of the bytes, so that a file that was cut or changed is told from a whole
 one. Files are written under another name and renamed.
@@ -18,7 +18,7 @@ _LONGEST_HEADER = 65536
 
 
 def facts_key(facts: Mapping[str, Any]) -> str:
-    """Return what an entry depends on as one SHA-256 in hex."""
+    """Return the SHA-256, in hex, of the facts that a cache file depends on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -33,7 +33,7 @@ def write_cache_file(path: Path, magic: bytes, header: Mapping[str, Any], data: 
 
 
 def read_header(path: Path, magic: bytes) -> dict[str, Any]:
-    """Return an entry's header.
+    """Return a cache file's header.
 
     Raises:
         OSError: If it cannot be read.
@@ -49,7 +49,7 @@ def read_header(path: Path, magic: bytes) -> dict[str, Any]:
 
 
 def read_cache_file(path: Path, magic: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Return an entry's header and data.
+    """Return a cache file's header and data.
 
     Raises:
         OSError: If it cannot be read.

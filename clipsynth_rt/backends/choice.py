@@ -1,4 +1,4 @@
-"""Which provider runs. A backend is imported when it is asked for, not before."""
+"""The choice of a provider. A backend is imported only when it is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEST_FIRST = ("tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu")
 
 
 def probe(provider: str) -> str:
-    """Try a provider, and return what went wrong: nothing if empty.
+    """Try a provider; return the problem, or an empty string.
 
     Raises:
         MissingExtraError: If ONNX Runtime is not installed and ``provider`` needs it.
@@ -33,7 +33,7 @@ def probe(provider: str) -> str:
 
 
 def slower(provider: str) -> str:
-    """Return why ``auto`` does not take a provider although it works: nothing if empty."""
+    """Return why ``auto`` skips a provider that works, or an empty string."""
     if provider != "openvino":
         return ""
     from clipsynth_rt.backends.openvino import session as openvino
@@ -87,7 +87,7 @@ def choose_provider(provider: str = "auto") -> str:
 
 
 def _require(provider: str) -> None:
-    """Raise what keeps a provider from loading, if anything does."""
+    """Raise an error if a provider does not load."""
     if provider in ENGINE_PROVIDERS:
         from clipsynth_rt.backends.tensorrt import backend as trt
 

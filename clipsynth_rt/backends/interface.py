@@ -1,4 +1,4 @@
-"""Whether a loaded graph is what the manifest says, whichever library loaded it."""
+"""Checks that a loaded graph has the interface in the manifest, whichever library loaded it."""
 
 from __future__ import annotations
 

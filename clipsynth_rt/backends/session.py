@@ -1,4 +1,4 @@
-"""What every backend gives: sessions, and the names of the providers."""
+"""The session protocol of every backend, and the names of the providers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 PROVIDERS = ("cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx")
-"""What can be asked for by name; ``auto`` is the best of them that works."""
+"""Names a caller may ask for; ``auto`` is the best of them that works."""
 
 ENGINE_PROVIDERS = ("tensorrt", "tensorrt-rtx")
-"""Those that play engines built ahead, in place of ONNX graphs."""
+"""Providers that run prebuilt engines instead of ONNX graphs."""
 
 Array = NDArray[Any]
 
@@ -84,7 +84,7 @@ class Session(ABC):
 
 @dataclass(frozen=True)
 class Choice:
-    """A provider, and why ``auto`` took none of the better ones.
+    """A provider, and the reasons why ``auto`` skipped better ones.
 
     Attributes:
         provider: One of ``PROVIDERS``.

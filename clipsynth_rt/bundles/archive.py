@@ -1,4 +1,4 @@
-"""Bundles in archives, unpacked without trusting them."""
+"""Unpack bundles from archives that are not trusted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Facts about a model, written once and read everywhere.
+"""Facts about a model, written in one place.
 
 Training writes these dataclasses into a checkpoint, export copies them into the bundle's
-``manifest.json``, and the runtime reads them. Nobody retypes 256. Standard library only.
+``manifest.json``, and the runtime reads them; no number is typed twice. Standard library only.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class DiffusionSpec:
     to them (static thresholding, Saharia et al. 2022, arXiv:2205.11487), because guidance pushes
     estimates beyond what any sound has. ``time_shift`` k moves the cosine schedule towards noise by
     2 log k in log-SNR, in training and in sampling (Hoogeboom et al. 2023, arXiv:2301.11093): a mel
-    spectrogram's neighbours are alike, so what it is a sound of shows through much noise.
+    spectrogram's neighbours are alike, so coarse structure survives high noise levels.
 
     ``distilled_steps`` are the step counts that the graph ``DISTILLED`` was made for, the usual one
     first; none where a bundle has no such graph. It takes one network call a step, because guidance

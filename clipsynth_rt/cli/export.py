@@ -32,8 +32,8 @@ _EXPORTING = (
     multiple=True,
     metavar="P",
     help="edge (what ships; the default), small (as edge, in fp32 arithmetic), fp32, fp16, "
-    "fp16-products (engines for Turing), int8 or int8-vocoder; several fill one bundle, and the "
-    "first is what it runs unless asked otherwise.",
+    "fp16-products (engines for Turing), int8 or int8-vocoder (not of a HiFi-GAN); several fill "
+    "one bundle, and the first is what it runs unless asked otherwise.",
 )
 @click.option("--checkpoint", type=_FOLDER, help="Checkpoint folder; the shipped one if left out.")
 @click.option("--out", type=_FOLDER, help="Bundle folder; ./clipsynth-bundle-P if left out.")

@@ -65,9 +65,10 @@ def _concept_lines(concepts: dict[str, tuple[str, ...]]) -> str:
     lines = [f"{sum(map(len, concepts.values()))} concepts; other queries are taken too"]
     for group, names in concepts.items():
         lines += ["", f"{group} ({len(names)})"]
-        lines += textwrap.wrap(
-            ", ".join(names), _WIDTH, initial_indent="  ", subsequent_indent="  "
-        )
+        # a name of two words stays on one line
+        listed = ", ".join(name.replace(" ", "\0") for name in names)
+        wrapped = textwrap.wrap(listed, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += [line.replace("\0", " ") for line in wrapped]
     return "\n".join(lines)
 
 

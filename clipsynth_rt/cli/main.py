@@ -16,6 +16,7 @@ from typing import IO, Any
 import click
 
 from clipsynth_rt import __version__
+from clipsynth_rt.cli.common.interrupt import prompt_interrupt
 from clipsynth_rt.errors import ClipSynthError, MissingExtraError
 from clipsynth_rt.text import printable
 
@@ -42,6 +43,9 @@ PACKAGES = ("clipsynth_rt", "clipsynth_export", "clipsynth_training")
 
 _MODULES = {"completion": "common.completion", "synth": "synth.command", "train": "train.command"}
 """Where a command lies, if not in the module of its name."""
+
+_NATIVE = frozenset({"synth", "bench", "info", "doctor", "build"})
+"""Commands that Ctrl-C ends even inside a library. The others save or finish what they do."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What the system says of an output that takes no more."""
@@ -201,6 +205,8 @@ def main(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
     # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
+    if ctx.invoked_subcommand in _NATIVE:
+        ctx.with_resource(prompt_interrupt())
     handler = _StderrHandler()
     levels = {}
     for name in PACKAGES:

@@ -1,8 +1,8 @@
-"""Graphs that multiply in int8, made for CPUs, as float32 for GPUs.
+"""Convert graphs that multiply in int8, made for CPUs, to float32 for GPUs.
 
 TensorRT reads no uint8 activations, and ONNX Runtime multiplies integers on a GPU in few operators;
-both are faster in floating point there. What is undone is rounding alone: the int8 weights stay
-what they are.
+both are faster in floating point there. Only the rounding of activations
+is undone: the int8 weights keep their values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Transposed convolutions that do not overlap, as products that every GPU has a kernel for.
+"""Rewrite transposed convolutions without overlap as products that every GPU has a kernel for.
 
 TensorRT for RTX has none for a transposed convolution to few channels. With a kernel as large as
 its stride each output is of one input, so a 1x1 convolution and DepthToSpace give the same.

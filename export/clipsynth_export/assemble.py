@@ -1,4 +1,4 @@
-"""A bundle from a checkpoint: exported, measured, and only then put in its place."""
+"""Export a bundle from a checkpoint, measure it, and only then move it into place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from clipsynth_rt.bundles.manifest import (
 )
 from clipsynth_rt.errors import CheckpointError, InputError, MissingExtraError
 from clipsynth_rt.files import sha256_of
-from clipsynth_training.checkpoint import LEAST_OF_IMAGES, default_checkpoint
+from clipsynth_training.checkpoint import default_checkpoint
 from clipsynth_training.data.sounds import load_concepts
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def convert(
         if graph.name == "text_encoder":
             return precisions.store_tables(model)
         if graph.name == "image_encoder":
-            return precisions.store_blocks(model, LEAST_OF_IMAGES)
+            return precisions.store_blocks(model, precisions.LEAST_OF_IMAGES)
         return precisions.store_blocks(model)
     if graph.name == "vocoder":
         return precisions.quantise_products(model, graph.quantised_scopes, graph.name)

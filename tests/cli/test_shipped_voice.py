@@ -29,6 +29,8 @@ def test_bundle_is_whole_and_small():
     assert manifest.condition.templates == ("a photo of {query}",)
     assert 0 < manifest.metrics["text"]["top1"] <= 1
     assert (ROOT / "MODEL_CARD.md").is_file()
+    assert {"piano", "drum kit"} & {n for names in manifest.concepts.values() for n in names}
+    assert len(manifest.concepts) > 1
 
 
 def test_different_queries_are_different_sounds(voice):

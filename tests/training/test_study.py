@@ -376,7 +376,8 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
 def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(setup, monkeypatch):
     synthesizer = setup.voice.synthesizer
     plan = resolve_options(SynthOptions(num_steps=1), synthesizer.bundle.manifest)
-    monkeypatch.setattr(synthesizer, "engines", object())
+    engines = SimpleNamespace(bundle=synthesizer.bundle)
+    monkeypatch.setattr(synthesizer, "_captured", captured.CapturedRenderer(engines))
     assert synthesizer.captures(plan)
     monkeypatch.setattr(synthesizer, "cure", object())
     assert not synthesizer.captures(plan)

@@ -175,7 +175,11 @@ def test_a_graph_that_is_not_what_the_manifest_says(
 
 def test_a_file_that_is_no_graph(vocoder: GraphFile, tmp_path: Path) -> None:
     path = tmp_path / "vocoder.onnx"
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    # a weight of four values and the bytes of none
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[4], raw_data=b"")
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])
+    node = onnx.helper.make_node("Relu", ["w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [output], [weight])
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(BundleError, match=r"vocoder\.onnx: OpenVINO .* cannot load it") as caught:
         ov.OpenVinoSession(GraphFile("vocoder", "fp32", path, vocoder.spec), 1)

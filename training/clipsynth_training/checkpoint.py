@@ -13,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,7 @@ logger = logging.getLogger(__name__)
 
 KEPT_STATES = 2
 """Training states that stay: the newest, and the one to go back to should it be damaged."""
-BLOCK = 32
-"""Values that share a scale where weights are stored in int8: one in fp16 is 6% more."""
-LEAST_OF_IMAGES = 20_000
-"""Values from which the image tower's weights are stored in blocks, here and in a bundle: the small
-ones are its first layers, which add 1% to its file in fp16 and 6 dB of error in int8."""
+_BLOCK = 32
 _SCALE = ".scale_of_blocks"
 
 
@@ -108,7 +103,7 @@ def _umask() -> int:
 def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_part`` wrote.
 
-    Weights that ``in_blocks`` stored come back in float32.
+    Weights of version 0.1 in int8, with a scale for every ``_BLOCK`` values, come back in float32.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or its JSON is no object; the message
@@ -138,43 +133,13 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def fits_blocks(shape: Sequence[int], least: int) -> bool:
-    """Return whether a weight of this shape is stored in blocks, if it has ``least`` values.
-
-    Depthwise kernels are not: they are small, and a block would span channels of very different
-    ranges.
-    """
-    depthwise = len(shape) == 4 and shape[1] == 1
-    size = math.prod(shape)
-    return len(shape) > 1 and size >= least and size % BLOCK == 0 and not depthwise
-
-
-def in_blocks(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Return what ``load_part`` reads ``value`` back from: int8, and a scale for every 32 values.
-
-    Half the size of fp16, and 45 dB or so from it.
-
-    Args:
-        name: Of the weight.
-        value: Of a multiple of 32 values.
-
-    Source:
-        Dettmers & Zettlemoyer 2023, arXiv:2212.09720, section 3 (block-wise quantisation).
-    """
-    blocks = value.detach().float().reshape(-1, BLOCK)
-    largest = blocks.abs().amax(dim=1, keepdim=True)
-    scale = (largest / 127.0).clamp_min(1e-7).half()  # fp16's least is 6e-8
-    levels = (blocks / scale.float()).round().clamp(-127, 127).to(torch.int8)
-    return {name: levels.reshape(value.shape), f"{name}{_SCALE}": scale.reshape(-1)}
-
-
 def _in_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with those that ``in_blocks`` stored in float32."""
+    """Return weights with those of int8 blocks in float32."""
     found = dict(tensors)
     for key in [key for key in tensors if key.endswith(_SCALE)]:
         name = key.removesuffix(_SCALE)
         scale, levels = found.pop(key), found[name]
-        blocks = levels.float().reshape(-1, BLOCK) * scale.float()[:, None]
+        blocks = levels.float().reshape(-1, _BLOCK) * scale.float()[:, None]
         found[name] = blocks.reshape(levels.shape)
     return found
 

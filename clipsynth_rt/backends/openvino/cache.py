@@ -1,6 +1,6 @@
-"""Graphs that OpenVINO has compiled, kept for the next process.
+"""Compiled OpenVINO graphs on disk, for the next process.
 
-Compiling takes several times as long as loading what was compiled. An entry belongs to one ONNX
+Compiling takes several times as long as loading what was compiled. A cache file belongs to one ONNX
 file and interface, one set of shapes, one configuration, one version of OpenVINO and one processor,
 and is of no use where one of them differs.
 """
@@ -30,14 +30,14 @@ from clipsynth_rt.errors import OutputError
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 512 * 10**6
-"""All compiled graphs together; what was used longest ago goes first."""
+"""Total size of the compiled graphs; the least recently used is removed first."""
 
 SUFFIX = ".blob"
 _MAGIC = b"clipsynth-rt openvino 1\n"
 
 
 class CompiledCache:
-    """One graph's compiled forms on disk. That it cannot be used costs only time.
+    """One graph's compiled forms on disk. A cache that cannot be used costs only time.
 
     Args:
         graph: The graph.
@@ -64,7 +64,7 @@ class CompiledCache:
         return self.folder / f"{self._stem}-{key[:16]}{SUFFIX}"
 
     def newest(self) -> dict[str, tuple[int, ...]] | None:
-        """Return the shapes of the form that was used last, or None if there is none."""
+        """Return the shapes of the most recently used form, or None if there is none."""
         kept = _by_age(self.folder, f"{self._stem}-*{SUFFIX}")
         if not kept:
             return None
@@ -96,7 +96,7 @@ class CompiledCache:
         return os.access(self.folder, os.W_OK)
 
     def keep(self, shapes: Shapes, data: bytes) -> None:
-        """Keep a compiled form, and drop those of other versions and what is too much."""
+        """Store a compiled form; remove those of other versions and those beyond ``MAX_BYTES``."""
         header = {"shapes": {name: list(shape) for name, shape in shapes.items()}}
         try:
             write_cache_file(self.path(shapes), _MAGIC, header, data)
@@ -122,7 +122,7 @@ class CompiledCache:
 
 
 def _by_age(folder: Path, pattern: str) -> list[Path]:
-    """Return files, the one that was used longest ago first."""
+    """Return files, the least recently used first."""
     ages = []
     for path in folder.glob(pattern):
         # another process may remove it at any time

@@ -36,7 +36,7 @@ MAX_SHAPES = 4
 """Compiled forms of one graph that are kept in memory, one for each set of input shapes."""
 
 BFLOAT16_GRAPHS = frozenset(DENOISERS)
-"""Graphs that bfloat16 leaves as they are: the denoisers learnt in it.
+"""Graphs that run in bfloat16 without loss: the denoisers were trained in it.
 
 The vocoder sums phases over a clip, of which bfloat16 would keep the first digits; the encoders run
 once and gain nothing that a user would notice.
@@ -94,14 +94,14 @@ class OpenVinoSession(Session):
             self._try_out()
 
     def _try_out(self) -> None:
-        """Run once on what most prompts come to: kernels are made for the shapes that are met."""
+        """Run once on the usual prompt length: kernels are made for each new shape."""
         tokens = np.ones((1, LENGTH_MULTIPLE), np.int64)
         with contextlib.suppress(BackendError):  # one of another interface: nothing is known of it
             self.run(dict.fromkeys(self._spec.inputs, tokens))
 
     @property
     def precision(self) -> str:
-        """``bf16`` or ``f32``: what products are computed in."""
+        """Type that products are computed in: ``bf16`` or ``f32``."""
         return str(self._properties["INFERENCE_PRECISION_HINT"])
 
     def prepare(self, shapes: Shapes) -> None:
@@ -189,7 +189,7 @@ class OpenVinoSession(Session):
 
 
 def precision_of(graph: str) -> str:
-    """Return what a graph's products are computed in here: ``bf16`` or ``f32``."""
+    """Return the type that a graph's products are computed in here: ``bf16`` or ``f32``."""
     return "bf16" if graph in BFLOAT16_GRAPHS and has_bfloat16() else "f32"
 
 
@@ -201,7 +201,7 @@ def has_bfloat16() -> bool:
 
 @functools.lru_cache
 def probe() -> str:
-    """Run a one-operator graph, and return what went wrong: nothing if empty."""
+    """Run a one-operator graph; return the problem, or an empty string."""
     try:
         x = openvino.opset13.parameter([1], np.float32, name="x")
         model = openvino.Model([openvino.opset13.add(x, x)], [x], "probe")
@@ -232,7 +232,7 @@ def _import(data: memoryview, properties: Mapping[str, Any]) -> Any:
 
 @functools.lru_cache
 def _environment() -> dict[str, Any]:
-    """Return what a compiled graph depends on beside itself and its configuration."""
+    """Return the versions and the processor that a compiled graph depends on."""
     names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
     device = {name: _core().get_property("CPU", name) for name in names}
     return {"version": openvino.__version__, **device}

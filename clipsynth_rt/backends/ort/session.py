@@ -99,7 +99,7 @@ class OrtSession(Session):
             return _load(model, provider, session_options(threads), graph.path)
 
     def _stop_capturing(self, error: BaseException) -> None:
-        """Load the graph anew, after ONNX Runtime has found out in a run what it cannot capture."""
+        """Load the graph again without capture, after a run showed that it cannot be captured."""
         logger.warning("%s: no CUDA graph (%s)", self.name, _first_line(error))
         with _turn(self._provider):
             self._captures = False
@@ -111,7 +111,7 @@ class OrtSession(Session):
 
     @property
     def provider(self) -> str:
-        """``cpu`` or ``cuda``, as ONNX Runtime confirmed it."""
+        """``cpu`` or ``cuda``, confirmed by ONNX Runtime."""
         return self._provider
 
     @functools.cached_property
@@ -203,7 +203,7 @@ class OrtSession(Session):
 
 
 def _turn(provider: str) -> contextlib.AbstractContextManager[object]:
-    """Return what a use of the device is held under: no other thread may capture meanwhile."""
+    """Return the lock for using the device: no other thread may capture meanwhile."""
     return TURNS if provider == "cuda" else contextlib.nullcontext()
 
 
@@ -226,7 +226,7 @@ def session_options(threads: int | None = None) -> Any:
 
 @functools.lru_cache
 def probe(provider: str) -> str:
-    """Run a one-operator graph on a provider, and return what went wrong: nothing if empty."""
+    """Run a one-operator graph on a provider; return the problem, or an empty string."""
     if _NAMES[provider] not in onnxruntime.get_available_providers():
         extra = "gpu" if provider == "cuda" else "cpu"
         return (
@@ -244,7 +244,7 @@ def probe(provider: str) -> str:
 
 
 def provider_options(provider: str, *, captures: bool = False) -> dict[str, str]:
-    """Return what an execution provider is told."""
+    """Return an execution provider's options."""
     if provider != "cuda":
         return {}
     return {
@@ -255,7 +255,7 @@ def provider_options(provider: str, *, captures: bool = False) -> dict[str, str]
 
 
 def _report_strays(graph: str, session: Any, provider: str) -> None:
-    """Warn of nodes that run elsewhere than was asked: each is a copy to the host and back."""
+    """Warn of nodes on another provider: each costs a copy to the host and back."""
     strays = stray_nodes(session, provider)
     if strays:
         more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""

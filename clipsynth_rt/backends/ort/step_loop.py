@@ -1,4 +1,4 @@
-"""ONNX Runtime on fixed buffers of a device: what its CUDA graphs are captured and replayed on.
+"""ONNX Runtime on fixed device buffers, on which its CUDA graphs are captured and replayed.
 
 Denoiser steps leave x on the device between them.
 """
@@ -25,7 +25,7 @@ MAX_RUNS = 8
 """The same for graphs that run once a clip; prompts differ in their number of tokens."""
 
 TURNS = threading.RLock()
-"""Held by whatever runs: memory that another thread takes in a capture would spoil it."""
+"""Held during every run: memory allocated by another thread would spoil a capture."""
 
 NO_CAPTURE = -1
 """Graph id of a run that is neither captured nor replayed."""

@@ -30,7 +30,7 @@ from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, Provid
 from clipsynth_rt.lru import LRU
 
 MAX_GRAPHS = 4
-"""Captured clips that are kept, each with its buffers; the one used longest ago goes first."""
+"""Captured clips that are kept with their buffers; the least recently used is dropped first."""
 MAX_PLAYERS = 8
 """Single engines that are kept with their buffers, in the same way."""
 
@@ -153,7 +153,7 @@ class TrtBackend:
         return found
 
     def close(self) -> None:
-        """Give all device memory back; the backend is of no use afterwards."""
+        """Free all device memory; the backend cannot be used afterwards."""
         with self._lock:
             if self._closed:
                 return
@@ -264,7 +264,7 @@ class TrtSession(Session):
 
 
 def probe(provider: str) -> str:
-    """Load a provider and the GPU, and return what went wrong: nothing if engines play here."""
+    """Load a provider and the GPU; return the problem, or an empty string if engines run here."""
     try:
         # the cheapest first: many machines have neither
         trt_api.check_installed(provider)
@@ -289,7 +289,7 @@ def require(provider: str) -> None:
 def why_not_ready(
     bundle: Bundle, provider: str, precision: str | Mapping[str, str] | None = None
 ) -> str:
-    """Return which engines of a bundle's default clip are not built; nothing if empty."""
+    """Return which engine of a bundle's default clip is not built, or an empty string."""
     library = trt_api.load_library(provider)
     targets = library.targets_for(cuda.open_device().compute_capability)
     manifest = bundle.manifest

@@ -1,7 +1,7 @@
 """The cache of built engines.
 
-An engine is a cache entry, never the product: it belongs to one ONNX file, one set of shapes, one
-builder of one version and one compute capability, and is built anew wherever one of them differs.
+A built engine is a cache file, never a product: it belongs to one ONNX file, one set of shapes, one
+builder version and one compute capability, and is rebuilt where one of them differs.
 """
 
 from __future__ import annotations

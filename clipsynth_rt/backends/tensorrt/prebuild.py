@@ -1,4 +1,4 @@
-"""Building a bundle's engines ahead, so that nobody waits for them when a sound is wanted."""
+"""Prebuild a bundle's engines, so that the first sound does not wait for them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Progress = Callable[[float, int, str], None]
 
 @dataclass
 class Built:
-    """What building ahead came to.
+    """Result of ``prebuild``.
 
     Attributes:
         library: The builder, with its version.
-        paths: The engines' files, those of before included.
+        paths: The engines' files, earlier ones included.
         failures: One line for each engine that could not be built.
     """
 

@@ -37,7 +37,9 @@ PROVIDER = click.option(
     shell_complete=values("auto", "cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"),
 )
 PRECISION = click.option(
-    "--precision", metavar="P", help="GRAPH=P,GRAPH=P as info lists them; P for all."
+    "--precision",
+    metavar="P",
+    help="GRAPH=P,GRAPH=P with what info lists for each graph, or one P that every graph has.",
 )
 THREADS = click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
 

@@ -1,8 +1,7 @@
 """Collect a trained voice for shipping: python -m clipsynth_training.run.ship RUN... --out DIR.
 
-Takes each part from the run folder that has it, and stores matrices as fp16, which halves what a
-clone has to carry; vectors (biases, statistics) stay fp32. The image tower's large matrices are
-int8 in blocks, as in a bundle. Loading puts them back into fp32.
+Takes each part from the run folder that has it, and stores matrices as fp16, which halves the
+distribution of checkpoints; vectors (biases, statistics) stay fp32. Loading puts them into fp32.
 """
 
 from __future__ import annotations
@@ -14,14 +13,7 @@ from pathlib import Path
 import torch
 
 from clipsynth_rt.errors import CheckpointError, ClipSynthError
-from clipsynth_training.checkpoint import (
-    LEAST_OF_IMAGES,
-    default_checkpoint,
-    fits_blocks,
-    in_blocks,
-    load_part,
-    save_part,
-)
+from clipsynth_training.checkpoint import default_checkpoint, load_part, save_part
 
 PARTS = ("clip", "denoiser", "denoiser_distilled", "vocoder", "classifier")
 OPTIONAL = frozenset({"denoiser_distilled"})
@@ -48,9 +40,6 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
             name: value.half() if value.is_floating_point() and value.ndim > 1 else value
             for name, value in tensors.items()
         }
-        for name, value in tensors.items():
-            if name.startswith("image_tower.") and fits_blocks(value.shape, LEAST_OF_IMAGES):
-                halved |= in_blocks(name, value)
         for name, value in halved.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise CheckpointError(f"{found[0]}: {part}: {name} does not fit fp16")
