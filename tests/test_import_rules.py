@@ -67,6 +67,7 @@ RUNTIME = (
     "jobs.batch",
     "jobs.bench",
     "jobs.csv_rows",
+    "lru",
     "machine",
     "onnx_editing.dequantize",
     "onnx_editing.parse",

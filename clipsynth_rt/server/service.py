@@ -20,7 +20,13 @@ from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
 from clipsynth_rt.server.requests import IMAGE_FORMATS, BodyReader, Wanted
 from clipsynth_rt.server.responses import MEDIA_TYPES, Take
 from clipsynth_rt.server.settings import Settings
-from clipsynth_rt.synthesis.options import MAX_DURATION_S, SAMPLERS, SynthOptions, resolve_options
+from clipsynth_rt.synthesis.options import (
+    MAX_DURATION_S,
+    SAMPLERS,
+    SynthOptions,
+    describe_options,
+    resolve_options,
+)
 
 if TYPE_CHECKING:
     from clipsynth_rt.synthesis.synthesizer import Cancel, Synthesizer
@@ -61,6 +67,7 @@ class Service:
             "provider": self.synthesizer.provider,
             "formats": list(MEDIA_TYPES),
             "samplers": list(SAMPLERS),
+            "options": describe_options(manifest),
             "images": list(IMAGE_FORMATS) if "image_encoder" in manifest.graphs else [],
             "limits": {
                 "queue": limits.queue,

@@ -138,7 +138,7 @@ def test_device_memory_on_cuda_or_why_it_is_not_known(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Synthesizer.from_bundle(tiny_bundle, "cpu", threads=1) as synthesizer:
-        synthesizer.provider = "cuda"  # as if it ran there
+        synthesizer.sessions.provider = "cuda"  # as if it ran there
         device = SimpleNamespace(memory_in_use=lambda: 3 * 2**20)
         monkeypatch.setattr(cuda, "open_device", lambda: device)
         assert peak_memory(synthesizer)["peak_device_mb"] == 3.0

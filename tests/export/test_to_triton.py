@@ -25,7 +25,7 @@ from clipsynth_export.to_triton import write_repository
 from clipsynth_rt import Bundle, Synthesizer
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import HashMismatchError, InputError, OutputError
-from clipsynth_rt.server.triton import TritonPythonModel
+from clipsynth_rt.server.triton import OPTIONS, TritonPythonModel
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MODELS = {
@@ -238,7 +238,8 @@ def model(repository, monkeypatch):
 
 def ask(*queries, **options):
     values = {"query": np.array([[q.encode()] for q in queries], np.object_)}
-    types = {"seed": np.uint64, "num_steps": np.int32}
+    types = {"seed": np.uint64, "num_steps": np.int32, "loop": np.bool_}
+    types |= dict.fromkeys(("negative", "template", "sampler", "denoiser"), np.object_)
     for name, given in options.items():
         values[name] = np.array([[value] for value in given], types.get(name, np.float32))
     return {name: Tensor(name, value) for name, value in values.items()}
@@ -260,6 +261,19 @@ def test_the_sound_is_the_packages(model, own):
     assert responses[1].tensors["sample_rate"].as_numpy().tolist() == [[22050]] * 2
 
 
+def test_every_option_of_the_package_is_an_input(model, own):
+    options = {
+        **{"duration": 0.5, "num_steps": 3, "guidance_scale": 2.0, "eta": 0.5, "lufs": -30.0},
+        **{"negative": "dog", "template": "the {query}", "sampler": "ddim", "loop": True},
+        "denoiser": "full",
+    }
+    assert set(options) == set(OPTIONS) - {"seed"}
+    sent = {n: [v.encode() if isinstance(v, str) else v] for n, v in options.items()}
+    (response,) = model[0].execute([ask("drum", **sent)])
+    # 0.5, 2 and -30 are the same in the 32 bits that Triton sends
+    np.testing.assert_array_equal(sound(response)[0], own.synth("drum", **options).waveform)
+
+
 def test_requests_that_wish_for_the_same_share_their_steps(model, own):
     requests = [ask("drum", seed=[1], num_steps=[3]), ask("rain", seed=[2], num_steps=[3])]
     responses = model[0].execute(requests)
@@ -278,6 +292,8 @@ def test_requests_that_wish_for_the_same_share_their_steps(model, own):
         (ask("drum", duration=[99.0]), "duration must be"),
         (ask("drum", guidance_scale=[float("nan")]), "guidance_scale must be"),
         (ask("drum", "dog", duration=[0.5, 1.0]), "of one duration"),
+        (ask("drum", denoiser=[b"distilled"]), "has no distilled denoiser"),
+        (ask("drum", negative=[b"\xff"]), "negative is not valid UTF-8"),
         (ask("drum", seed=[1, 2]), "2 values of seed for 1 queries"),
         ({"query": Tensor("query", np.array([[b"\xff"]], np.object_))}, "not valid UTF-8"),
     ],

@@ -13,19 +13,20 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from clipsynth_rt.audio import mel
-from clipsynth_rt.bundles import tokenizer
+from clipsynth_rt.audio import limiter, mel
+from clipsynth_rt.bundles import manifest, tokenizer
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import ClipSynthError, DataError, InputError
 from clipsynth_rt.synthesis import (
+    captured,
+    encoders,
     images,
+    renderers,
     sessions,
-    stages,
     windows,
 )
-from clipsynth_rt.synthesis import parts as runtime_parts
 from clipsynth_rt.synthesis import (
     samplers as sampler,
 )
@@ -268,7 +269,10 @@ def changed_constants(module, changed, monkeypatch) -> dict[str, str]:
         (
             systems,
             {"RUNTIME_CODE"},
-            (images, runtime_parts, pipeline, sampler, sessions, stages, tokenizer, windows),
+            (
+                *(captured, encoders, images, pipeline, renderers, sampler, sessions, tokenizer),
+                *(windows, manifest, limiter),
+            ),
         ),
         (gap, {"ENCODER_CODE"}, (clip, image_tower)),
         (gap, {"CURE_CODE"}, (prior,)),
@@ -372,7 +376,8 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
 def test_a_cured_query_is_no_captured_clip_which_would_embed_it_past_the_cure(setup, monkeypatch):
     synthesizer = setup.voice.synthesizer
     plan = resolve_options(SynthOptions(num_steps=1), synthesizer.bundle.manifest)
-    monkeypatch.setattr(synthesizer, "engines", object())
+    engines = SimpleNamespace(bundle=synthesizer.bundle)
+    monkeypatch.setattr(synthesizer, "_captured", captured.CapturedRenderer(engines))
     assert synthesizer.captures(plan)
     monkeypatch.setattr(synthesizer, "cure", object())
     assert not synthesizer.captures(plan)

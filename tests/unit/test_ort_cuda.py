@@ -123,7 +123,7 @@ def test_a_denoiser_is_captured_with_its_shapes_fixed(
     assert step._captures is True
     assert len(step._shaped) == ort_loop.MAX_LOOPS
     assert first not in step._shaped
-    for loops in step._shaped.values():
+    for loops in map(step._shaped.get, step._shaped):
         parts = loops._session.get_provider_graph_assignment_info()
         nodes = [node.op_type for part in parts for node in part.get_nodes()]
         assert not {"Shape", "Range"} & set(nodes)
@@ -216,10 +216,10 @@ def test_graphs_that_run_once_a_clip_keep_their_buffers(
     )
     released: list[int] = []
     fake.release_captured_graph = released.append
+    monkeypatch.setattr(ort_loop, "MAX_RUNS", 2)
     fixed_runs = ort_loop.FixedRuns(fake, "cpu", ["embedding"])
     monkeypatch.setattr(session, "_fixed", fixed_runs, raising=False)
     monkeypatch.setattr(session, "_captures", True)
-    monkeypatch.setattr(ort_loop, "MAX_RUNS", 2)
 
     def tokens(length: int, start: int) -> dict[str, np.ndarray]:
         ids = np.arange(start, start + length, dtype=np.int64)[None] % 4

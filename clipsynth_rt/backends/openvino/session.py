@@ -11,7 +11,6 @@ import functools
 import io
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from clipsynth_rt.bundles.bundle import GraphFile
 from clipsynth_rt.bundles.manifest import DENOISERS, TensorSpec
 from clipsynth_rt.bundles.tokenizer import LENGTH_MULTIPLE
 from clipsynth_rt.errors import BackendError, BundleError, MissingExtraError
+from clipsynth_rt.lru import LRU
 
 try:
     import openvino
@@ -79,7 +79,7 @@ class OpenVinoSession(Session):
         self._cache = CompiledCache(graph, {**self._properties, **_environment()})
         self._model: Any = None
         self._graph = graph
-        self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._compiled: LRU[tuple[Any, ...], Any] = LRU(MAX_SHAPES)
         self._lock = threading.Lock()
         any_length = graph.name in ANY_LENGTH_GRAPHS
         newest = {} if any_length else self._cache.newest()
@@ -141,9 +141,8 @@ class OpenVinoSession(Session):
         key = _key(shapes)
         with self._lock:
             if key not in self._compiled and not self._load_kept(shapes):
-                self._keep_in_memory(key, self._compile(shapes))
-            self._compiled.move_to_end(key)
-            return self._compiled[key]
+                return self._compiled.get(key, lambda: self._compile(shapes))
+            return self._compiled.get(key)
 
     def _load_kept(self, shapes: Shapes) -> bool:
         """Load what an earlier process compiled for these shapes; return whether it did."""
@@ -156,7 +155,7 @@ class OpenVinoSession(Session):
         except Exception as error:
             logger.warning("%s: %s; compiling it again", self.name, _first_line(error))
             return False
-        self._keep_in_memory(_key(shapes), compiled)
+        self._compiled.get(_key(shapes), lambda: compiled)
         return True
 
     def _compile(self, shapes: Shapes) -> Any:
@@ -173,11 +172,6 @@ class OpenVinoSession(Session):
             else:
                 self._cache.keep(shapes, stream.getvalue())
         return compiled
-
-    def _keep_in_memory(self, key: tuple[Any, ...], compiled: Any) -> None:
-        self._compiled[key] = compiled
-        if len(self._compiled) > MAX_SHAPES:
-            self._compiled.popitem(last=False)
 
     def _read(self) -> Any:
         """Read the graph and check its interface."""

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from clipsynth_rt.errors import (
     ProviderUnavailableError,
     install_command,
 )
+from clipsynth_rt.lru import LRU
 from clipsynth_rt.machine import physical_cores
 from clipsynth_rt.onnx_editing.dequantize import read_for_gpu
 
@@ -80,7 +80,7 @@ class OrtSession(Session):
             _report_strays(graph.name, self._session, provider)
         self._outputs = [output.name for output in outputs]
         self._provider = provider
-        self._shaped: OrderedDict[tuple[tuple[str, int], ...], StepLoops] = OrderedDict()
+        self._shaped: LRU[tuple[tuple[str, int], ...], StepLoops] = LRU(MAX_LOOPS)
 
     def _open(self, graph: GraphFile, provider: str, threads: int | None) -> Any:
         options = session_options(threads)
@@ -136,19 +136,16 @@ class OrtSession(Session):
         }
         key = tuple(sorted(sizes.items()))
         with TURNS:
-            if key not in self._shaped:
-                while len(self._shaped) >= MAX_LOOPS:
-                    self._shaped.popitem(last=False)
-                options = session_options(self._threads)
-                for size, value in key:
-                    options.add_free_dimension_override_by_name(size, value)
-                graph = self._graph
-                model = read_for_gpu(graph, "gpu")
-                session = _load(model, self._provider, options, graph.path, captures=True)
-                _report_strays(self.name, session, self._provider)
-                self._shaped[key] = StepLoops(session, self._provider, self.name, captures=True)
-            self._shaped.move_to_end(key)
-            return self._shaped[key]
+            return self._shaped.get(key, lambda: self._capturing_loops(key))
+
+    def _capturing_loops(self, sizes: tuple[tuple[str, int], ...]) -> StepLoops:
+        options = session_options(self._threads)
+        for size, value in sizes:
+            options.add_free_dimension_override_by_name(size, value)
+        model = read_for_gpu(self._graph, "gpu")
+        session = _load(model, self._provider, options, self._graph.path, captures=True)
+        _report_strays(self.name, session, self._provider)
+        return StepLoops(session, self._provider, self.name, captures=True)
 
     def step_loop(
         self, x: Array, fixed: Mapping[str, Array]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import onnxruntime
 
 from clipsynth_rt.backends.session import Array
 from clipsynth_rt.errors import BackendError
+from clipsynth_rt.lru import LRU
 
 MAX_LOOPS = 4
 """Sets of buffers that are kept, one for each set of input shapes."""
@@ -66,6 +66,7 @@ class StepBuffers:
         self._bindings = [self._bind(i) for i in range(2)]
         ids = graph_ids or (NO_CAPTURE, NO_CAPTURE)
         self._options = [run_options(number) for number in ids]
+        self.graph_ids = graph_ids
         self._direction = 0
         self._last_noise: Array | None = None
 
@@ -127,8 +128,7 @@ class StepLoops:
     def __init__(self, session: Any, device: str, name: str, *, captures: bool) -> None:
         self._session, self._device, self._captures = session, device, captures
         self._name = name
-        self._kept: OrderedDict[tuple[Any, ...], tuple[StepBuffers, tuple[int, int] | None]]
-        self._kept = OrderedDict()
+        self._kept: LRU[tuple[Any, ...], StepBuffers] = LRU(MAX_LOOPS, self._give_back)
         self._ids = itertools.count(1)
 
     @contextlib.contextmanager
@@ -145,22 +145,22 @@ class StepLoops:
 
     def _buffers(self, x: Array, fixed: Mapping[str, Array]) -> StepBuffers:
         key = (x.shape, *(fixed[name].shape for name in sorted(fixed)))
-        if key not in self._kept:
-            while len(self._kept) >= MAX_LOOPS:
-                _, (_, ids) = self._kept.popitem(last=False)
-                _release(self._session, ids or ())
-            one = np.zeros(1, np.float32)
-            inputs = {"x": x, "noise": x, "t": one, "s": one, "eta": one, **fixed}
-            ids = (next(self._ids), next(self._ids)) if self._captures else None
-            try:
-                buffers = StepBuffers(self._session, self._device, self._name, inputs, ids)
-                if ids is not None:
-                    buffers.try_out()
-            except Exception as error:
-                raise _failed(self._name, error) from error
-            self._kept[key] = (buffers, ids)
-        self._kept.move_to_end(key)
-        return self._kept[key][0]
+        return self._kept.get(key, lambda: self._make(x, fixed))
+
+    def _make(self, x: Array, fixed: Mapping[str, Array]) -> StepBuffers:
+        one = np.zeros(1, np.float32)
+        inputs = {"x": x, "noise": x, "t": one, "s": one, "eta": one, **fixed}
+        ids = (next(self._ids), next(self._ids)) if self._captures else None
+        try:
+            buffers = StepBuffers(self._session, self._device, self._name, inputs, ids)
+            if ids is not None:
+                buffers.try_out()
+        except Exception as error:
+            raise _failed(self._name, error) from error
+        return buffers
+
+    def _give_back(self, buffers: StepBuffers) -> None:
+        _release(self._session, buffers.graph_ids or ())
 
 
 class NotCapturedError(Exception):
@@ -181,7 +181,7 @@ class FixedRuns:
 
     def __init__(self, session: Any, device: str, outputs: Sequence[str]) -> None:
         self._session, self._device, self._outputs = session, device, list(outputs)
-        self._kept: OrderedDict[tuple[Any, ...], _FixedRun] = OrderedDict()
+        self._kept: LRU[tuple[Any, ...], _FixedRun] = LRU(MAX_RUNS, self._give_back)
         self._ids = itertools.count(1)
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
@@ -193,10 +193,9 @@ class FixedRuns:
         """
         key = tuple((name, np.shape(inputs[name])) for name in sorted(inputs))
         with TURNS:
-            known = self._kept.get(key)
-            if known is None:
+            if key not in self._kept:
                 return self._first(key, inputs)
-            self._kept.move_to_end(key)
+            known = self._kept.get(key)
             for name, value in inputs.items():
                 known.inputs[name].update_inplace(np.ascontiguousarray(value))
             try:
@@ -209,10 +208,13 @@ class FixedRuns:
     def _first(self, key: tuple[Any, ...], inputs: Mapping[str, Array]) -> list[Array]:
         values: list[Array]
         values = self._session.run(self._outputs, dict(inputs), run_options(NO_CAPTURE))
-        while len(self._kept) >= MAX_RUNS:
-            _, old = self._kept.popitem(last=False)
-            _release(self._session, (old.graph_id,))
+        self._kept.get(key, lambda: self._make(inputs, values))
+        return values
 
+    def _give_back(self, run: _FixedRun) -> None:
+        _release(self._session, (run.graph_id,))
+
+    def _make(self, inputs: Mapping[str, Array], values: Sequence[Array]) -> _FixedRun:
         def make(value: Array) -> Any:
             # a copy: on the CPU, the value lies in the very array that it is made from
             return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
@@ -225,8 +227,7 @@ class FixedRuns:
         for name, value in made_out.items():
             binding.bind_ortvalue_output(name, value)
         number = next(self._ids)
-        self._kept[key] = _FixedRun(made_in, made_out, binding, run_options(number), number)
-        return values
+        return _FixedRun(made_in, made_out, binding, run_options(number), number)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from clipsynth_rt.backends.tensorrt.engines import (
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
 from clipsynth_rt.bundles.manifest import DISTILLED, TensorSpec, frame_bucket
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, ProviderUnavailableError
+from clipsynth_rt.lru import LRU
 
 MAX_GRAPHS = 4
 """Captured clips that are kept with their buffers; the least recently used is dropped first."""
@@ -78,8 +78,8 @@ class TrtBackend:
         self._lock = threading.RLock()
         # an engine lives as long as a clip or a session that plays it
         self._engines: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
-        self._clips: OrderedDict[ClipKey, CapturedClip] = OrderedDict()
-        self._players: OrderedDict[str, Player] = OrderedDict()
+        self._clips: LRU[ClipKey, CapturedClip] = LRU(MAX_GRAPHS, CapturedClip.close)
+        self._players: LRU[str, Player] = LRU(MAX_PLAYERS, Player.close)
         self._closed = False
 
     def missing(self, specs: Sequence[EngineSpec]) -> list[EngineSpec]:
@@ -95,14 +95,7 @@ class TrtBackend:
         """
         with self._lock:
             self._check_open()
-            if key not in self._clips:
-                while len(self._clips) >= MAX_GRAPHS:
-                    self._clips.popitem(last=False)[1].close()
-                self._clips[key] = CapturedClip(self, key)
-                self.captures += 1
-                self._note_memory()
-            self._clips.move_to_end(key)
-            return self._clips[key]
+            return self._clips.get(key, lambda: self._capture(key))
 
     def play(
         self,
@@ -137,13 +130,18 @@ class TrtBackend:
         """
         with self._lock:
             self._check_open()
-            if spec.label not in self._players:
-                while len(self._players) >= MAX_PLAYERS:
-                    self._players.popitem(last=False)[1].close()
-                self._players[spec.label] = Player(self, spec)
-                self._note_memory()
-            self._players.move_to_end(spec.label)
-            return self._players[spec.label].run(inputs)
+            return self._players.get(spec.label, lambda: self._play_alone(spec)).run(inputs)
+
+    def _capture(self, key: ClipKey) -> CapturedClip:
+        clip = CapturedClip(self, key)
+        self.captures += 1
+        self._note_memory()
+        return clip
+
+    def _play_alone(self, spec: EngineSpec) -> Player:
+        player = Player(self, spec)
+        self._note_memory()
+        return player
 
     def engine(self, spec: EngineSpec) -> Engine:
         """Return a loaded engine, building it if need be."""
@@ -160,10 +158,6 @@ class TrtBackend:
             if self._closed:
                 return
             self._closed = True
-            for clip in self._clips.values():
-                clip.close()
-            for player in self._players.values():
-                player.close()
             self._clips.clear()
             self._players.clear()
             self.device.destroy_stream(self.stream)

@@ -18,21 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsynth_rt.audio import clip as audio
+from clipsynth_rt.audio import limiter
 from clipsynth_rt.audio import mel as runtime_mel
 from clipsynth_rt.audio.clip import to_int16
 from clipsynth_rt.backends import session as backends
 from clipsynth_rt.backends.session import Session
 from clipsynth_rt.backends.tensorrt import cuda, engines
+from clipsynth_rt.bundles import manifest as manifests
 from clipsynth_rt.bundles import tokenizer as tokenizers
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.errors import ClipSynthError, DataError, InputError
 from clipsynth_rt.machine import describe_machine, package_version, processor_features
 from clipsynth_rt.synthesis import (
+    captured,
+    encoders,
     images,
-    parts,
+    renderers,
     schedule,
     sessions,
-    stages,
 )
 from clipsynth_rt.synthesis import (
     options as options_module,
@@ -56,8 +59,8 @@ from clipsynth_training.evaluate.protocol import LabelledClips, Progress
 ANALYSIS = (training_mel, runtime_mel)
 """Code that turns waveforms into mels."""
 _RUNTIME = (
-    *(audio, options_module, engines, images, parts, pipeline, sampler, schedule, sessions, stages),
-    *(tokenizers, windowing),
+    *(audio, limiter, manifests, options_module, engines, captured, encoders, images, pipeline),
+    *(renderers, sampler, schedule, sessions, tokenizers, windowing),
 )
 """Code of the runtime that a question's sound goes through: none asks for a loop, a loudness or a
 variation. The provider's own stands in ``_computed_by``."""
