@@ -177,7 +177,7 @@ def latency(
 
 def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[str, Any]:
     """Time clips from filled buffers to waveforms on the host: no tokens, noise or fades."""
-    from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+    from clipsynth_rt.synthesis.captured import clip_inputs
     from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Work done ahead of whoever uses its results."""
+"""An iterator whose items a background thread makes ahead of their use."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ T = TypeVar("T")
 _POLL_S = 0.1
 
 
-class Ahead(Generic[T]):
-    """Iterates over results that a background thread makes ahead, a bounded number of them.
+class BackgroundIterator(Generic[T]):
+    """Iterates over items that a background thread makes ahead, a bounded number of them.
 
-    An exception of the producer is raised where its result would have come. Leaving the iteration
-    early, by ``close()`` or by the end of a ``with`` block, stops the thread.
+    An exception in the thread is raised in place of the item. ``close()``, or the end of a ``with``
+    block, stops the thread before the last item.
 
     Args:
-        make: Given the event that says "stop", yields the results.
-        ahead: Finished results that wait at most; one more may be in the making.
+        make: Given the event that asks it to stop, yields the items.
+        prefetch: Finished items that wait at most; one more may be in the making.
     """
 
-    def __init__(self, make: Callable[[threading.Event], Iterator[T]], ahead: int) -> None:
-        self._made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
+    def __init__(self, make: Callable[[threading.Event], Iterator[T]], prefetch: int) -> None:
+        self._made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(prefetch)
         self._stop = threading.Event()
         self._done = False
         self._thread = threading.Thread(
             # not a method of self: the thread would keep an abandoned iterator alive
             target=_produce,
             args=(make, self._made, self._stop),
-            name="clipsynth-ahead",
+            name="clipsynth-background",
             daemon=True,
         )
         self._thread.start()
 
-    def __iter__(self) -> Ahead[T]:
+    def __iter__(self) -> BackgroundIterator[T]:
         return self
 
     def __next__(self) -> T:
@@ -54,13 +54,13 @@ class Ahead(Generic[T]):
         raise found
 
     def close(self) -> None:
-        """Stop making more, and wait for the thread to end; it looks up between two steps."""
+        """Stop the thread and wait for it to end, which it does between two network calls."""
         self._done = True
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> BackgroundIterator[T]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what they are called."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,13 @@ from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+_MAX_STEM = 50
+_DEVICES = {
+    *("con", "prn", "aux", "nul", "conin$", "conout$"),
+    *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"),
+}
+"""Names that Windows gives to devices, whatever extension follows."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -134,6 +143,29 @@ def writable_folder(path: Path) -> Path:
         raise OutputError(
             f"{path}: cannot be written to ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def file_stem(query: str) -> str:
+    """Return a file name for a query: letters, digits and marks of any script, and hyphens.
+
+    In normal form C, so that one query has one name however its accents are typed.
+    """
+    text = unicodedata.normalize("NFC", query.strip().lower())
+    kept = [c if c == "_" or c.isalnum() or _is_mark(c) else " " for c in text]
+    # file systems allow 255 bytes; a character of UTF-8 takes up to four
+    stem = re.sub(r" +", "-", "".join(kept).strip(" ")).strip("-_")[:_MAX_STEM]
+    if stem in _DEVICES:
+        return f"{stem}-sound"
+    return stem or "sound"
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def same_file_key(path: str | Path) -> str:
+    """Return what is equal for two paths that some disk takes for one: letter case, accents."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
 
 
 @contextlib.contextmanager

@@ -18,3 +18,13 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def short(value: object, size: int = 60) -> str:
+    """Return ``repr(value)``, its end cut off where it is too long for a message.
+
+    >>> short("drum " * 100, 20)
+    "'drum drum drum d..."
+    """
+    text = repr(value)
+    return text if len(text) <= size else f"{text[: size - 3]}..."

@@ -34,6 +34,7 @@ HEAVY = (
 )
 RUNTIME = (
     "audio.clip",
+    "audio.limiter",
     "audio.load",
     "audio.loudness",
     "audio.mel",
@@ -73,11 +74,13 @@ RUNTIME = (
     "synthesis.images",
     "synthesis.loop",
     "synthesis.options",
-    "synthesis.parts",
+    "synthesis.renderers",
     "synthesis.samplers",
     "synthesis.schedule",
     "synthesis.sessions",
-    "synthesis.stages",
+    "synthesis.encoders",
+    "synthesis.cancel",
+    "synthesis.captured",
     "synthesis.synthesizer",
     "synthesis.windows",
     "timing",

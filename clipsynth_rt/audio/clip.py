@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from clipsynth_rt.audio.limiter import PEAK as PEAK
+from clipsynth_rt.audio.limiter import limit_peaks as limit_peaks
+from clipsynth_rt.audio.ogg import with_serial
 from clipsynth_rt.audio.provenance import tag_for
-from clipsynth_rt.errors import InputError, NumericalError, OutputError
+from clipsynth_rt.errors import InputError, OutputError
 from clipsynth_rt.files import write_atomically
 from clipsynth_rt.timing import real_time_factor
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 _SUBTYPES = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
-PEAK = 0.98
-"""Highest sample that a clip keeps: lossy coding overshoots a little."""
 FADE_S = 0.01
 """Fade at the end of a clip, so that a sound cut while it rings does not click."""
 _BLOCK = 65536
-_LIMIT_BLOCK, _LIMIT_REACH = 64, 10
-"""Samples whose gain is found at once, and blocks to either side that it is smoothed over: 61 ms
-in all at 22.05 kHz, more than a period of the lowest sounds, which a faster gain would bend."""
 
 
 @dataclass
@@ -100,7 +97,7 @@ class AudioClip:
             buffer, "w", self.sample_rate, 1, subtype, format=format.upper()
         ) as sound:
             # before the sound: libsndfile writes strings into the header
-            for name, text in (tag_for(self, ascii_only=format == "mp3") if tag else {}).items():
+            for name, text in self._tag(format).items() if tag else ():
                 setattr(sound, name, text)
             if format in _SUBTYPES:
                 # libsndfile keeps a whole write of Vorbis on the stack
@@ -108,7 +105,15 @@ class AudioClip:
                     sound.write(self.waveform[start : start + _BLOCK])
             else:
                 sound.write(to_int16(self.waveform))
+        if format == "ogg":
+            # libsndfile draws the stream's number at random: equal requests give equal bytes
+            return with_serial(buffer.getvalue(), self.seed & 0xFFFFFFFF)
         return buffer.getvalue()
+
+    def _tag(self, format: str) -> dict[str, str]:
+        return tag_for(
+            self.query, self.seed, self.bundle, self.bundle_sha256, ascii_only=format == "mp3"
+        )
 
     def save(self, path: str | Path, format: str | None = None, *, tag: bool = True) -> Path:
         """Write a sound file, whole or not at all, and return its path.
@@ -165,52 +170,6 @@ def finish(
     if fade:
         clip[-fade:] *= np.cos(np.linspace(0.0, 0.5 * np.pi, fade, dtype=np.float32)) ** 2
     return limit_peaks(clip)
-
-
-def limit_peaks(waveform: NDArray[np.float32], *, loop: bool = False) -> NDArray[np.float32]:
-    """Return a waveform [T] whose peak is at most ``PEAK``, turned down around its peaks alone.
-
-    A look-ahead limiter: the gain falls before a peak and rises again after it, so a loud stroke
-    does not make all of its clip quiet, and nothing is clipped.
-
-    Args:
-        waveform: In any range.
-        loop: The end goes on with the beginning.
-
-    Raises:
-        NumericalError: If a sample is not finite.
-
-    Source:
-        Giannoulis et al. 2012, "Digital dynamic range compressor design", JAES 60 (6).
-    """
-    peak = float(np.abs(waveform).max(initial=0.0))
-    if not np.isfinite(peak):
-        raise NumericalError("vocoder gave samples that are not finite")
-    if peak <= PEAK:
-        return waveform
-    count = len(waveform)
-    blocks = -(-count // _LIMIT_BLOCK)
-    padded = np.zeros((blocks, _LIMIT_BLOCK), np.float32)
-    np.abs(waveform, out=padded.reshape(-1)[:count])
-    gain = PEAK / np.maximum(padded.max(axis=1), PEAK)
-    # a block more than is smoothed over: samples lie between two blocks, and take from both
-    around = np.pad(gain, 2 * _LIMIT_REACH + 1, mode="wrap" if loop else "edge")
-    lowest = sliding_window_view(around, 2 * _LIMIT_REACH + 3).min(axis=1)
-    smooth = np.hanning(2 * _LIMIT_REACH + 3)[1:-1]
-    gain = np.convolve(lowest, smooth / smooth.sum(), mode="valid")
-    ends = (gain[-1:], gain[:1]) if loop else (gain[:1], gain[-1:])
-    # from one block's centre to the next one's a straight line, worked out where it is below 1
-    # alone: a clip has few such places
-    knots = np.concatenate([ends[0], gain, ends[1]])
-    rows = np.flatnonzero(np.minimum(knots[:-1], knots[1:]) < 1.0)
-    share = (np.arange(_LIMIT_BLOCK, dtype=np.float32) + 0.5) / _LIMIT_BLOCK
-    knots *= 1.0 - 1e-6  # what follows is in float32
-    begin, rise = (values[rows, None].astype(np.float32) for values in (knots, np.diff(knots)))
-    framed = np.zeros((blocks + 1, _LIMIT_BLOCK), np.float32)
-    limited: NDArray[np.float32] = framed.reshape(-1)[_LIMIT_BLOCK // 2 :][:count]
-    limited[:] = waveform
-    framed[rows] *= begin + rise * share
-    return limited
 
 
 def to_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from clipsynth_rt.errors import InputError, MissingExtraError
 
 _RATES = (1_000, 768_000)
 _MAX_CHANNELS = 64
+_MAX_BYTES = 256_000_000
+"""Most that is read from a pipe."""
 
 
 def load_sound(
@@ -60,25 +64,63 @@ def load_sound(
     return converted
 
 
-def _read(path: str | Path, max_s: float) -> tuple[int, NDArray[np.float32]]:
+def read_clip(source: str | Path | BinaryIO, max_s: float) -> AudioClip:
+    """Return a sound file as a clip, mono, at its own sample rate.
+
+    Args:
+        source: A file, a named pipe or an open stream; the last two are read to their end.
+        max_s: Longest sound that is taken, in seconds.
+
+    Raises:
+        InputError: If it cannot be read, or is longer than ``max_s``.
+    """
+    rate, sound = _read(source, max_s)
+    return AudioClip(np.ascontiguousarray(sound, np.float32), rate)
+
+
+def _read(source: str | Path | BinaryIO, max_s: float) -> tuple[int, NDArray[np.float32]]:
     import soundfile
 
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such sound file")
+    name = str(source) if isinstance(source, (str, Path)) else "standard input"
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_openable(source)) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
             low, high = _RATES
             if not low <= rate <= high or channels > _MAX_CHANNELS:
-                raise InputError(f"{path}: {channels} channels at {rate} Hz; not a sound to use")
+                raise InputError(f"{name}: {channels} channels at {rate} Hz; not a sound to use")
             # the header may say anything: no more is read than is taken
             if frames > max_s * rate:
                 raise InputError(
-                    f"{path}: sound of {frames / rate:.1f} s; at most {max_s:g} s, cut it first"
+                    f"{name}: sound of {frames / rate:.1f} s; at most {max_s:g} s, cut it first"
                 )
             sound = file.read(int(max_s * rate) + 1, dtype="float32", always_2d=True)
     # libsndfile's errors are RuntimeError
     except (RuntimeError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a sound ({reason})") from error
+        raise InputError(f"{name}: cannot be read as a sound ({reason})") from error
     return rate, sound.mean(axis=1)
+
+
+def _openable(source: str | Path | BinaryIO) -> str | BinaryIO:
+    """Return a source as what libsndfile can seek in, under a name that it can take.
+
+    Raises:
+        InputError: If there is no such file, or a pipe gives too much.
+        OSError: If it cannot be read.
+    """
+    if isinstance(source, (str, Path)):
+        if not os.path.exists(source) or os.path.isdir(source):
+            raise InputError(f"{source}: no such sound file")
+        # the name may hold bytes that are no UTF-8, which soundfile does not pass on
+        if os.path.isfile(source) and not any("\ud800" <= c <= "\udfff" for c in str(source)):
+            return str(source)
+        with open(source, "rb") as stream:
+            return _in_memory(stream, str(source))
+    return _in_memory(source, "standard input")
+
+
+def _in_memory(stream: BinaryIO, name: str) -> BinaryIO:
+    data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{name}: over {_MAX_BYTES // 1_000_000} MB; cut the sound first")
+    return io.BytesIO(data)

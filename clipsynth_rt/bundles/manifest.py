@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from clipsynth_rt.errors import ManifestError
+from clipsynth_rt.errors import InputError, ManifestError
 
 SCHEMA_VERSION = 3
 """Version of manifest.json that this package writes; it reads this one and older ones.
@@ -30,6 +30,10 @@ DENOISER = "denoiser_step"
 DISTILLED = "denoiser_step_distilled"
 """The graph of a denoiser distilled to few steps with guidance in them; not every bundle has it."""
 DENOISERS = (DENOISER, DISTILLED)
+
+FRAME_BUCKETS = (176, 352, 704)
+"""Lengths that engines are built for, in frames; a clip runs in the smallest that holds it, and a
+clip of more frames than the longest is sampled in windows."""
 
 MAX_GUIDANCE = 30.0
 """Guidance scales beyond this only saturate the clipped estimate of x0."""
@@ -439,3 +443,29 @@ def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ManifestError(f"{prefix}{name}: missing")
     return kind(**values)
+
+
+def frame_buckets(manifest: Manifest) -> tuple[int, ...]:
+    """Return the lengths of a bundle's engines: ``FRAME_BUCKETS``, as far as its clips go."""
+    diffusion = manifest.diffusion
+    multiple = diffusion.frames_multiple
+    longest = diffusion.max_frames - diffusion.max_frames % multiple
+    rounded = (-(-frames // multiple) * multiple for frames in FRAME_BUCKETS)
+    return tuple(sorted({min(frames, longest) for frames in rounded}))
+
+
+def frame_bucket(num_frames: int, manifest: Manifest) -> int:
+    """Return the smallest bucket that holds ``num_frames``.
+
+    Raises:
+        InputError: If none does.
+    """
+    buckets = frame_buckets(manifest)
+    found = next((bucket for bucket in buckets if bucket >= num_frames), None)
+    if found is None:
+        raise InputError(
+            f"no engine holds {num_frames} frames; the longest is {buckets[-1]} "
+            f"({manifest.mel.seconds(buckets[-1]):.2f} s): shorten the clip, or use --provider "
+            "cuda or cpu"
+        )
+    return found

@@ -49,7 +49,7 @@ def command(
       clipsynth-rt bench
       clipsynth-rt bench --provider cpu,tensorrt-rtx --num-steps 1,4,8 --batch 1,4 --json
     """  # noqa: D301  (click reads \b as "keep these lines")
-    from clipsynth_rt.cli.synth.command import parse_precision
+    from clipsynth_rt.cli.common.voice import parse_precision
     from clipsynth_rt.jobs.bench import (
         bench_clips,
         bench_stages,

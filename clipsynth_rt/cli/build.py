@@ -69,7 +69,7 @@ def command(
     from clipsynth_rt.backends.tensorrt.prebuild import prebuild
     from clipsynth_rt.bundles.bundle import Bundle
     from clipsynth_rt.cli.common.progress import engine_progress
-    from clipsynth_rt.cli.synth.command import parse_precision
+    from clipsynth_rt.cli.common.voice import parse_precision
 
     engines = EngineCache(cache)
     began = time.perf_counter()

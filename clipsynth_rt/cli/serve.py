@@ -8,8 +8,14 @@ from pathlib import Path
 
 import click
 
-from clipsynth_rt.cli.common.voice import BUNDLE, PRECISION, PROVIDER, THREADS, FiniteRange
-from clipsynth_rt.cli.synth.command import parse_precision
+from clipsynth_rt.cli.common.voice import (
+    BUNDLE,
+    PRECISION,
+    PROVIDER,
+    THREADS,
+    FiniteRange,
+    parse_precision,
+)
 from clipsynth_rt.errors import InputError
 
 TOKEN_VARIABLE = "CLIPSYNTH_RT_TOKEN"

@@ -36,6 +36,8 @@ class BatchRun:
         rows: From ``batch.read_rows``.
         out_dir: Existing folder; ``results.json`` in it is the manifest.
         tag: Whether files say where they came from.
+        overwrite: Whether a file that no earlier run of this batch left is replaced; else its row
+            fails.
 
     Attributes:
         results: One a row: ``row``, ``query``, ``file``, ``status`` (``waiting``, ``made``,
@@ -53,8 +55,10 @@ class BatchRun:
         out_dir: str | Path,
         *,
         tag: bool = True,
+        overwrite: bool = True,
     ) -> None:
         self.synthesizer, self.rows, self.tag = synthesizer, rows, tag
+        self.overwrite = overwrite
         self.folder = Path(out_dir)
         if not self.folder.is_dir():
             raise OutputError(f"{out_dir}: no such folder; make it first")
@@ -69,7 +73,7 @@ class BatchRun:
 
         Args:
             report: Called with each row's result as soon as there is one.
-            cancel: Looked at between steps.
+            cancel: Looked at between network calls.
 
         Raises:
             CancelledError: If ``cancel`` is set; the manifest says how far it came.
@@ -116,6 +120,9 @@ class BatchRun:
         before = known.get(row.file, {})
         if before.get("key") == key and _sha256(self.folder / row.file) == before.get("sha256"):
             return {**before, **result, "status": "kept"}
+        if not self.overwrite and (self.folder / row.file).exists():
+            problem = f"{row.file} exists already; name another, or give --overwrite"
+            return {**result, "status": "failed", "error": problem}
         return {**result, "status": "waiting", "key": key}
 
     def _make(self, row: Row, result: Result, cancel: Cancel | None) -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,31 +14,14 @@ from typing import Any
 
 from clipsynth_rt.audio.clip import format_for
 from clipsynth_rt.errors import InputError
+from clipsynth_rt.files import same_file_key
+from clipsynth_rt.synthesis.options import OPTIONS, SEED
 
 MAX_BYTES = 64_000_000
 """Largest CSV file that is read."""
 MAX_ROWS = 100_000
 
-_YES, _NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in (*_YES, *_NO):
-        raise ValueError(f"{text!r} is neither yes nor no")
-    return text.lower() in _YES
-
-
-_NUMBERS: dict[str, Callable[[str], Any]] = {
-    "duration": float,
-    "num_steps": int,
-    "guidance_scale": float,
-    "eta": float,
-    "strength": float,
-    "lufs": float,
-    "loop": _flag,
-}
-_TEXTS = ("negative", "template", "sampler")
-COLUMNS = ("query", "image", "init", "seed", *_NUMBERS, *_TEXTS, "file")
+COLUMNS = ("query", "image", "init", "seed", *OPTIONS, "file")
 """What a CSV file may have; ``query`` or ``image`` is needed, an empty cell is the default."""
 
 
@@ -83,7 +67,8 @@ def read_rows(
     """Read a CSV file with a header of ``COLUMNS``; a row that makes no sense carries its error.
 
     Args:
-        path: UTF-8; a ``image`` or ``init`` in it is relative to its folder.
+        path: UTF-8, or ``-`` for standard input; a ``image`` or ``init`` in it is relative to its
+            folder.
         seed: Row i (from 1) gets ``seed + i - 1`` where it names none.
         init: A sound to start from, for rows that name none.
         options: Fields of ``SynthOptions``, for rows that leave them empty.
@@ -95,7 +80,7 @@ def read_rows(
     """
     folder = Path(path).parent
     rows: list[Row] = []
-    taken: dict[str, int] = {}
+    taken: dict[str, Row] = {}
     for number, cells in enumerate(_cells(path), start=1):
         if number > MAX_ROWS:
             raise InputError(f"{path}: over {MAX_ROWS} rows; split the file")
@@ -103,9 +88,14 @@ def read_rows(
             row = _row(number, cells, folder, seed + number - 1, dict(options or {}))
             named = row.file or f"{number:04d}-{stem(row.name)}.{file_format}"
             row = dataclasses.replace(row, init=row.init or init, file=_inside(named))
-            if row.file in taken:
-                raise ValueError(f"{row.file} is the file of row {taken[row.file]} already")
-            taken[row.file] = number
+            other = taken.setdefault(same_file_key(row.file), row)
+            if other is not row:
+                if other.file == row.file:
+                    raise ValueError(f"{row.file} is the file of row {other.number} already")
+                raise ValueError(
+                    f"{row.file} and {other.file} of row {other.number} are one file on disks that "
+                    "ignore case"
+                )
         # numbers that are none are ValueErrors, as InputError is
         except ValueError as error:
             row = Row(number, (cells or {}).get("query", ""), error=str(error))
@@ -120,7 +110,8 @@ def _cells(path: str | Path) -> Iterator[dict[str, str] | None]:
 
     Empty cells at the end of a line are none: spreadsheets write as many for every line.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     try:
         header = [name.lower() for name in _filled(next(reader, []))]
         for name in header:
@@ -141,6 +132,15 @@ def _cells(path: str | Path) -> Iterator[dict[str, str] | None]:
         raise InputError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
 
 
+def _delimiter(text: str) -> str:
+    """Return what stands between cells: what spreadsheets of the reader's country write.
+
+    The first line names columns, and no column's name has any of these in it.
+    """
+    header = text.partition("\n")[0]
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
 def _filled(line: list[str]) -> list[str]:
     """Return a line's cells without surrounding blanks, up to the last that is not empty."""
     cells = [cell.strip() for cell in line]
@@ -150,17 +150,27 @@ def _filled(line: list[str]) -> list[str]:
 
 
 def _text(path: str | Path) -> str:
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such CSV file")
+    where = "standard input" if str(path) == "-" else str(path)
     try:
-        if os.path.getsize(path) > MAX_BYTES:
-            raise InputError(f"{path}: over {MAX_BYTES // 1_000_000} MB; split the file")
-        # spreadsheets put a byte order mark in front
-        return Path(path).read_text(encoding="utf-8-sig")
+        if str(path) == "-":
+            if sys.stdin is None:
+                raise InputError("standard input: is closed; name a CSV file")
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        elif not os.path.exists(path) or os.path.isdir(path):
+            raise InputError(f"{path}: no such CSV file")
+        else:
+            # a named pipe is a file too
+            with open(path, "rb") as stream:
+                data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{where}: over {MAX_BYTES // 1_000_000} MB; split the file")
+    try:
+        # spreadsheets put a byte order mark in front
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8; save it as CSV UTF-8") from error
+        raise InputError(f"{where}: not UTF-8; save it as CSV UTF-8") from error
 
 
 def _row(
@@ -170,19 +180,9 @@ def _row(
         raise ValueError("more cells than columns; put quotes around a text with commas")
     if ("query" in cells) == ("image" in cells):
         raise ValueError("needs a query or an image, one of the two")
-    for name, convert in _NUMBERS.items():
-        if name in cells:
-            try:
-                options[name] = convert(cells[name])
-            except ValueError as error:
-                what = "a yes or no" if name == "loop" else "a number"
-                raise ValueError(f"{name} {cells[name]!r} is not {what}") from error
-    options |= {name: cells[name] for name in _TEXTS if name in cells}
+    options |= {name: o.parse(cells[name]) for name, o in OPTIONS.items() if name in cells}
     if "seed" in cells:
-        try:
-            seed = int(cells["seed"])
-        except ValueError as error:
-            raise ValueError(f"seed {cells['seed']!r} is not a whole number") from error
+        seed = SEED.parse(cells["seed"])
     files = {name: str(folder / cells[name]) for name in ("image", "init") if name in cells}
     return Row(
         number,

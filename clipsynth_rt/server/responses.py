@@ -14,7 +14,7 @@ from urllib.parse import quote
 from starlette.responses import JSONResponse, Response
 
 from clipsynth_rt.audio.clip import AudioClip
-from clipsynth_rt.cli.synth.targets import file_stem
+from clipsynth_rt.files import file_stem
 
 MEDIA_TYPES = {
     "wav": "audio/wav",

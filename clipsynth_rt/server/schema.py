@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clipsynth_rt.server.problems import from_validation, invalid
 from clipsynth_rt.server.settings import Limits
-from clipsynth_rt.synthesis.options import MAX_GUIDANCE, SynthKwargs
+from clipsynth_rt.synthesis.options import OPTIONS, SynthKwargs
 
 MAX_TEMPLATES = 8
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -35,6 +35,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+def _field(name: str, **bounds: float) -> Any:
+    """Return an option of ``OPTIONS`` as a field: its default, its range and its help.
+
+    Args:
+        name: The option's.
+        **bounds: Of an option whose range is the bundle's to say.
+    """
+    option = OPTIONS[name]
+    low, high = option.low, option.high
+    if low is not None and high is not None:
+        bounds |= {"gt" if option.above_low else "ge": low, "le": high}
+    return Field(option.default, description=option.help, **bounds)  # type: ignore[call-overload]
+
+
 class SynthRequest(BaseModel):
     """One sound or several; what is left out is what the voice does best."""
 
@@ -45,19 +59,16 @@ class SynthRequest(BaseModel):
     seed: Seed | list[Seed] = Field(
         0, description="One for each sound; a single number gives the i-th sound seed + i."
     )
-    num_steps: int | None = Field(None, ge=1, description="Denoising steps.")
-    guidance_scale: float | None = Field(
-        None, ge=0, le=MAX_GUIDANCE, description="Guidance scale; 1 is off, and twice as fast."
-    )
-    duration: float | None = Field(None, gt=0, description="Seconds of sound.")
-    eta: float = Field(0.0, ge=0, le=1, description="Fresh noise a step of the ddim sampler.")
-    negative: str | None = Field(None, description="What to steer away from.")
-    template: str | list[str] | None = Field(
-        None, description='Such as "a photo of {query}"; several are averaged.'
-    )
-    sampler: Literal["ddim", "dpmpp_2m"] = Field("ddim")
-    loop: bool = Field(False, description="A seamless loop.")
-    lufs: float | None = Field(None, description="Loudness to bring each sound to, such as -16.")
+    duration: float | None = _field("duration", gt=0)
+    num_steps: int | None = _field("num_steps", ge=1)
+    guidance_scale: float | None = _field("guidance_scale")
+    eta: float = _field("eta")
+    negative: str | None = _field("negative")
+    template: str | list[str] | None = _field("template")
+    sampler: Literal["ddim", "dpmpp_2m"] = _field("sampler")
+    loop: bool = _field("loop")
+    lufs: float | None = _field("lufs")
+    denoiser: Literal["auto", "full", "distilled"] = _field("denoiser")
     format: Literal["wav", "flac", "ogg", "mp3"] = Field("wav", description="Of the sound files.")
     answer: Literal["sound", "zip", "json"] | None = Field(
         None,
@@ -76,17 +87,9 @@ class SynthRequest(BaseModel):
     @property
     def options(self) -> SynthKwargs:
         """What ``synth_batch`` is given."""
-        return SynthKwargs(
-            duration=self.duration,
-            num_steps=self.num_steps,
-            guidance_scale=self.guidance_scale,
-            eta=self.eta,
-            negative=self.negative,
-            template=self.template,
-            sampler=self.sampler,
-            loop=self.loop,
-            lufs=self.lufs,
-        )
+        fields = type(self).model_fields
+        given = {name: getattr(self, name) for name in OPTIONS if name in fields}
+        return cast(SynthKwargs, given)
 
     def seeds(self, count: int) -> list[int]:
         """Return the seed of each of ``count`` sounds.

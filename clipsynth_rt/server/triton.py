@@ -2,7 +2,7 @@
 
 ``clipsynth-rt export --triton`` writes a model repository whose graphs are models of their own;
 this one holds what lies between them (tokenizer, schedule, sampler, finish) and calls them through
-Triton's business logic scripting. It is ``Synthesizer`` itself, over sessions that are such calls,
+Triton's business logic scripting. It is ``Synthesizer`` over sessions that are such calls,
 so a sound from the server is the sound of the package.
 """
 
@@ -19,20 +19,29 @@ from clipsynth_rt.backends.session import Array, Choice, Session
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import GraphSpec
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError
+from clipsynth_rt.synthesis.options import OPTIONS as SYNTH_OPTIONS
 from clipsynth_rt.synthesis.options import (
     ResolvedOptions,
     SynthOptions,
     check_query,
     resolve_options,
 )
+from clipsynth_rt.synthesis.sessions import Sessions
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
 
 PROVIDER = "triton"
 MODEL = "clipsynth"
 """Name of the model to ask; a graph's is ``clipsynth_`` and the graph's."""
 
-OPTIONS = {"seed": "UINT64", "duration": "FP32", "num_steps": "INT32", "guidance_scale": "FP32"}
-"""What a request may wish for besides its queries, one value a query, and Triton's types."""
+_TYPES = {float: "FP32", int: "INT32", str: "STRING", bool: "BOOL"}
+_NOT_HERE = ("strength",)
+"""Options of a sound to start from, which a request cannot send."""
+
+OPTIONS = {
+    "seed": "UINT64",
+    **{name: _TYPES[o.type] for name, o in SYNTH_OPTIONS.items() if name not in _NOT_HERE},
+}
+"""Optional inputs of a request, one value a query, and Triton's types."""
 
 
 class TritonSession(Session):
@@ -73,8 +82,8 @@ class TritonSession(Session):
         return {name: np.array(tensor.as_numpy()) for name, tensor in found.items()}
 
 
-class TritonSynthesizer(Synthesizer):
-    """A synthesizer whose graphs are models of the server that it runs in.
+class TritonSessions(Sessions):
+    """A bundle's graphs as models of the server that this runs in.
 
     Args:
         bundle: Supplies manifest and tokenizer; its graphs are not read.
@@ -101,14 +110,14 @@ class _Item:
     query: str
     seed: int
     options: dict[str, Any]
-    plan: ResolvedOptions
+    resolved: ResolvedOptions
 
 
 class TritonPythonModel:
     """What Triton's Python backend looks for in model.py.
 
-    Queries of all the requests that Triton hands over at once, and that wish for the same length,
-    steps and guidance, are denoised together.
+    Queries of all the requests that Triton hands over at once, and that share their options, are
+    denoised together.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -118,7 +127,8 @@ class TritonPythonModel:
 
         self._triton = pb_utils
         folder = Path(args["model_repository"]) / args["model_version"] / "bundle"
-        self._synthesizer = TritonSynthesizer(Bundle.open(folder), pb_utils)
+        bundle = Bundle.open(folder)
+        self._synthesizer = Synthesizer(bundle, sessions=TritonSessions(bundle, pb_utils))
         # a tokenizer that cannot be read should keep the model from loading, not fail a request
         self._synthesizer.tokenize(["sound"])
 
@@ -132,7 +142,7 @@ class TritonPythonModel:
             except ClipSynthError as error:
                 failures[number] = error
         waveforms: dict[int, dict[int, Array]] = {}
-        for group in _by_plan(items):
+        for group in _by_options(items):
             try:
                 made = self._synthesizer.synth_batch(
                     [item.query for item in group],
@@ -163,10 +173,10 @@ class TritonPythonModel:
         seeds = [int(value) for value in values.pop("seed", range(len(queries)))]
         items = []
         for i, (query, seed) in enumerate(zip(queries, seeds, strict=True)):
-            options = {name: given[i].item() for name, given in values.items()}
-            plan = resolve_options(SynthOptions(**options), self._synthesizer.bundle.manifest)
-            items.append(_Item(number, i, query, seed, options, plan))
-        if len({item.plan.num_samples for item in items}) > 1:
+            options = {name: _option(name, given[i]) for name, given in values.items()}
+            resolved = resolve_options(SynthOptions.of(options), self._synthesizer.bundle.manifest)
+            items.append(_Item(number, i, query, seed, options, resolved))
+        if len({item.resolved.num_samples for item in items}) > 1:
             raise InputError("the clips of one request are of one duration; send several requests")
         # a request fails as a whole, and before any work, where one of its queries cannot be read
         self._synthesizer.tokenize([item.query for item in items])
@@ -196,11 +206,25 @@ class TritonPythonModel:
         )
 
 
-def _by_plan(items: Sequence[_Item]) -> list[list[_Item]]:
+def _by_options(items: Sequence[_Item]) -> list[list[_Item]]:
     groups: dict[str, list[_Item]] = {}
     for item in items:
-        groups.setdefault(repr(asdict(item.plan)), []).append(item)
+        groups.setdefault(repr(asdict(item.resolved)), []).append(item)
     return list(groups.values())
+
+
+def _option(name: str, value: Any) -> Any:
+    """Return an option's value as Python's; Triton gives texts as bytes.
+
+    Raises:
+        InputError: If a text is not UTF-8.
+    """
+    if SYNTH_OPTIONS[name].type is not str:
+        return value.item()
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not valid UTF-8: {value!r:.80}") from error
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -15,6 +16,8 @@ from clipsynth_rt.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_MAX_BYTES = 256_000_000
+"""Most that is read from a pipe."""
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded: a small file can unpack to gigabytes."""
 
@@ -64,8 +67,10 @@ def square_image(
     where = "image"
     if isinstance(source, (str, Path)):
         where = str(source)
-        if not os.path.isfile(source):
+        if not os.path.exists(source) or os.path.isdir(source):
             raise InputError(f"{source}: no such image file")
+        if not os.path.isfile(source):
+            source = _piped(source)
     try:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its own limit; ours decides
@@ -84,6 +89,22 @@ def square_image(
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for bad files
     except Exception as error:
         raise InputError(f"{where}: cannot be read as an image ({error})") from error
+
+
+def _piped(path: str | Path) -> BinaryIO:
+    """Return what a named pipe gives as what Pillow can seek in.
+
+    Raises:
+        InputError: If it cannot be read, or gives too much.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as an image ({error.strerror})") from error
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{path}: over {_MAX_BYTES // 1_000_000} MB; make it smaller")
+    return io.BytesIO(data)
 
 
 def _prepare(image: Image, size: int, max_pixels: int) -> Image:

@@ -51,23 +51,24 @@ def _attack(head: NDArray[np.float64], tail: NDArray[np.float64]) -> float:
 
 
 def vocode_loop(
-    vocode: Callable[[Mel], NDArray[np.float32]], mel: Mel, hop_length: int
+    vocode: Callable[[Mel], NDArray[np.float32]], mel: Mel, hop_length: int, num_samples: int
 ) -> NDArray[np.float32]:
-    """Return the waveform of a closed mel, float32 [F * hop_length], seamless when repeated.
+    """Return the waveform of a closed mel, float32 [num_samples], seamless when repeated.
 
-    The vocoder sees the mel go on over both ends, and what it makes of the second pass over the
-    beginning is faded into the first.
+    The vocoder sees the mel go on over both ends, and what it makes beyond the last sample is faded
+    into the beginning.
 
     Args:
         vocode: Mel [M, F] to waveform [F * hop_length].
         mel: From ``close_mel``, float32 [M, F].
         hop_length: Samples a frame.
+        num_samples: Length of the loop, less than a frame short of the mel's or equal to it.
     """
     frames = mel.shape[1]
     context = min(VOCODED_BEYOND, frames)
     around = np.concatenate([mel[:, -context:], mel, mel[:, :context]], axis=1)
     sound = vocode(np.ascontiguousarray(around))[context * hop_length :]
-    begin, length = context * hop_length, frames * hop_length
-    loop = sound[:length].copy()
-    loop[:begin] = crossfade(sound[length : length + begin], sound[:begin])
+    begin = min(context * hop_length, num_samples)
+    loop = sound[:num_samples].copy()
+    loop[:begin] = crossfade(sound[num_samples : num_samples + begin], sound[:begin])
     return loop

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.bundles.manifest import DiffusionSpec
 from clipsynth_rt.errors import InputError
-
-MAX_SEED = 2**64 - 1
-"""Largest seed: one word of the generator's two-word key."""
+from clipsynth_rt.synthesis.options import MAX_SEED
 
 
 def alpha_sigma(t: float) -> tuple[float, float]:

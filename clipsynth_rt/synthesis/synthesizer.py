@@ -8,16 +8,24 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Self, SupportsIndex, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsynth_rt.audio.clip import AudioClip
+from clipsynth_rt.audio.clip import PEAK, AudioClip, finish, limit_peaks
 from clipsynth_rt.audio.load import load_sound
+from clipsynth_rt.audio.loudness import normalise_loudness
 from clipsynth_rt.audio.mel import mel_spectrogram, min_samples
-from clipsynth_rt.background import Ahead
+from clipsynth_rt.backends.session import Choice, Session
+from clipsynth_rt.background import BackgroundIterator
 from clipsynth_rt.bundles.bundle import Bundle
-from clipsynth_rt.errors import CancelledError, InputError
+from clipsynth_rt.bundles.manifest import DENOISER
+from clipsynth_rt.errors import InputError
+from clipsynth_rt.synthesis.cancel import Cancel as Cancel
+from clipsynth_rt.synthesis.cancel import EitherCancel
+from clipsynth_rt.synthesis.cancel import check_cancel as check_cancel
+from clipsynth_rt.synthesis.encoders import Embedding, Encoders, Tokens
 from clipsynth_rt.synthesis.options import (
     MAX_DURATION_S,
     ResolvedOptions,
@@ -26,41 +34,74 @@ from clipsynth_rt.synthesis.options import (
     check_query,
     resolve_options,
 )
-from clipsynth_rt.synthesis.parts import MAX_BATCH as MAX_BATCH
-from clipsynth_rt.synthesis.parts import Part, Parts
-from clipsynth_rt.synthesis.samplers import Progress
+from clipsynth_rt.synthesis.renderers import (
+    ClipBatch,
+    HostRenderer,
+    Renderer,
+    Waveforms,
+    sampling_windows,
+)
+from clipsynth_rt.synthesis.samplers import Mel, Progress
 from clipsynth_rt.synthesis.schedule import check_seed
-from clipsynth_rt.synthesis.stages import Embedding
+from clipsynth_rt.synthesis.sessions import MAX_BATCH as MAX_BATCH
+from clipsynth_rt.synthesis.sessions import Sessions, open_sessions
+from clipsynth_rt.synthesis.windows import Windows
 from clipsynth_rt.timing import StageTimer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsynth_rt.backends.tensorrt.backend import TrtBackend
+    from clipsynth_rt.synthesis.captured import CapturedRenderer
+
 logger = logging.getLogger(__name__)
 
-MAX_AHEAD = 64
+MAX_PREFETCH = 64
 """Finished clips that ``stream`` holds at most."""
 
 
-class Cancel(Protocol):
-    """Says whether to stop: ``threading.Event``, or anything else that has ``is_set()``."""
-
-    def is_set(self) -> bool:
-        """Return whether the caller has had enough."""
-
-
-class Synthesizer(Parts):
+class Synthesizer:
     """Turns text or pictures into sound.
 
     The stages (``encode_text``, ``encode_images``, ``sample``, ``vocode``) can be called apart.
     Several threads may share a synthesizer, and each clip is the one that its query and seed give.
     It is a context manager, which gives sessions and device memory back in the end.
 
+    Args:
+        bundle: An opened bundle.
+        provider: See ``open_sessions``.
+        precision: See ``Bundle.graph``.
+        threads: CPU threads; None is one for each physical core.
+        sessions: The bundle's graphs, in place of those that the three above describe.
+
+    Raises:
+        ClipSynthError: As ``open_sessions``.
+
     >>> with Synthesizer.from_bundle(provider="cpu") as synthesizer:
     ...     clip = synthesizer.synth("drum", duration=0.5, num_steps=1, seed=3)
     >>> clip.query, clip.seed, clip.sample_rate, clip.waveform.shape
     ('drum', 3, 22050, (11025,))
     """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "auto",
+        precision: str | Mapping[str, str] | None = None,
+        threads: int | None = None,
+        *,
+        sessions: Sessions | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.sessions = sessions or open_sessions(bundle, provider, precision, threads)
+        self._encoders = Encoders(self.sessions)
+        self._host = HostRenderer(self.sessions)
+        engines = self.sessions.engines
+        self._captured: CapturedRenderer | None = None
+        if engines is not None:
+            from clipsynth_rt.synthesis.captured import CapturedRenderer
+
+            self._captured = CapturedRenderer(engines)
 
     @classmethod
     def from_bundle(
@@ -75,14 +116,14 @@ class Synthesizer(Parts):
 
         Args:
             path: A folder, an archive or an ``hf://`` address: see ``Bundle.open``.
-            provider: See the class.
+            provider: See ``open_sessions``.
             precision: See ``Bundle.graph``.
-            threads: See the class.
+            threads: See ``open_sessions``.
             graphs: What to load now; None is what a plain text query runs. See ``load_for``.
 
         Raises:
             BundleError: If the bundle or one of its files cannot be used.
-            ClipSynthError: See the class.
+            ClipSynthError: As ``open_sessions``.
         """
         synthesizer = cls(Bundle.open(path), provider, precision, threads)
         if graphs is None:
@@ -102,13 +143,15 @@ class Synthesizer(Parts):
             **options: See ``synth``.
 
         Raises:
-            InputError: If a wish is out of range.
+            InputError: If an option is unknown or out of range.
             BundleError: If a file cannot be used.
             BackendError: If a graph cannot be loaded.
         """
-        plan = resolve_options(SynthOptions(**options), self.bundle.manifest, 1.0 if init else None)
+        resolved = resolve_options(
+            SynthOptions.of(options), self.bundle.manifest, 1.0 if init else None
+        )
         encoder = "image_encoder" if image else "text_encoder"
-        self.load((encoder, plan.denoiser, "vocoder"))
+        self.load((encoder, resolved.denoiser, "vocoder"))
 
     def synth(
         self,
@@ -128,22 +171,24 @@ class Synthesizer(Parts):
             seed: Any integer, from 0 to 2**64 - 1; the same seed gives the same noise everywhere.
             image: A picture in place of ``query``.
             init: A sound to make a variation of, by ``strength``; its length is the result's
-                where no ``duration`` is wished.
+                where no ``duration`` is given.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
-            cancel: Looked at between steps.
+            cancel: Looked at between network calls.
             **options: ``duration``, ``num_steps``, ``guidance_scale``, ``eta``, ``negative``,
-                ``template``, ``sampler``, ``strength``, ``loop``, ``lufs``: the fields of
-                ``SynthOptions``.
+                ``template``, ``sampler``, ``strength``, ``loop``, ``lufs``, ``denoiser``: the
+                fields of ``SynthOptions``.
 
         Raises:
             InputError: If a value is out of range, or both or neither of text and image is given.
             NumericalError: If a graph gives what is not finite.
             BundleError: If a graph needed for the first time cannot be loaded.
-            MissingExtraError: If a wish needs a library that is not installed.
+            MissingExtraError: If an option needs a library that is not installed.
             CancelledError: If ``cancel`` is set.
         """
         if (query is None) == (image is None):
             raise InputError("give a query or an image, one of the two")
+        if query is not None:
+            check_query(query)
         return self.synth_batch(
             [] if query is None else [query],
             images=[] if image is None else [image],
@@ -176,8 +221,8 @@ class Synthesizer(Parts):
             seed: One a clip, such as an array of integers; a single number gives the i-th clip
                 ``seed + i``.
             progress: Called with (steps done, steps in all). What it raises ends the synthesis.
-            cancel: Looked at between steps; on engines, where a clip is one CUDA graph, between
-                batches of clips.
+            cancel: Looked at between network calls; on engines, where a clip is one CUDA graph,
+                between batches of clips.
             **options: What all clips share: the fields of ``SynthOptions``.
 
         Raises:
@@ -189,28 +234,45 @@ class Synthesizer(Parts):
             raise InputError("give queries or images, one of the two")
         count = len(queries) or len(images)
         seeds = _seeds(seed, count)
-        manifest = self.bundle.manifest
-        start = None
-        if init is not None:
-            shortest = min_samples(manifest.mel)
-            start = load_sound(init, manifest.mel.sample_rate, MAX_DURATION_S, shortest)
-        init_s = None if start is None else len(start) / manifest.mel.sample_rate
-        plan = resolve_options(SynthOptions(**options), manifest, init_s)
+        init_sound = None if init is None else self._load_init(init)
+        resolved = self._resolve(options, init_sound)
         check_cancel(cancel)
         timer = StageTimer()
+
+        # 1. encode what to hear, what to steer away from and what to start from
         with timer.stage("text"):
-            init_mel = None if start is None else mel_spectrogram(start, manifest.mel)
-            prompts, condition, negative = self._conditions(
-                queries, images, plan, fused=self.captures(plan, init=start is not None)
-            )
+            init_mel = None
+            if init_sound is not None:
+                init_mel = mel_spectrogram(init_sound, self.bundle.manifest.mel)
+            renderer = self._renderer(resolved, init=init_mel is not None)
+            prompts, condition = self._condition(queries, images, resolved, renderer)
+            negative = self._negative(resolved)
+
         clips: list[AudioClip] = []
         for first in range(0, count, self.max_batch):
+            rows = slice(first, min(first + self.max_batch, count))
             check_cancel(cancel)
-            part = slice(first, min(first + self.max_batch, count))
-            told = _part_progress(progress, cancel, part, count)
-            clips += self.make_part(
-                Part(plan, seeds[part], condition[part], prompts[part], negative, init_mel, told)
+            batch_timer = StageTimer()
+            tokens = None
+            if prompts:
+                with batch_timer.stage("prepare"):
+                    tokens = self.tokenize(prompts[rows])
+            batch = ClipBatch(
+                resolved=resolved,
+                seeds=seeds[rows],
+                condition=condition[rows],
+                tokens=tokens,
+                negative=negative,
+                init=init_mel,
+                progress=_batch_progress(progress, rows, count),
+                cancel=cancel,
             )
+            # 2. sample mels from noise, and 3. vocode them
+            waveforms = renderer.render(batch, batch_timer)
+            # 4. cut to length, limit peaks, set the loudness
+            clips += self._finish(waveforms, batch, batch_timer)
+            check_cancel(cancel)
+
         names = list(queries) or [_image_name(image) for image in images]
         for clip, name in zip(clips, names, strict=True):
             clip.query = name
@@ -222,12 +284,12 @@ class Synthesizer(Parts):
         queries: Iterable[str],
         *,
         seed: SupportsIndex = 0,
-        ahead: int = 1,
+        prefetch: int = 1,
         init: str | Path | AudioClip | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         **options: Unpack[SynthKwargs],
-    ) -> Ahead[AudioClip]:
+    ) -> BackgroundIterator[AudioClip]:
         """Make sounds one after the other, the next ones while the caller uses the last.
 
         A background thread works ahead from the call on, on every provider. An error comes where
@@ -244,35 +306,36 @@ class Synthesizer(Parts):
         Args:
             queries: Texts; as many as are needed are taken from it, in the background.
             seed: The i-th clip gets ``seed + i``.
-            ahead: Finished clips that wait at most, 1 to ``MAX_AHEAD``; one more is in the making.
+            prefetch: Finished clips that wait at most, 1 to ``MAX_PREFETCH``; one more is in the
+                making.
             init: See ``synth_batch``.
             progress: Called from the background with (steps done, steps in all) of each clip.
-            cancel: Looked at between steps.
+            cancel: Looked at between network calls.
             **options: See ``synth_batch``.
 
         Returns:
             An iterator, in the order of the queries.
 
         Raises:
-            InputError: At once, if the seed or a wish is out of range.
+            InputError: At once, if the seed or an option is out of range.
             ClipSynthError: From the iterator, as ``synth``.
         """
         if isinstance(queries, str):
             raise InputError("stream takes a list of queries; for one, use synth")
-        if not 1 <= ahead <= MAX_AHEAD:
-            raise InputError(f"ahead must be from 1 to {MAX_AHEAD}, got {ahead}")
+        if not 1 <= prefetch <= MAX_PREFETCH:
+            raise InputError(f"prefetch must be from 1 to {MAX_PREFETCH}, got {prefetch}")
         # what is wrong for every clip is said before there is a thread
         first = check_seed(seed)
-        resolve_options(SynthOptions(**options), self.bundle.manifest)
+        self._resolve(options, None)
 
         def make(stop: threading.Event) -> Iterator[AudioClip]:
-            either = _Either(stop, cancel)
+            either = EitherCancel(stop, cancel)
             for number, query in zip(count_from(first), queries):
                 yield self.synth(
                     query, seed=number, init=init, progress=progress, cancel=either, **options
                 )
 
-        return Ahead(make, ahead)
+        return BackgroundIterator(make, prefetch)
 
     def warm_up(self, **options: Unpack[SynthKwargs]) -> None:
         """Make and discard one sound, so that the next of its kind takes no longer than any other.
@@ -284,47 +347,260 @@ class Synthesizer(Parts):
         """
         self.synth_batch(["sound"], **options)
 
-    def _conditions(
+    def encode_text(
+        self, queries: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Embedding:
+        """Return CLIP text embeddings, float32 [B, D], of unit length.
+
+        The embedding of a query in several templates is their normalised mean (Radford et al.
+        2021, arXiv:2103.00020, section 3.1.4).
+
+        Raises:
+            InputError: If a query is blank.
+            NumericalError: If an embedding is not finite.
+        """
+        return self._encoders.encode_text(queries, templates)
+
+    def encode_images(self, images: Sequence[str | Path | Image]) -> Embedding:
+        """Return CLIP image embeddings, float32 [B, D], of unit length.
+
+        Raises:
+            InputError: If a picture cannot be read, or the bundle has no image encoder.
+            NumericalError: If an embedding is not finite.
+        """
+        return self._encoders.encode_images(images)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Return ids and attention mask of prompts, both int64 [B, L].
+
+        Raises:
+            InputError: If a prompt is not valid Unicode.
+        """
+        return self._encoders.tokenize(prompts)
+
+    def sample(
+        self,
+        condition: Embedding,
+        seeds: Sequence[int],
+        num_frames: int,
+        *,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        eta: float = 0.0,
+        negative: Embedding | None = None,
+        sampler: str = "ddim",
+        noise: Mel | None = None,
+        init: Mel | None = None,
+        strength: float = 1.0,
+        denoiser: str = DENOISER,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Mel:
+        """Return normalised mels, float32 [B, M, F], for embeddings [B, D].
+
+        More frames than ``sampling_windows`` has in one are sampled window by window.
+
+        Args:
+            condition: From ``encode_text`` or ``encode_images``, float32 [B, D].
+            seeds: One a clip.
+            num_frames: F, a multiple of the bundle's ``frames_multiple``.
+            num_steps: Denoising steps; None is the full denoiser's.
+            guidance_scale: Scale w; None is the full denoiser's.
+            eta: 0 to 1.
+            negative: Embedding to steer away from, float32 [D] or [B, D]; None is the learned
+                null condition.
+            sampler: ``ddim`` or ``dpmpp_2m``.
+            noise: float32 [B, M, F] to start from; None makes it from ``seeds``.
+            init: A mel [B, M, F] or [M, F] to vary: noise is added to it, and the last steps alone
+                take it off again.
+            strength: Share of the steps that run on ``init``.
+            denoiser: The graph that takes the steps.
+            progress: Called with (steps done, steps in all).
+            cancel: Looked at between network calls.
+
+        Raises:
+            InputError: If ``num_steps`` or a seed is out of range.
+            NumericalError: If the mel is not finite.
+            BackendError: If the graph fails or gives another shape.
+            CancelledError: If ``cancel`` is set.
+
+        Sources:
+            Meng et al. 2022, arXiv:2108.01073 (SDEdit), for ``init``; ``windows`` for the windows.
+        """
+        return self._host.sample(
+            condition,
+            seeds,
+            num_frames,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            eta=eta,
+            negative=negative,
+            sampler=sampler,
+            noise=noise,
+            init=init,
+            strength=strength,
+            denoiser=denoiser,
+            progress=progress,
+            cancel=cancel,
+        )
+
+    def vocode(self, mel: Mel) -> NDArray[np.float32]:
+        """Return waveforms, float32 [B, F * hop_length], of normalised mels [B, M, F].
+
+        Raises:
+            BackendError: If the graph fails or gives another length.
+        """
+        return self._host.vocode(mel)
+
+    @property
+    def choice(self) -> Choice:
+        """The provider, and why ``auto`` took none of the better ones."""
+        return self.sessions.choice
+
+    @property
+    def provider(self) -> str:
+        """One of ``backends.session.PROVIDERS``."""
+        return self.sessions.provider
+
+    @property
+    def engines(self) -> TrtBackend | None:
+        """The TensorRT engines, where the provider has them."""
+        return self.sessions.engines
+
+    @property
+    def precision(self) -> str | Mapping[str, str] | None:
+        """What the caller chose; see ``Bundle.graph``."""
+        return self.sessions.precision
+
+    @property
+    def file_precision(self) -> str | Mapping[str, str] | None:
+        """The files that are loaded: what the caller chose, or on engines fp16 where it exists."""
+        return self.sessions.file_precision
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the graphs loaded so far."""
+        return self.sessions.loaded
+
+    @property
+    def max_batch(self) -> int:
+        """Clips that are made at once."""
+        return self.sessions.max_batch
+
+    def load(self, graphs: Sequence[str]) -> None:
+        """Load graphs side by side.
+
+        Raises:
+            ClipSynthError: As ``Sessions.load``.
+        """
+        self.sessions.load(graphs)
+
+    def session(self, name: str) -> Session:
+        """Return a graph's session, loading it if need be.
+
+        Raises:
+            ClipSynthError: As ``Sessions.load``.
+        """
+        return self.sessions.get(name)
+
+    def frames_for(self, num_frames: int) -> int:
+        """Return how many frames are sampled for ``num_frames``: on engines, whole buckets."""
+        return self._host.frames_for(num_frames)
+
+    def windows(self, num_frames: int) -> Windows:
+        """Return the windows in which ``num_frames`` are sampled; see ``sampling_windows``."""
+        return sampling_windows(num_frames, self.bundle.manifest)
+
+    def captures(self, resolved: ResolvedOptions, *, init: bool = False) -> bool:
+        """Return whether clips of some options are one CUDA graph from start to end."""
+        return self._captured is not None and self._captured.renders(resolved, init=init)
+
+    def close(self) -> None:
+        """Give sessions and device memory back; any use afterwards is a ``BackendError``."""
+        self.sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _renderer(self, resolved: ResolvedOptions, *, init: bool) -> Renderer:
+        captured = self._captured
+        if captured is not None and self.captures(resolved, init=init):
+            return captured
+        return self._host
+
+    def _resolve(
+        self, options: Mapping[str, object], init: NDArray[np.float32] | None
+    ) -> ResolvedOptions:
+        manifest = self.bundle.manifest
+        init_s = None if init is None else len(init) / manifest.mel.sample_rate
+        return resolve_options(SynthOptions.of(options), manifest, init_s)
+
+    def _load_init(self, init: str | Path | AudioClip) -> NDArray[np.float32]:
+        """Return a given sound at the bundle's sample rate."""
+        mel = self.bundle.manifest.mel
+        return load_sound(init, mel.sample_rate, MAX_DURATION_S, min_samples(mel))
+
+    def _condition(
         self,
         queries: Sequence[str],
         images: Sequence[str | Path | Image],
-        plan: ResolvedOptions,
-        *,
-        fused: bool,
-    ) -> tuple[list[str], Embedding, Embedding | None]:
-        """Return prompts to encode with the clip, conditions [B, D], and the negative one [D]."""
-        prompts: list[str] = []
-        if queries and fused and len(plan.templates) == 1:
-            # the text encoder is part of the clip's CUDA graph
-            template = plan.templates[0]
-            prompts = [template.replace("{query}", check_query(text)) for text in queries]
-            condition = np.zeros((len(queries), self.bundle.manifest.condition.dim), np.float32)
-        elif queries:
-            condition = self.encode_text(queries, plan.templates)
-        else:
-            condition = self.encode_images(images)
-        if plan.negative is None:
-            return prompts, condition, None
-        if not plan.guided:
+        resolved: ResolvedOptions,
+        renderer: Renderer,
+    ) -> tuple[list[str], Embedding]:
+        """Return prompts that the renderer encodes itself, if any, and embeddings [B, D]."""
+        if not queries:
+            return [], self.encode_images(images)
+        if renderer is self._host or len(resolved.templates) > 1:
+            return [], self.encode_text(queries, resolved.templates)
+        # the text encoder is part of the clip's CUDA graph
+        template = resolved.templates[0]
+        prompts = [template.replace("{query}", check_query(text)) for text in queries]
+        return prompts, np.zeros((len(queries), self.bundle.manifest.condition.dim), np.float32)
+
+    def _negative(self, resolved: ResolvedOptions) -> Embedding | None:
+        """Return the embedding to steer away from, float32 [D], if any."""
+        if resolved.negative is None:
+            return None
+        if not resolved.guided:
             logger.warning("negative query has no effect at guidance 1")
-            return prompts, condition, None
-        return prompts, condition, self.encode_text([plan.negative], plan.templates)[0]
+            return None
+        negative: Embedding = self.encode_text([resolved.negative], resolved.templates)[0]
+        return negative
 
-
-class _Either:
-    """Set if one of two is."""
-
-    def __init__(self, one: Cancel, other: Cancel | None) -> None:
-        self._one, self._other = one, other
-
-    def is_set(self) -> bool:
-        return self._one.is_set() or (self._other is not None and self._other.is_set())
-
-
-def check_cancel(cancel: Cancel | None) -> None:
-    """Raise ``CancelledError`` if the caller has had enough."""
-    if cancel is not None and cancel.is_set():
-        raise CancelledError("synthesis cancelled")
+    def _finish(self, waveforms: Waveforms, batch: ClipBatch, timer: StageTimer) -> list[AudioClip]:
+        resolved, manifest = batch.resolved, self.bundle.manifest
+        rate, loop = manifest.mel.sample_rate, resolved.loop_frames > 0
+        with timer.stage("clip" if "clip" in timer.stages_s else "vocode"):
+            if loop:
+                finished = [limit_peaks(waveform, loop=True) for waveform in waveforms]
+            else:
+                finished = [finish(wave, resolved.num_samples, rate) for wave in waveforms]
+            if resolved.lufs is not None:
+                finished = [
+                    normalise_loudness(sound, rate, resolved.lufs, PEAK, loop=loop)
+                    for sound in finished
+                ]
+        num_steps = resolved.num_steps if batch.init is None else resolved.init_steps
+        windows = len(self.windows(resolved.num_frames))
+        return [
+            AudioClip(
+                waveform=waveform,
+                sample_rate=rate,
+                seed=seed,
+                num_steps=num_steps,
+                guidance_scale=resolved.guidance_scale,
+                network_calls=num_steps * resolved.calls_a_step * windows,
+                distilled=resolved.distilled,
+                provider=self.session(resolved.denoiser).provider,
+                bundle=manifest.name,
+                bundle_sha256=self.bundle.sha256,
+                stages_s={name: s / len(batch.seeds) for name, s in timer.stages_s.items()},
+            )
+            for waveform, seed in zip(finished, batch.seeds, strict=True)
+        ]
 
 
 def _seeds(seed: SupportsIndex | Iterable[SupportsIndex], count: int) -> list[int]:
@@ -355,16 +631,12 @@ def _image_name(image: str | Path | Image) -> str:
     return Path(image).name if isinstance(image, (str, Path)) else "image"
 
 
-def _part_progress(
-    progress: Progress | None, cancel: Cancel | None, part: slice, count: int
-) -> Progress | None:
-    """Scale a part's steps to the whole list's (n clips count n times); look at ``cancel``."""
-    if progress is None and cancel is None:
+def _batch_progress(progress: Progress | None, rows: slice, count: int) -> Progress | None:
+    """Scale a batch's steps to the whole list's: n clips count n times."""
+    if progress is None:
         return None
 
     def report(done: int, num_steps: int) -> None:
-        if progress is not None:
-            progress(part.start * num_steps + done * (part.stop - part.start), count * num_steps)
-        check_cancel(cancel)
+        progress(rows.start * num_steps + done * (rows.stop - rows.start), count * num_steps)
 
     return report

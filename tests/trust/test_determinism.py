@@ -11,7 +11,7 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.backends.session import Session
-from clipsynth_rt.backends.tensorrt.captured import clip_inputs
+from clipsynth_rt.synthesis.captured import clip_inputs
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise
 
@@ -59,7 +59,7 @@ def first_noise(synthesizer: Synthesizer, seed: int) -> np.ndarray:
             seen.append(np.array(inputs["x"]))
             return session.run(inputs)
 
-    synthesizer._sessions["denoiser_step"] = Recorder()
+    synthesizer.sessions._sessions["denoiser_step"] = Recorder()
     synthesizer.synth("drum", seed=seed, num_steps=1)
     return seen[0]
 

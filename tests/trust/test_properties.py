@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from clipsynth_rt.audio.clip import FORMATS, AudioClip, finish, to_int16
 from clipsynth_rt.bundles.bundle import Bundle
 from clipsynth_rt.bundles.manifest import DiffusionSpec, Manifest
-from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import BundleError, ClipSynthError, InputError, ManifestError
+from clipsynth_rt.files import file_stem
 from clipsynth_rt.synthesis.images import load_image
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clipsynth_rt.bundles.bundle import Bundle
-from clipsynth_rt.bundles.manifest import Manifest
+from clipsynth_rt.bundles.manifest import Manifest, frame_buckets
 from clipsynth_rt.errors import InputError
 from clipsynth_rt.synthesis.options import MAX_DURATION_S, SynthOptions, resolve_options
 
@@ -49,14 +49,21 @@ def test_the_longest_clip(manifest: Manifest) -> None:
         resolve_options(SynthOptions(duration=MAX_DURATION_S + 1e-4), manifest)
 
 
-def test_a_loop_is_whole_frames_and_some_beyond_its_end(manifest: Manifest) -> None:
+def test_a_loop_keeps_its_length_and_samples_some_beyond_its_end(manifest: Manifest) -> None:
     plan = resolve_options(SynthOptions(duration=1.0, loop=True), manifest)
     # 86.13 frames, an eighth more, and rounded up to a multiple of 8
-    assert (plan.loop_frames, plan.num_samples, plan.num_frames) == (87, 87 * 256, 104)
-    # the usual length is sampled as it is, and its end is the overlap
-    usual = resolve_options(SynthOptions(loop=True), manifest)
-    assert usual.num_frames == 48
-    assert usual.loop_frames == 40
+    assert (plan.loop_frames, plan.num_samples, plan.num_frames) == (87, 22050, 104)
+    # the usual length is what it is without a loop
+    plain, usual = (resolve_options(SynthOptions(loop=loop), manifest) for loop in (False, True))
+    assert usual.num_samples == plain.num_samples == 44 * 256
+    assert (usual.loop_frames, usual.num_frames) == (44, 56)
+
+
+def test_a_loop_near_the_longest_window_is_sampled_in_one(manifest: Manifest) -> None:
+    longest = frame_buckets(manifest)[-1]
+    seconds = manifest.mel.seconds(longest - 8)
+    plan = resolve_options(SynthOptions(duration=seconds, loop=True), manifest)
+    assert (plan.loop_frames, plan.num_frames) == (longest - 8, longest)
 
 
 def test_a_sound_to_start_from_gives_its_length(manifest: Manifest) -> None:

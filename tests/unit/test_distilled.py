@@ -15,11 +15,11 @@ import pytest
 
 from clipsynth_rt import Synthesizer
 from clipsynth_rt.backends.session import Session
-from clipsynth_rt.backends.tensorrt.captured import clip_inputs
-from clipsynth_rt.backends.tensorrt.engines import all_engines, clip_engines, frame_buckets
+from clipsynth_rt.backends.tensorrt.engines import all_engines, clip_engines
 from clipsynth_rt.bundles.bundle import Bundle
-from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest, frame_buckets
 from clipsynth_rt.errors import ManifestError
+from clipsynth_rt.synthesis.captured import clip_inputs
 from clipsynth_rt.synthesis.options import ResolvedOptions, SynthOptions, resolve_options
 from clipsynth_rt.synthesis.samplers import ddim_update
 from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
@@ -54,7 +54,7 @@ class Recorder(Session):
 
 def record(synthesizer: Synthesizer, name: str) -> Recorder:
     recorder = Recorder(synthesizer.session(name))
-    synthesizer._sessions[name] = recorder
+    synthesizer.sessions._sessions[name] = recorder
     return recorder
 
 

@@ -23,8 +23,6 @@ from clipsynth_rt.backends.tensorrt.engines import (
     all_engines,
     clip_engines,
     engine_spec,
-    frame_bucket,
-    frame_buckets,
 )
 from clipsynth_rt.backends.tensorrt.prebuild import (
     build_engines,
@@ -32,6 +30,7 @@ from clipsynth_rt.backends.tensorrt.prebuild import (
     estimate_s,
     prebuild,
 )
+from clipsynth_rt.bundles.manifest import frame_bucket, frame_buckets
 from clipsynth_rt.cache import default_cache
 from clipsynth_rt.errors import BundleError, EngineError, InputError, OutputError
 

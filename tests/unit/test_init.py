@@ -45,7 +45,7 @@ def test_only_the_last_steps_run_on_the_noised_sound(
             calls.append(dict(inputs))
             return session.run(inputs)
 
-    monkeypatch.setitem(synthesizer._sessions, "denoiser_step", Recorder())
+    monkeypatch.setitem(synthesizer.sessions._sessions, "denoiser_step", Recorder())
     clip = synthesizer.synth(
         "drum", init=AudioClip(tone(), RATE), strength=0.4, num_steps=10, seed=7
     )
@@ -90,7 +90,7 @@ def test_a_loop_of_a_sound_goes_on_with_its_beginning(synthesizer: Synthesizer) 
     assert len(clip.waveform) == 40 * 256
     plan = resolve_options(SynthOptions(loop=True), synthesizer.bundle.manifest, 40 * 256 / RATE)
     mel = mel_spectrogram(sweep, synthesizer.bundle.manifest.mel)
-    fitted = synthesizer._fit(mel, plan.num_frames, plan)
+    fitted = synthesizer._host._fit(mel, plan.num_frames, plan)
     assert fitted.shape[1] == plan.num_frames > 40
     np.testing.assert_array_equal(fitted[:, 40:], mel[:, : plan.num_frames - 40])
 

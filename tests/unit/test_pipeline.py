@@ -47,7 +47,7 @@ class Recorder(Session):
 def record(synthesizer: Synthesizer) -> Callable[[str], Recorder]:
     def wrap(name: str) -> Recorder:
         recorder = Recorder(synthesizer.session(name))
-        synthesizer._sessions[name] = recorder
+        synthesizer.sessions._sessions[name] = recorder
         return recorder
 
     return wrap
@@ -325,7 +325,7 @@ def test_what_is_not_finite_is_an_error_never_silence(
         array.flat[0] = value
         return array
 
-    synthesizer._sessions[graph] = Broken(synthesizer.session(graph), spoil)
+    synthesizer.sessions._sessions[graph] = Broken(synthesizer.session(graph), spoil)
     with pytest.raises(NumericalError):
         synthesizer.synth("drum")
 
@@ -333,7 +333,7 @@ def test_what_is_not_finite_is_an_error_never_silence(
 @pytest.mark.parametrize("graph", ["denoiser_step", "vocoder"])
 def test_an_output_of_another_length_is_an_error(synthesizer: Synthesizer, graph: str) -> None:
     session = Broken(synthesizer.session(graph), lambda array: array[..., :-8])
-    synthesizer._sessions[graph] = session
+    synthesizer.sessions._sessions[graph] = session
     with pytest.raises(BackendError, match="instead of"):
         synthesizer.synth("drum", num_steps=1)
 

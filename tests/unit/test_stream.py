@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.background import Ahead
+from clipsynth_rt.background import BackgroundIterator
 from clipsynth_rt.errors import BackendError, CancelledError, InputError, NumericalError
 
 LIMIT_S = 20.0
@@ -34,7 +34,7 @@ def wait_until(true: object) -> None:
 
 
 def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "clipsynth-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "clipsynth-background"]
 
 
 def test_a_stream_is_the_same_sounds_one_by_one(synthesizer: Synthesizer) -> None:
@@ -56,7 +56,7 @@ def test_the_next_sounds_are_made_meanwhile_and_not_too_many(synthesizer: Synthe
             taken.append(number)
             yield "drum"
 
-    with synthesizer.stream(queries(), num_steps=1, ahead=2) as stream:
+    with synthesizer.stream(queries(), num_steps=1, prefetch=2) as stream:
         next(stream)
         # one used, two that wait, and one that waits for its place
         wait_until(lambda: len(taken) == 4)
@@ -85,8 +85,8 @@ def test_an_error_comes_where_its_clip_would_have(synthesizer: Synthesizer) -> N
 def test_what_is_wrong_for_every_clip_is_said_at_once(synthesizer: Synthesizer) -> None:
     for options, message in (
         ({"num_steps": 0}, "num_steps must be"),
-        ({"ahead": 0}, "ahead must be from 1 to 64, got 0"),
-        ({"ahead": 65}, "ahead must be"),
+        ({"prefetch": 0}, "prefetch must be from 1 to 64, got 0"),
+        ({"prefetch": 65}, "prefetch must be"),
         ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
         ({"seed": None}, "seed must be a whole number"),
         ({"seed": -1}, "seed must be from 0"),
@@ -108,11 +108,11 @@ def test_closing_while_another_thread_waits() -> None:
         stop.wait(LIMIT_S)
         yield from ()
 
-    ahead = Ahead(nothing, 1)
+    iterator = BackgroundIterator(nothing, 1)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(list, ahead)
+        waiting = pool.submit(list, iterator)
         time.sleep(0.05)
-        ahead.close()
+        iterator.close()
         assert waiting.result(LIMIT_S) == []
 
 

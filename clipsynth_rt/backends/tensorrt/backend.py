@@ -24,10 +24,9 @@ from clipsynth_rt.backends.tensorrt.engines import (
     batch_size,
     clip_engines,
     engine_spec,
-    frame_bucket,
 )
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
-from clipsynth_rt.bundles.manifest import DISTILLED, TensorSpec
+from clipsynth_rt.bundles.manifest import DISTILLED, TensorSpec, frame_bucket
 from clipsynth_rt.errors import BackendError, ClipSynthError, InputError, ProviderUnavailableError
 
 MAX_GRAPHS = 4

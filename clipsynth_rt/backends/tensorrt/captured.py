@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,16 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.backends.session import Array
 from clipsynth_rt.backends.tensorrt import cuda
-from clipsynth_rt.backends.tensorrt.buffers import Arena, fill_up, num_bytes, pad_tokens
+from clipsynth_rt.backends.tensorrt.buffers import Arena, num_bytes
 from clipsynth_rt.backends.tensorrt.engines import (
     EngineSpec,
-    batch_size,
     clip_engines,
-    frame_bucket,
 )
-from clipsynth_rt.bundles.manifest import DENOISER, Manifest
+from clipsynth_rt.bundles.manifest import DENOISER
 from clipsynth_rt.errors import EngineError
-from clipsynth_rt.synthesis.schedule import gaussian_noise, sampling_times
 
 if TYPE_CHECKING:
     from clipsynth_rt.backends.tensorrt.backend import TrtBackend
-    from clipsynth_rt.synthesis.options import ResolvedOptions
 
 
 @dataclass(frozen=True)
@@ -48,66 +44,6 @@ class ClipKey:
     from_text: bool = True
     stochastic: bool = False
     denoiser: str = DENOISER
-
-
-def clip_inputs(
-    manifest: Manifest,
-    plan: ResolvedOptions,
-    seeds: Sequence[int],
-    condition: NDArray[np.float32],
-    negative: NDArray[np.float32] | None = None,
-    tokens: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> tuple[ClipKey, dict[str, Array]]:
-    """Return what to capture for some clips, and what to feed it.
-
-    Args:
-        manifest: The bundle's.
-        plan: What the clips share.
-        seeds: One a clip, at most the largest engine batch.
-        condition: float32 [B, D]; overwritten on the device where there are ``tokens``.
-        negative: Embedding to steer away from, float32 [D]; None is the learned null condition.
-        tokens: Ids and attention mask, int64 [B, L], where the clip starts from text.
-
-    Raises:
-        InputError: If no engine holds the clips.
-    """
-    size = batch_size(len(seeds))
-    frames = frame_bucket(plan.num_frames, manifest)
-    guided = plan.guided
-    key = ClipKey(
-        frames, size, plan.num_steps, guided, tokens is not None, plan.eta > 0.0, plan.denoiser
-    )
-
-    def noise(stream: int) -> Array:
-        rows = [gaussian_noise(seed, frames, manifest.mel.n_mels, stream) for seed in seeds]
-        return fill_up(np.stack(rows), size)
-
-    x = noise(0)
-    condition = fill_up(condition, size)
-    times = np.zeros((plan.num_steps + 1, cuda.ALIGNMENT // 4), np.float32)
-    times[:, 0] = sampling_times(plan.num_steps, manifest.diffusion)
-    inputs: dict[str, Array] = {
-        "times": times,
-        "condition": condition[None],
-        "weights": np.ones(1, np.float32),
-        "eta": np.array([plan.eta], np.float32),
-        "x": x,
-        "noise": np.zeros((1, *x.shape), np.float32),
-    }
-    if guided:
-        other = np.zeros_like(condition)
-        if negative is not None:
-            other[:] = negative
-        inputs["condition"] = np.stack([condition, other])
-        inputs["weights"] = np.array([plan.guidance_scale, 1.0 - plan.guidance_scale], np.float32)
-    if plan.eta > 0.0:
-        inputs["noise"] = np.stack([noise(i + 1) for i in range(plan.num_steps)])
-    if tokens is not None:
-        length = manifest.condition.context_length
-        names = ("input_ids", "attention_mask")
-        for name, value in zip(names, tokens, strict=True):
-            inputs[name] = pad_tokens(fill_up(value, size), length)
-    return key, inputs
 
 
 class Engine:

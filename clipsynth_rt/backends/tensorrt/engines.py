@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clipsynth_rt.bundles.bundle import Bundle, GraphFile
-from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, Manifest
+from clipsynth_rt.bundles.manifest import DENOISER, DISTILLED, frame_buckets
 from clipsynth_rt.errors import BundleError, InputError
 
-FRAME_BUCKETS = (176, 352, 704)
-"""Lengths that engines are built for, in frames; a clip runs in the smallest that holds it."""
 BATCH_SIZES = (1, 4)
 """Clips that engines are built for."""
 PRECISION = "fp16"
@@ -42,32 +40,6 @@ class EngineSpec:
         parts += [f"f{self.frames}"] if self.frames else []
         parts += [f"g{self.conditions}"] if self.conditions else []
         return "-".join(parts)
-
-
-def frame_buckets(manifest: Manifest) -> tuple[int, ...]:
-    """Return the lengths of a bundle's engines: ``FRAME_BUCKETS``, as far as its clips go."""
-    diffusion = manifest.diffusion
-    multiple = diffusion.frames_multiple
-    longest = diffusion.max_frames - diffusion.max_frames % multiple
-    rounded = (-(-frames // multiple) * multiple for frames in FRAME_BUCKETS)
-    return tuple(sorted({min(frames, longest) for frames in rounded}))
-
-
-def frame_bucket(num_frames: int, manifest: Manifest) -> int:
-    """Return the smallest bucket that holds ``num_frames``.
-
-    Raises:
-        InputError: If none does.
-    """
-    buckets = frame_buckets(manifest)
-    found = next((bucket for bucket in buckets if bucket >= num_frames), None)
-    if found is None:
-        raise InputError(
-            f"no engine holds {num_frames} frames; the longest is {buckets[-1]} "
-            f"({manifest.mel.seconds(buckets[-1]):.2f} s): shorten the clip, or use --provider "
-            "cuda or cpu"
-        )
-    return found
 
 
 def batch_size(count: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.common.completion import values
+from clipsynth_rt.errors import InputError
 
 FILE = click.Path(readable=False)  # for completion alone: what is wrong is said later
 BUNDLE_HELP = "Folder, .zip, .tar.gz or hf://owner/name; the shipped one if left out."
@@ -41,3 +42,17 @@ PRECISION = click.option(
     help="GRAPH=P,GRAPH=P with what info lists for each graph, or one P that every graph has.",
 )
 THREADS = click.option("--threads", type=int, help="CPU threads; one a physical core if left out.")
+
+
+def parse_precision(text: str | None) -> str | dict[str, str] | None:
+    """Return ``fp16`` as it is, and ``denoiser_step=fp16,vocoder=fp32`` as a mapping.
+
+    Raises:
+        InputError: If the two forms are mixed, or a name is missing.
+    """
+    if text is None or "=" not in text:
+        return text
+    pairs = [[word.strip() for word in part.split("=")] for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise InputError(f"--precision {text!r}: write fp16, or denoiser_step=fp16,vocoder=fp32")
+    return {graph: precision for graph, precision in pairs}

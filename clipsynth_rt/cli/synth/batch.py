@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipsynth_rt.cli.synth.targets import file_stem
 from clipsynth_rt.errors import ClipSynthError, InputError, OutputError
+from clipsynth_rt.files import file_stem
+from clipsynth_rt.text import short
 
 if TYPE_CHECKING:
     from clipsynth_rt.synthesis.synthesizer import Synthesizer
@@ -24,7 +25,9 @@ def run_batch(
     open_synthesizer: Callable[[], Synthesizer],
     *,
     tag: bool,
+    overwrite: bool,
     as_json: bool,
+    quiet: bool,
     seed: int,
     init: str | None,
     options: dict[str, Any],
@@ -45,27 +48,29 @@ def run_batch(
     )
     folder = Path(out_dir)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
     first = next((row for row in rows if not row.error), None)
     with open_synthesizer() as synthesizer:
-        # one that options for what cannot be fails as a row, not as a list
+        # one that asks for what cannot be fails as a row, not as a list
         with contextlib.suppress(InputError):
             if first is not None:
                 picture, sound = first.image is not None, first.init is not None
                 synthesizer.load_for(image=picture, init=sound, **first.options)
-        run = BatchRun(synthesizer, rows, folder, tag=tag)
+        run = BatchRun(synthesizer, rows, folder, tag=tag, overwrite=overwrite)
 
         def report(result: dict[str, Any]) -> None:
             failed = result["status"] == "failed"
+            if quiet and not failed and not as_json:
+                return
             line = json.dumps(result) if as_json else _line(result)
             click.echo(line, err=failed and not as_json)
 
         results = run.run(report)
     counts = Counter(result["status"] for result in results)
     manifest = folder / RESULTS_NAME
-    if not as_json:
+    if not as_json and not quiet:
         parts = [f"{counts[status]} {status}" for status in ("made", "kept", "failed")]
         click.echo(f"{', '.join(parts)}; {manifest}")
     if counts["failed"]:
@@ -77,5 +82,5 @@ def _line(result: dict[str, Any]) -> str:
         return f"row {result['row']}: {result['error']}"
     return (
         f"row {result['row']}: {result['file']}: {result['audio_s']:.2f} s of "
-        f"{result['query']!r}, {result['status']}"
+        f"{short(result['query'])}, {result['status']}"
     )

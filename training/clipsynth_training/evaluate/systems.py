@@ -44,8 +44,8 @@ from clipsynth_rt.synthesis import (
     synthesizer as pipeline,
 )
 from clipsynth_rt.synthesis import windows as windowing
+from clipsynth_rt.synthesis.encoders import Embedding
 from clipsynth_rt.synthesis.options import ResolvedOptions, SynthOptions, resolve_options
-from clipsynth_rt.synthesis.stages import Embedding
 from clipsynth_rt.synthesis.synthesizer import Synthesizer
 from clipsynth_training import mel as training_mel
 from clipsynth_training.clip.encoder import Clip

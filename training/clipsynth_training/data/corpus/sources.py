@@ -228,7 +228,10 @@ class SoundfontSource:
             )
         if level := level_of("intensity", (velocity - 30) / 97):
             attributes["intensity"] = level
-        placed, more = _placed(samples / np.abs(samples).max(), rng, steady=False)
+        peak = float(np.abs(samples).max())
+        if peak < 1e-4:
+            raise DataError(f"{font} {preset}: silent at key {key}")
+        placed, more = _placed(samples / peak, rng, steady=False)
         return Clip(
             placed,
             attributes | more,

@@ -1,0 +1,12 @@
+"""Every procedural sound model, by family."""
+
+from __future__ import annotations
+
+from clipsynth_training.data.procedural.model import SoundModel
+
+FAMILIES: tuple[tuple[SoundModel, ...], ...] = ()
+
+
+def load_models() -> tuple[SoundModel, ...]:
+    """Return all models, one concept each, in the order of their families."""
+    return tuple(model for family in FAMILIES for model in family)
