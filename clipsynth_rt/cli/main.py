@@ -205,7 +205,7 @@ def main(ctx: click.Context) -> None:
     # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     if ctx.invoked_subcommand in _NATIVE:
-        from clipsynth_rt.cli.common.interrupt import prompt_interrupt
+        from clipsynth_rt.cli.interrupt import prompt_interrupt
 
         ctx.with_resource(prompt_interrupt())
     handler = _StderrHandler()
