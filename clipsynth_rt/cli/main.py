@@ -16,7 +16,6 @@ from typing import IO, Any
 import click
 
 from clipsynth_rt import __version__
-from clipsynth_rt.cli.common.interrupt import prompt_interrupt
 from clipsynth_rt.errors import ClipSynthError, MissingExtraError
 from clipsynth_rt.text import printable
 
@@ -206,6 +205,8 @@ def main(ctx: click.Context) -> None:
     # OpenVINO imports its model converter, with telemetry, in three times the time of the rest
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     if ctx.invoked_subcommand in _NATIVE:
+        from clipsynth_rt.cli.interrupt import prompt_interrupt
+
         ctx.with_resource(prompt_interrupt())
     handler = _StderrHandler()
     levels = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clipsynth_rt.cli.common.interrupt import prompt_interrupt
+from clipsynth_rt.cli.interrupt import prompt_interrupt
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 RUN = """
 import sys
 import numpy as np, onnxruntime
-from clipsynth_rt.cli.common.interrupt import prompt_interrupt
+from clipsynth_rt.cli.interrupt import prompt_interrupt
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 with prompt_interrupt(0.5):
     print("runs", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from clipsynth_rt import AudioClip, Synthesizer
 from clipsynth_rt.audio.load import load_sound
 from clipsynth_rt.audio.mel import mel_spectrogram
 from clipsynth_rt.backends.session import Session
-from clipsynth_rt.errors import InputError, MissingExtraError
+from clipsynth_rt.errors import InputError, MissingExtraError, install_command
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_rt.synthesis.schedule import alpha_sigma, gaussian_noise, sampling_times
 
@@ -129,7 +130,9 @@ def test_another_rate_needs_soxr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     soundfile.write(tmp_path / "same.wav", tone(), RATE)
     assert len(load_sound(tmp_path / "same.wav", RATE, 60.0)) == 11025
     soundfile.write(tmp_path / "other.wav", tone(), 8000)
-    with pytest.raises(MissingExtraError, match=r"soxr is not installed.*clipsynth-rt\[sound\]"):
+    with pytest.raises(
+        MissingExtraError, match=f"soxr is not installed.*{re.escape(install_command('sound'))}"
+    ):
         load_sound(tmp_path / "other.wav", RATE, 60.0)
 
 
