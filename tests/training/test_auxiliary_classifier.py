@@ -20,7 +20,7 @@ from clipsynth_training.denoiser.conditions import check_all_heard
 from clipsynth_training.denoiser.unet import UNet
 from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.batches import DistilConfig
-from clipsynth_training.distil.oversampling import difficulty
+from clipsynth_training.distil.oversampling import difficulty, repeats
 from clipsynth_training.distil.rollout import Rollout
 from clipsynth_training.distil.train import DistilTrainer
 from clipsynth_training.distil.trajectories import TeacherSpec, Trajectories, make_trajectories

@@ -254,7 +254,7 @@ def test_cooldown_ends_at_zero(config, tmp_path):
     rates = []
     for step in (10, 50, 75, 99):
         trainer.step = step
-        rates.append(trainer._learning_rate(limits) / config.optimiser.learning_rate)
+        rates.append(limits.rate_share(step, trainer.warmup_steps))
     assert rates == pytest.approx([1.0, 1.0, 0.5, 0.02])
 
 

@@ -23,7 +23,7 @@ from clipsynth_training.denoiser.unet import UNet
 from clipsynth_training.distil.batches import DistilBatches, DistilConfig, load_config
 from clipsynth_training.distil.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_training.distil.rollout import Rollout, clip_through
-from clipsynth_training.distil.train import DistilTrainer
+from clipsynth_training.distil.train import COMPONENT, DistilTrainer
 from clipsynth_training.distil.trajectories import (
     TeacherSpec,
     Trajectories,
@@ -261,12 +261,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(network, data, pairs, tmp_path):
     with torch.no_grad():
         run.student.head.bias.fill_(float("nan"))
     with pytest.raises(CheckpointError, match="not finite at step 1"):
-        run.train_step()
+        run.run(RunLimits(max_steps=1))
 
 
 def test_trajectories_for_another_number_of_calls_are_refused(network, data, pairs, tmp_path):
     with pytest.raises(DataError, match="have 2 states"):
-        trainer(network, data, pairs, tmp_path, dataclasses.replace(FEW, steps=1))
+        trainer(network, data, pairs, tmp_path, dataclasses.replace(FEW, num_steps=(1,)))
 
 
 def test_a_label_without_a_trajectory_is_refused(network, data, pairs, tmp_path):
@@ -294,7 +294,7 @@ def test_the_discriminator_hears_labels():
 
 def test_a_configuration_file_is_read(tmp_path):
     path = tmp_path / "distil.toml"
-    path.write_text("steps = 4\nadversarial = 0.5\n")
+    path.write_text("num_steps = [4]\nadversarial = 0.5\n")
     assert load_config(path) == DistilConfig(num_steps=(4,), adversarial=0.5)
     assert load_config(None) == DistilConfig()
 
@@ -303,13 +303,13 @@ def test_a_configuration_file_is_read(tmp_path):
     "text",
     [
         "stepz = 1",
-        "steps = 'two'",
+        "num_steps = 'two'",
         "= 3",
-        "steps = 0",
-        "also = [2]",
+        "num_steps = [0]",
+        "num_steps = [2, 2]",
         "batch_size = -1",
         "penalty_every = 0",
-        "pair_share = 9.0",
+        "trajectory_share = 9.0",
         "ema_decay = 1.0",
         "learning_rate = nan",
     ],
