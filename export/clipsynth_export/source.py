@@ -73,6 +73,8 @@ def load_source(
     unet, mel, diffusion, facts = _load_denoiser(folder, "denoiser")
     config = unet.config
     vocoder, vocoder_facts = load_vocoder(folder)
+    if clip is None and "open_clip" in facts:
+        clip, clip_pretrained = facts["open_clip"]["model"], facts["open_clip"]["pretrained"]
     encoder = load_clip(clip or folder, clip_pretrained, model_dir=sentence_encoder)
     heard = decode(MelSpec, vocoder_facts.get("mel", {}), "mel")
     for name, made, read in (

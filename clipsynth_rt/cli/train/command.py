@@ -18,6 +18,7 @@ from clipsynth_rt.cli.train.common import (
     OUT,
     REPEATS,
     THREADS,
+    default_minutes,
     end,
     parse_repeats,
     set_threads,
@@ -149,7 +150,7 @@ def denoiser(
     import torch
 
     from clipsynth_training.checkpoint import check_weights, default_checkpoint, load_component
-    from clipsynth_training.clip.encoder import load_clip
+    from clipsynth_training.clip.encoder import keep_encoder, load_clip
     from clipsynth_training.denoiser import config as configs
     from clipsynth_training.denoiser.conditions import load_conditioned, read_labels
     from clipsynth_training.denoiser.samples import choose_samples
@@ -187,6 +188,7 @@ def denoiser(
         with torch.device("meta"):
             check_weights(UNet(settings.unet), weights, str(start))
         facts = {"begun_with_steps": begun.get("steps"), "fresh_condition": fresh_condition}
+    facts |= keep_encoder(clip_name or str(default_checkpoint()), clip_pretrained, out)
     join("nccl" if where.type == "cuda" else "gloo")
     data = load_conditioned(shards, encoder, settings.mel, labels, kinds, stream=stream)
     held_out = None
@@ -214,7 +216,7 @@ def denoiser(
         fresh_condition=fresh_condition,
     )
     stopped_by = trainer.run(
-        RunLimits(max_steps=max_steps, max_minutes=max_minutes, cooldown_steps=cooldown_steps)
+        RunLimits(max_steps, default_minutes(max_steps, max_minutes), cooldown_steps=cooldown_steps)
     )
     end(out, f"denoiser at step {trainer.step}", stopped_by)
 
@@ -348,7 +350,12 @@ def distil(
         auxiliary=auxiliary,
         device=where,
     )
-    limits = RunLimits(max_steps, max_minutes, cooldown_steps=cooldown_steps, log_every=20)
+    limits = RunLimits(
+        max_steps,
+        default_minutes(max_steps, max_minutes),
+        cooldown_steps=cooldown_steps,
+        log_every=20,
+    )
     stopped_by = trainer.run(limits)
     end(out, f"distilled denoiser at step {trainer.step}", stopped_by)
 
@@ -358,11 +365,17 @@ def distil(
 @click.option(
     "--config", default="light", show_default=True, help="light, v1, v2, v3 (HiFi-GAN) or a file."
 )
+@click.option("--max-steps", type=click.IntRange(min=1), help="The configuration's if left out.")
 @MINUTES
 @OUT
 @THREADS
 def vocoder(
-    shards: Path, config: str, max_minutes: float | None, out: Path, threads: int | None
+    shards: Path,
+    config: str,
+    max_steps: int | None,
+    max_minutes: float | None,
+    out: Path,
+    threads: int | None,
 ) -> None:
     """Train a vocoder on the sound of SHARDS."""
     from clipsynth_training.run.interruption import StopSignals
@@ -370,7 +383,9 @@ def vocoder(
 
     set_threads(threads)
     with StopSignals() as signals:
-        train_vocoder(config, shards, out, max_minutes=max_minutes, signals=signals)
+        train_vocoder(
+            config, shards, out, max_steps=max_steps, max_minutes=max_minutes, signals=signals
+        )
     end(out, "vocoder", signals.received)
 
 

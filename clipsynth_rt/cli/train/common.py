@@ -29,7 +29,13 @@ REPEATS = click.option(
 )
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="One a core if left out.")
-MINUTES = click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True))
+DEFAULT_MINUTES = 60.0
+"""Length of a run that is told no end."""
+MINUTES = click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"End after this long, saved; {DEFAULT_MINUTES:g} without --max-steps.",
+)
 
 
 def parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
@@ -45,6 +51,18 @@ def parse_repeats(repeats: tuple[str, ...]) -> dict[str, int]:
             raise InputError(f"--repeat {text}: write a label and a count, such as piano=3")
         times[name] = int(count)
     return times
+
+
+def default_minutes(max_steps: int | None, max_minutes: float | None) -> float | None:
+    """Return when a run ends by time, and say so where nobody chose an end."""
+    if max_steps is not None or max_minutes is not None:
+        return max_minutes
+    click.echo(
+        f"no --max-steps or --max-minutes: this run ends after {DEFAULT_MINUTES:g} minutes, and "
+        "the same command goes on",
+        err=True,
+    )
+    return DEFAULT_MINUTES
 
 
 def set_threads(threads: int | None) -> None:

@@ -27,7 +27,12 @@ from torch import Tensor, nn
 from clipsynth_rt.bundles.manifest import decode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.files import sha256_of
-from clipsynth_training.checkpoint import load_component, load_weights
+from clipsynth_training.checkpoint import (
+    hash_weights,
+    load_component,
+    load_weights,
+    save_component,
+)
 from clipsynth_training.clip.bert import BertConfig, SentenceEncoder
 from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
 from clipsynth_training.clip.published_network import package_folder
@@ -184,6 +189,36 @@ def load_clip(
     from clipsynth_training.clip.open_clip import load_open_clip
 
     return load_open_clip(str(source), pretrained, allow_random)
+
+
+def keep_encoder(name: str, pretrained: str | None, out_dir: str | Path) -> dict[str, Any]:
+    """Keep the encoder that a run is conditioned by, so that its folder can be exported.
+
+    Args:
+        name: As ``load_clip`` takes it: a checkpoint folder, or an open_clip model.
+        pretrained: open_clip's tag or checkpoint file.
+        out_dir: Checkpoint folder of the run; gets the component ``clip`` of a folder's.
+
+    Returns:
+        Facts for the denoiser: the open_clip model that export loads again, or nothing.
+
+    Raises:
+        CheckpointError: If the folder's component is damaged, or ``out_dir`` has another encoder.
+        OutputError: If it cannot be written.
+    """
+    if not Path(name).is_dir():
+        return {"open_clip": {"model": name, "pretrained": pretrained}}
+    if Path(name).resolve() == Path(out_dir).resolve():
+        return {}
+    tensors, facts = load_component(name, "clip")
+    kept = Path(out_dir) / "clip.safetensors"
+    if not kept.is_file():
+        save_component(out_dir, "clip", tensors, facts)
+    elif hash_weights(load_component(out_dir, "clip")[0]) != hash_weights(tensors):
+        raise CheckpointError(
+            f"{kept}: another encoder than {name}; choose another --out, or --clip {out_dir}"
+        )
+    return {}
 
 
 def load_sentence_encoder(

@@ -107,7 +107,7 @@ _RANGES = {
     "penalty_noise": FROM_ZERO,
     "penalty_every": FROM_ONE,
     "end_to_end": SHARE,
-    "emphasis": FROM_ZERO,
+    "oversampling": FROM_ZERO,
     "plain_share": SHARE,
     "condition_noise": FROM_ZERO,
     "gradient_clip": ABOVE_ZERO,

@@ -193,7 +193,7 @@ class Trainer(ABC):
         if self.rank == 0:
             log = RunLog(self.out_dir, self.step, tensorboard=self.tensorboard)
         pace, saved_at = Pace(self.batch_size), time.monotonic()
-        with contextlib.closing(self), StopSignals() as signals, _progress(self, limits) as tell:
+        with contextlib.closing(self), StopSignals() as signals, self._progress(limits) as tell:
             try:
                 while not limits.reached(self.step, pace, signals.received):
                     values = self.train_step(limits.rate_share(self.step, self.warmup_steps))
@@ -203,7 +203,7 @@ class Trainer(ABC):
                             f"learning rate and resume from {self.out_dir}"
                         )
                     pace.add(values)
-                    tell(values["loss"])
+                    tell(self.step, values["loss"])
                     if on_step is not None:
                         on_step(self.step, values["loss"])
                     if log is None:
@@ -219,6 +219,11 @@ class Trainer(ABC):
             finally:
                 if log is not None:
                     log.close()
+
+    def _progress(
+        self, limits: RunLimits
+    ) -> contextlib.AbstractContextManager[Callable[[int, float], None]]:
+        return progress(self.name, self.step, limits, shown=self.rank == 0)
 
     def save(self) -> None:
         """Write the training state, then the component.
@@ -268,32 +273,39 @@ class Trainer(ABC):
 
 
 @contextlib.contextmanager
-def _progress(trainer: Trainer, limits: RunLimits) -> Iterator[Callable[[float], None]]:
-    """Give what is told each loss: a bar on a terminal, a line now and then elsewhere."""
-    if trainer.rank != 0:
-        yield lambda loss: None
+def progress(
+    name: str, first: int, limits: RunLimits, *, shown: bool = True
+) -> Iterator[Callable[[int, float], None]]:
+    """Give what is told each step and its loss: a bar on a terminal, lines at a pace elsewhere.
+
+    Args:
+        name: What is trained.
+        first: Steps taken before.
+        limits: When the run ends.
+        shown: False in all processes but the first.
+    """
+    if not shown:
+        yield lambda step, loss: None
         return
-    total, first = limits.max_steps, trainer.step
     began = told = time.monotonic()
     with tqdm(
-        total=total, initial=first, desc=trainer.name, unit="step", disable=None, smoothing=0.05
+        total=limits.max_steps, initial=first, desc=name, unit="step", disable=None, smoothing=0.05
     ) as bar:
 
-        def tell(loss: float) -> None:
+        def tell(step: int, loss: float) -> None:
             nonlocal told
-            done = trainer.step - first
-            now = time.monotonic()
             if not bar.disable:
                 bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-                bar.update()
+                bar.update(step - bar.n)
                 return
+            done, now = step - first, time.monotonic()
             if done == ESTIMATE_STEPS or now - told >= TELL_EVERY_S:
                 told = now
                 seconds_per_step = (now - began) / done
-                end = _end(limits, trainer.step, seconds_per_step, now - began)
+                end = _end(limits, step, seconds_per_step, now - began)
                 logger.info(
                     "%s: step %d, loss %.4g, %.3g s a step, %s",
-                    *(trainer.name, trainer.step, loss, seconds_per_step, end),
+                    *(name, step, loss, seconds_per_step, end),
                 )
 
         yield tell

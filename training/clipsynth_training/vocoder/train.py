@@ -18,6 +18,7 @@ from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.files import writable_folder
 from clipsynth_training.mel import MelSpectrogram
 from clipsynth_training.run.interruption import StopSignals
+from clipsynth_training.run.trainer import RunLimits, progress
 from clipsynth_training.vocoder.config import VocoderTrainConfig, read_vocoder_config
 from clipsynth_training.vocoder.data import AudioSource, held_out_clips, open_audio
 from clipsynth_training.vocoder.griffin_lim import griffin_lim_from_mel
@@ -35,7 +36,9 @@ def train_vocoder(
     *,
     validation: str | Path | AudioSource | None = None,
     resume: bool = True,
+    max_steps: int | None = None,
     max_minutes: float | None = None,
+    save_every_s: float = 120.0,
     signals: StopSignals | None = None,
 ) -> Path:
     """Train until the configured steps are done or the time is up.
@@ -49,7 +52,9 @@ def train_vocoder(
         out_dir: Checkpoint folder.
         validation: Clips to measure on at every save; none are measured if None.
         resume: Continue a run found in ``out_dir``.
+        max_steps: Stop early, saved, after so many steps in all.
         max_minutes: Stop early, saved, after this long.
+        save_every_s: Seconds after which the run is saved whatever its step.
         signals: Stop, saved, once one was received.
 
     Returns:
@@ -72,16 +77,25 @@ def train_vocoder(
     if resume:
         trainer.resume(out)
     writable_folder(out)
+    last = min(t.steps, max_steps or t.steps)
+    limits = RunLimits(max_steps=last, max_minutes=max_minutes)
     deadline = math.inf if max_minutes is None else time.monotonic() + 60.0 * max_minutes
-    with (out / "vocoder_log.jsonl").open("a", encoding="utf-8") as log:
-        for report in _steps(trainer):
+    saved_at = time.monotonic()
+    with (
+        (out / "vocoder_log.jsonl").open("a", encoding="utf-8") as log,
+        progress("vocoder", trainer.step, limits) as tell,
+    ):
+        for loss, report in _steps(trainer, last):
+            tell(trainer.step, loss)
             if report:
                 _write_line(log, {"step": trainer.step, **report})
             stopped = signals is not None and signals.received is not None
-            finished = trainer.step >= t.steps or time.monotonic() > deadline or stopped
-            if finished or trainer.step % t.save_every == 0:
-                metrics = _validate(trainer, held_out)
+            finished = trainer.step >= last or time.monotonic() > deadline or stopped
+            overdue = time.monotonic() - saved_at >= save_every_s
+            if finished or overdue or trainer.step % t.save_every == 0:
+                metrics = {} if overdue and not finished else _validate(trainer, held_out)
                 trainer.save(out, metrics)
+                saved_at = time.monotonic()
                 if metrics:
                     _write_line(log, {"step": trainer.step, "validation": metrics})
             if finished:
@@ -89,22 +103,26 @@ def train_vocoder(
     return out
 
 
-def _steps(trainer: VocoderTrainer) -> Iterator[dict[str, float]]:
-    """Take steps; yields mean losses where a line of the log is due, else nothing."""
+def _steps(trainer: VocoderTrainer, last: int) -> Iterator[tuple[float, dict[str, float]]]:
+    """Take steps; yields each one's loss, and mean losses where a line of the log is due."""
     t = trainer.config.training
     sums: dict[str, float] = {}
     count, began = 0, time.monotonic()
-    while trainer.step < t.steps:
-        for name, value in trainer.train_step().items():
+    while trainer.step < last:
+        losses = trainer.train_step()
+        total = sum(value for name, value in losses.items() if name != "gradient")
+        for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value
         count += 1
         if trainer.step % t.log_every:
-            yield {}
+            yield total, {}
             continue
         seconds = (time.monotonic() - began) / count
-        yield {name: round(total / count, 5) for name, total in sums.items()} | {
-            "seconds_a_step": round(seconds, 4)
-        }
+        yield (
+            total,
+            {name: round(value / count, 5) for name, value in sums.items()}
+            | {"seconds_a_step": round(seconds, 4)},
+        )
         sums, count, began = {}, 0, time.monotonic()
 
 

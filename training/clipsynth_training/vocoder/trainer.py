@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from clipsynth_training.vocoder.data import AudioSource, draw_segments
 from clipsynth_training.vocoder.discriminators import Discriminators
 from clipsynth_training.vocoder.istft import IstftVocoder, SpectralPrediction
 from clipsynth_training.vocoder.network import build_vocoder
+
+logger = logging.getLogger(__name__)
 
 Terms = dict[str, tuple[float, Tensor]]
 """Losses by name, each with its weight."""
@@ -57,8 +62,8 @@ class VocoderTrainer:
         self._spectra, self._waveforms = self._compare_spectra, self._compare_waveforms
         if t.compile:
             # most of a step is elementwise and bound by memory: fused, it takes a fifth less
-            self._spectra = torch.compile(self._spectra, dynamic=False)
-            self._waveforms = torch.compile(self._waveforms, dynamic=False)
+            self._spectra = _Compiled(self._spectra)
+            self._waveforms = _Compiled(self._waveforms)
 
     def train_step(self) -> dict[str, float]:
         """Do one step of both sides; returns every loss by name."""
@@ -227,6 +232,37 @@ class VocoderTrainer:
         torch.set_rng_state(tensors["torch_rng"])
         self.rng.bit_generator.state = state["rng"]
         self.step = int(state["step"])
+
+
+class _Compiled:
+    """A function under ``torch.compile``; runs eagerly, with one warning, where that fails."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._eager = function
+        self._function = function
+        # it looks for CUDA's compiler on every run, and warns
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        if cpp_compiler():
+            self._function = torch.compile(function, dynamic=False)
+        else:
+            logger.warning("no C++ compiler here: trains without torch.compile, a fifth slower")
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self._function(*arguments)
+        except Exception as error:
+            if self._function is self._eager:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            logger.warning("torch.compile failed (%.200s): trains without it", reason)
+            self._function = self._eager
+            return self._eager(*arguments)
+
+
+def cpp_compiler() -> str | None:
+    """Return the C++ compiler that TorchInductor would use, or None."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def _adamw(network: nn.Module, t: VocoderTraining, rate: float) -> torch.optim.AdamW:
