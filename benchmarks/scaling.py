@@ -127,8 +127,9 @@ def _train(
 
     from clipsynth_training.denoiser.conditions import load_conditioned
     from clipsynth_training.denoiser.config import load_config
-    from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+    from clipsynth_training.denoiser.train import DenoiserTrainer
     from clipsynth_training.run.log import read_metrics
+    from clipsynth_training.run.trainer import RunLimits
 
     config = load_config(name)
     config = dataclasses.replace(

@@ -11,7 +11,7 @@ from torch import nn
 from clipsynth_rt.bundles.manifest import DiffusionSpec, MelSpec, decode
 from clipsynth_rt.errors import CheckpointError, ManifestError
 from clipsynth_rt.files import sha256_of
-from clipsynth_training.checkpoint import load_part, load_weights
+from clipsynth_training.checkpoint import load_component, load_weights
 from clipsynth_training.clip.encoder import Clip, load_clip
 from clipsynth_training.denoiser.unet import UNet, UNetConfig
 from clipsynth_training.vocoder.network import load_vocoder
@@ -100,7 +100,7 @@ def load_source(
 
 def _load_denoiser(folder: Path, part: str) -> tuple[UNet, MelSpec, DiffusionSpec, dict[str, Any]]:
     """Return a denoiser in evaluation mode, its mel and noise process, and all of its facts."""
-    tensors, facts = load_part(folder, part)
+    tensors, facts = load_component(folder, part)
     where = folder / f"{part}.json"
     try:
         config = decode(UNetConfig, facts["unet"], "unet")

@@ -71,9 +71,9 @@ def test_a_system_of_damaged_json_is_refused_by_name(
     import torch
 
     from clipsynth_rt.cli.evaluate import _system
-    from clipsynth_training.checkpoint import save_part
+    from clipsynth_training.checkpoint import save_component
 
-    save_part(tmp_path / "run", "denoiser", {"w": torch.zeros(1)}, {})
+    save_component(tmp_path / "run", "denoiser", {"w": torch.zeros(1)}, {})
     (tmp_path / "run" / "denoiser.json").write_bytes(damage)
     with pytest.raises(CheckpointError, match=message):
         _system(f"ours={tmp_path / 'run'}", tmp_path)

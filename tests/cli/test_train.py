@@ -18,7 +18,7 @@ from training_for_tests import Encoder, one_line, write_shards
 
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import install_command
-from clipsynth_training.checkpoint import load_part
+from clipsynth_training.checkpoint import load_component
 from clipsynth_training.clip import encoder as clip_module
 from clipsynth_training.denoiser import conditions
 from clipsynth_training.denoiser.train import DenoiserTrainer
@@ -53,7 +53,7 @@ def test_a_run_goes_on_and_says_where_it_is(train: Train, tmp_path: Path) -> Non
     done = train("--variant", "image", "--max-steps", "3", "--stream", "--accumulate", "2")
     assert "denoiser at step 3" in done.output
     assert "resumed" in done.stderr  # what goes on is told as it goes on
-    assert load_part(tmp_path / "run", "denoiser")[1]["optimiser"]["accumulate"] == 2
+    assert load_component(tmp_path / "run", "denoiser")[1]["optimiser"]["accumulate"] == 2
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [2, 3]
 
 
@@ -72,7 +72,7 @@ def test_a_signal_saves_and_gives_its_exit_code(
     result = train("--variant", "image")
     assert result.exit_code == code
     assert "denoiser at step 2 saved on SIG" in result.output
-    assert load_part(tmp_path / "run", "denoiser")[1]["steps"] == 2
+    assert load_component(tmp_path / "run", "denoiser")[1]["steps"] == 2
 
 
 def test_samples_are_drawn_and_heard(
@@ -137,12 +137,12 @@ def test_what_cannot_be_trained_is_one_line(train: Train) -> None:
 
 def test_a_run_begins_with_another_checkpoints_weights(train: Train, tmp_path: Path) -> None:
     train("--variant", "image", "--max-steps", "2", "--samples-every", "0")
-    begun = load_part(tmp_path / "run", "denoiser")[0]
+    begun = load_component(tmp_path / "run", "denoiser")[0]
     options = ("--variant", "image", "--max-steps", "1", "--samples-every", "0")
     second = ("--from-checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "second"))
     result = train(*options, *second)
     assert result.exit_code == 0, result.output
-    made = load_part(tmp_path / "second", "denoiser")[0]
+    made = load_component(tmp_path / "second", "denoiser")[0]
     # the first step's learning rate is a fifth of 8e-4 at most: weights stay near, and move
     gap = max(float((made[name] - begun[name]).abs().max()) for name in begun)
     assert 0.0 < gap < 2e-4
@@ -168,12 +168,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_any_clip_is_read(
 def test_a_run_may_begin_with_a_body_alone(train: Train, tmp_path: Path) -> None:
     options = ("--max-steps", "1", "--samples-every", "0")
     train("--variant", "image", *options)
-    begun = load_part(tmp_path / "run", "denoiser")[0]
+    begun = load_component(tmp_path / "run", "denoiser")[0]
     second = ("--from-checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "second"))
     labels = ("--labels", str(tmp_path / "labels.csv"))
     result = train("--variant", "text", *options, *labels, *second, "--fresh-condition")
     assert result.exit_code == 0, result.output
-    made, facts = load_part(tmp_path / "second", "denoiser")
+    made, facts = load_component(tmp_path / "second", "denoiser")
     assert facts["fresh_condition"] is True
     assert facts["begun_with_steps"] == 1
     assert float((made["condition.weight"] - begun["condition.weight"]).abs().max()) > 1e-2
@@ -181,7 +181,7 @@ def test_a_run_may_begin_with_a_body_alone(train: Train, tmp_path: Path) -> None
     assert all(torch.equal(made[n], begun[n]) for n in begun if not n.startswith("condition."))
     again = train("--variant", "text", "--max-steps", "2", *labels, *second, "--fresh-condition")
     assert "at step 2" in again.output
-    later = load_part(tmp_path / "second", "denoiser")[0]
+    later = load_component(tmp_path / "second", "denoiser")[0]
     gap = (later["condition.weight"] - made["condition.weight"]).abs().max()
     assert 0.0 < float(gap) < 2e-3  # goes on, and is not drawn again
     alone = train("--variant", "image", *options, "--fresh-condition")

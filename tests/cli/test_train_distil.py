@@ -1,4 +1,4 @@
-"""``clipsynth-rt train distil``, with a teacher of one step of training and a tutor of none."""
+"""``clipsynth-rt train distil``, with a teacher of one step and an untrained classifier."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from training_for_tests import Encoder, one_line, write_shards
 
 from clipsynth_rt.bundles.manifest import MelSpec, encode
 from clipsynth_rt.cli.main import main
-from clipsynth_training.checkpoint import load_part, save_part
-from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.checkpoint import load_component, save_component
+from clipsynth_training.classifier.network import AUXILIARY_SHAPE, ClassifierConfig, SoundClassifier
 from clipsynth_training.clip import encoder as clip_module
 from clipsynth_training.denoiser.conditions import embed_labels
 from clipsynth_training.denoiser.config import TrainConfig
@@ -29,7 +29,7 @@ from clipsynth_training.vocoder.network import build_vocoder
 
 @pytest.fixture
 def voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A teacher's checkpoint, and in ``tutor`` beside it a tutor's."""
+    """A teacher's checkpoint, and beside it an auxiliary classifier's."""
     shards = write_shards(tmp_path)
     for module in (clip_module, distil_run):
         monkeypatch.setattr(module, "load_clip", lambda *_: Encoder())
@@ -38,13 +38,16 @@ def voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     options = ("--config", "tiny", "--variant", "text", "--max-steps", "1", "--samples-every", "0")
     run("denoiser", str(shards), *labels, *options, "--out", str(folder))
     torch.manual_seed(0)
-    spec, shape = MelSpec(n_mels=16), ClassifierConfig(("drum", "flute"), n_mels=16, **TUTOR_SHAPE)
+    spec, shape = (
+        MelSpec(n_mels=16),
+        ClassifierConfig(("drum", "flute"), n_mels=16, **AUXILIARY_SHAPE),
+    )
     heard = {"classifier": encode(shape), "mel": encode(spec)}
-    save_part(tmp_path / "tutor", "classifier", SoundClassifier(shape).state_dict(), heard)
+    save_component(tmp_path / "auxiliary", "classifier", SoundClassifier(shape).state_dict(), heard)
     config = IstftVocoderConfig(channels=32, hidden=32, blocks=1)
     vocoder = build_vocoder(config, spec)
     facts = {"vocoder": encode(config), "mel": encode(spec)}
-    save_part(folder, "vocoder", vocoder.state_dict(), facts)
+    save_component(folder, "vocoder", vocoder.state_dict(), facts)
     return folder
 
 
@@ -57,24 +60,26 @@ def run(*arguments: str, code: int = 0) -> Result:
 def distil(voice: Path, *options: str, code: int = 0) -> Result:
     root = voice.parent
     arguments = ("--labels", str(root / "labels.csv"), "--teacher", str(voice))
-    common = ("--out", str(root / "student"), "--pairs", "2", "--teacher-steps", "2")
+    common = ("--out", str(root / "student"), "--trajectories", "2", "--teacher-steps", "2")
     return run("distil", str(root / "shards"), *arguments, *common, *options, code=code)
 
 
-def test_a_student_learns_from_teacher_and_tutor_and_goes_on(voice: Path) -> None:
-    tutor = ("--tutor", str(voice.parent / "tutor"))
-    assert "distilled denoiser at step 20" in distil(voice, *tutor, "--max-steps", "20").output
-    student, facts = load_part(voice.parent / "student", "denoiser_distilled")
+def test_a_student_learns_from_teacher_and_classifier_and_goes_on(voice: Path) -> None:
+    auxiliary = ("--auxiliary", str(voice.parent / "auxiliary"))
+    assert "distilled denoiser at step 20" in distil(voice, *auxiliary, "--max-steps", "20").output
+    student, facts = load_component(voice.parent / "student", "denoiser_distilled")
     assert facts["distilled_steps"] == [2]
     assert facts["labels"] == ["drum", "flute"]
     (row,) = read_metrics(voice.parent / "student")
-    assert row["tutor"] > 0.0
-    teacher = load_part(voice, "denoiser")[0]
+    assert row["auxiliary"] > 0.0
+    teacher = load_component(voice, "denoiser")[0]
     assert any(not torch.equal(student[name], teacher[name]) for name in teacher)
-    assert "at step 21" in distil(voice, *tutor, "--max-steps", "21").output
+    assert "at step 21" in distil(voice, *auxiliary, "--max-steps", "21").output
 
 
-def test_the_tutor_is_asked_what_is_hard(voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_auxiliary_classifier_is_asked_what_is_hard(
+    voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
     hard = torch.tensor([0.0, 1.0])
     monkeypatch.setattr(distil_run, "difficulty", lambda *_, **__: hard)
@@ -85,28 +90,28 @@ def test_the_tutor_is_asked_what_is_hard(voice: Path, monkeypatch: pytest.Monkey
         return made(config, settings, weights, data, *rest, **more)
 
     monkeypatch.setattr(distil_run, "DistilTrainer", spy)
-    tutor = ("--tutor", str(voice.parent / "tutor"), "--max-steps", "1")
-    distil(voice, *tutor)
+    auxiliary = ("--auxiliary", str(voice.parent / "auxiliary"), "--max-steps", "1")
+    distil(voice, *auxiliary)
     # five clips each; flutes come three times as often
     assert len(drawn[0]) == 5 + 15
-    distil(voice, *tutor, "--repeat", "drum=2", "--out", str(voice.parent / "repeated"))
+    distil(voice, *auxiliary, "--repeat", "drum=2", "--out", str(voice.parent / "repeated"))
     assert len(drawn[1]) == 10 + 15
     settings = voice.parent / "alike.toml"
     settings.write_text("emphasis = 0.0\n")
-    distil(voice, *tutor, "--config", str(settings), "--out", str(voice.parent / "alike"))
+    distil(voice, *auxiliary, "--config", str(settings), "--out", str(voice.parent / "alike"))
     assert len(drawn[2]) == 10
 
 
-def test_more_is_made_of_what_the_tutor_seldom_hears(
+def test_more_is_made_of_what_the_classifier_seldom_hears(
     voice: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def heard(self: object, made: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return (label == 0).float()
 
-    monkeypatch.setattr(distil_run.Tutor, "posterior", heard)
-    tutor = ("--tutor", str(voice.parent / "tutor"))
-    distil(voice, *tutor, "--more-pairs", "3", "--repeat", "flute=4", "--max-steps", "1")
-    pairs = distil_run.TeacherPairs.open(voice.parent / "student" / "pairs")
+    monkeypatch.setattr(distil_run.AuxiliaryClassifier, "posterior", heard)
+    auxiliary = ("--auxiliary", str(voice.parent / "auxiliary"))
+    distil(voice, *auxiliary, "--more-trajectories", "3", "--repeat", "flute=4", "--max-steps", "1")
+    pairs = distil_run.Trajectories.open(voice.parent / "student" / "pairs")
     assert torch.bincount(pairs.label).tolist() == [2, 5]
 
 
@@ -114,17 +119,17 @@ def test_more_is_made_of_what_the_tutor_seldom_hears(
 def test_a_student_keeps_what_it_makes_and_follows_the_teacher_in_one_label(voice: Path) -> None:
     root = voice.parent
     distil(voice, "--max-steps", "2")
-    weights, facts = load_part(root / "student", "denoiser_distilled")
+    weights, facts = load_component(root / "student", "denoiser_distilled")
     # after two steps it is its teacher still: make it another
     weights = {name: value + 0.2 * torch.randn_like(value) for name, value in weights.items()}
-    save_part(root / "student", "denoiser_distilled", weights, facts)
-    options = ("--from-checkpoint", str(root / "student"), "--own-pairs", "--max-steps", "1")
-    more = ("--more-of", "flute", "--more-pairs", "3", "--out", str(root / "second"))
+    save_component(root / "student", "denoiser_distilled", weights, facts)
+    options = ("--from-checkpoint", str(root / "student"), "--own-trajectories", "--max-steps", "1")
+    more = ("--more-of", "flute", "--more-trajectories", "3", "--out", str(root / "second"))
     distil(voice, *options, *more)
-    assert load_part(root / "second", "denoiser_distilled")[1]["begun_with_steps"] == 2
-    pairs = distil_run.TeacherPairs.open(root / "second" / "pairs")
+    assert load_component(root / "second", "denoiser_distilled")[1]["begun_with_steps"] == 2
+    pairs = distil_run.Trajectories.open(root / "second" / "pairs")
     assert torch.bincount(pairs.label).tolist() == [2, 5]
-    own = distil_run.TeacherPairs.open(root / "second" / "pairs", every_label=True)
+    own = distil_run.Trajectories.open(root / "second" / "pairs", every_label=True)
     # what is followed is where the student goes by itself, from the same noise
     settings = TrainConfig.from_dict(
         {key: facts[key] for key in ("unet", "optimiser", "mel", "diffusion")}
@@ -136,20 +141,20 @@ def test_a_student_keeps_what_it_makes_and_follows_the_teacher_in_one_label(voic
         rollout = Rollout(settings.diffusion, 2)
         *_, (_, made) = rollout(student, own.noise.float(), text[own.label], end_to_end=False)
     assert torch.allclose(made, own.path[:, -1].float(), atol=0.02)
-    taught = distil_run.TeacherPairs.open(root / "student" / "pairs")
-    assert not torch.allclose(taught.path[:, -1], own.path[:, -1], atol=0.02)
+    best_trajectories = distil_run.Trajectories.open(root / "student" / "pairs")
+    assert not torch.allclose(best_trajectories.path[:, -1], own.path[:, -1], atol=0.02)
 
 
 def test_what_cannot_be_distilled_is_named(voice: Path) -> None:
-    result = distil(voice, "--more-pairs", "1", code=2)
-    assert "--more-pairs needs a --tutor" in result.output
+    result = distil(voice, "--more-trajectories", "1", code=2)
+    assert "--more-trajectories needs a --auxiliary" in result.output
     assert "how many" in distil(voice, "--more-of", "drum", code=2).output
-    assert "--from-checkpoint" in distil(voice, "--own-pairs", code=2).output
-    other = distil(voice, "--more-of", "tuba", "--more-pairs", "1", code=1)
+    assert "--from-checkpoint" in distil(voice, "--own-trajectories", code=2).output
+    other = distil(voice, "--more-of", "tuba", "--more-trajectories", "1", code=1)
     assert "no clip is labelled 'tuba'" in one_line(other, 1)
     unknown = distil(voice, "--repeat", "tuba=2", "--max-steps", "1", code=1)
     assert "no clip is labelled 'tuba'" in one_line(unknown, 1)
-    deaf = distil(voice, "--tutor", str(voice.parent / "nowhere"), code=1)
+    deaf = distil(voice, "--auxiliary", str(voice.parent / "nowhere"), code=1)
     assert "nowhere/classifier.safetensors: no such file" in one_line(deaf, 1)
     assert not (voice.parent / "student").exists()
     distil(voice, "--max-steps", "1")

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from clipsynth_export.assemble import export_bundle
 from clipsynth_export.source import load_source
 from clipsynth_rt.bundles.manifest import decode, encode
-from clipsynth_training.checkpoint import save_part
+from clipsynth_training.checkpoint import save_component
 from clipsynth_training.clip.bert import Bert, BertConfig
 from clipsynth_training.clip.encoder import Projection, small_clip_config
 from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
@@ -89,11 +89,11 @@ def checkpoint(tmp_path_factory, sentence_encoder):
     )
     for network in (unet, vocoder, towers):
         randomise(network)
-    save_part(folder, "denoiser", unet.state_dict(), {**config.to_dict(), "steps": 7})
+    save_component(folder, "denoiser", unet.state_dict(), {**config.to_dict(), "steps": 7})
     facts = {"vocoder": encode(VOCODER), "mel": encode(config.mel)}
-    save_part(folder, "vocoder", vocoder.state_dict(), facts)
+    save_component(folder, "vocoder", vocoder.state_dict(), facts)
     digest = hashlib.sha256((sentence_encoder / "model.safetensors").read_bytes()).hexdigest()
-    save_part(folder, "clip", towers.state_dict(), small_clip_config(IMAGE_TOWER, digest))
+    save_component(folder, "clip", towers.state_dict(), small_clip_config(IMAGE_TOWER, digest))
     (folder / "metrics.json").write_text('{"top1": 0.25}')
     (folder / "MODEL_CARD.md").write_text("# A tiny voice\n")
     return folder
@@ -108,7 +108,7 @@ def distilled_checkpoint(tmp_path_factory, checkpoint):
     unet = UNet(decode(UNetConfig, facts["unet"]))
     randomise(unet)
     facts = {**facts, "steps": 5, "distilled_steps": [2, 1]}
-    save_part(folder, "denoiser_distilled", unet.state_dict(), facts)
+    save_component(folder, "denoiser_distilled", unet.state_dict(), facts)
     return folder
 
 

@@ -16,7 +16,7 @@ from clipsynth_export.source import load_source
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_training.checkpoint import load_part
+from clipsynth_training.checkpoint import load_component
 from clipsynth_training.clip import encoder as clip_module
 from clipsynth_training.clip.encoder import load_clip
 from clipsynth_training.data.clips import CutSpec
@@ -127,7 +127,7 @@ def test_a_folder_without_sounds_is_refused(tmp_path):
 
 
 def loss_of(folder, data):
-    tensors, facts = load_part(folder, "denoiser")
+    tensors, facts = load_component(folder, "denoiser")
     config = TrainConfig.from_dict(
         {key: facts[key] for key in ("unet", "mel", "diffusion", "optimiser")}
     )
@@ -171,7 +171,7 @@ def test_a_voice_learns_and_can_be_exported(
     soundfile.write(sounds / "horn.wav", np.random.default_rng(3).normal(0, 0.1, 9000), 16000)
     with pytest.raises(InputError, match=r"was taught other sounds \(my drum, rain\)"):
         finetune(sounds, out, checkpoint, encoder, steps=23, samples_every=0)
-    assert load_part(out, "denoiser")[1]["labels"] == ["my drum", "rain"]
+    assert load_component(out, "denoiser")[1]["labels"] == ["my drum", "rain"]
 
 
 def test_an_epoch_holds_as_many_new_clips_as_old_ones():
@@ -216,7 +216,7 @@ def test_old_clips_are_mixed_in(sounds, checkpoint, encoder, tmp_path):
         samples_every=0,
     )
     assert report.clips == 4
-    assert load_part(out, "denoiser")[1]["optimiser"]["learning_rate"] == 3e-4
+    assert load_component(out, "denoiser")[1]["optimiser"]["learning_rate"] == 3e-4
     some = read_replay(shards, labels, encoder, CUT.mel, 3)
     np.testing.assert_array_equal(some.mels.numpy(), mel[[0, 2, 5]].astype(np.float16))
     kinds = "".join(f"{name},piano,{'note' if name == 'id1' else 'hit'}\n" for name in ids)

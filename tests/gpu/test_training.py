@@ -14,15 +14,15 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from denoiser_for_tests import clips, losses, tiny
 
-from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.classifier.network import AUXILIARY_SHAPE, ClassifierConfig, SoundClassifier
 from clipsynth_training.denoiser.train import DenoiserTrainer
 from clipsynth_training.denoiser.unet import UNet
-from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.batches import DistilConfig
 from clipsynth_training.distil.oversampling import difficulty
 from clipsynth_training.distil.rollout import Rollout
 from clipsynth_training.distil.train import DistilTrainer
-from clipsynth_training.distil.trajectories import TeacherPairs, TeacherSpec, make_pairs
+from clipsynth_training.distil.trajectories import TeacherSpec, Trajectories, make_trajectories
 
 pytestmark = pytest.mark.gpu
 
@@ -66,7 +66,7 @@ def test_a_student_learns_what_it_would_on_a_cpu(tmp_path: Path) -> None:
     for parameter in network.parameters():  # the last layers begin at zero
         nn.init.normal_(parameter, std=0.05)
     classifier = SoundClassifier(
-        ClassifierConfig(("a", "b"), n_mels=config.mel.n_mels, **TUTOR_SHAPE)
+        ClassifierConfig(("a", "b"), n_mels=config.mel.n_mels, **AUXILIARY_SHAPE)
     )
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     how, text = TeacherSpec(steps=4, guided=2), data.text[:, 0]
@@ -74,17 +74,19 @@ def test_a_student_learns_what_it_would_on_a_cpu(tmp_path: Path) -> None:
     for device in ("cpu", "cuda"):
         folder = tmp_path / device
         network.to(device)
-        make_pairs(
+        make_trajectories(
             network, config.diffusion, text, folder / "pairs", names=("a", "b"), frames=FRAMES,
             rounds=2, how=how,
         )  # fmt: skip
-        tutor = Tutor(classifier, Hum(), config.mel, ("a", "b")).to(torch.device(device))
-        pairs = TeacherPairs.open(folder / "pairs").taught(tutor)
+        auxiliary = AuxiliaryClassifier(classifier, Hum(), config.mel, ("a", "b")).to(
+            torch.device(device)
+        )
+        pairs = Trajectories.open(folder / "pairs").best_trajectories(auxiliary)
         rollout = Rollout(config.diffusion, 2)
-        hard.append(difficulty(network, rollout, text, tutor, frames=FRAMES).tolist())
-        wish: dict[str, Any] = {"tutor": tutor, "device": device}
+        hard.append(difficulty(network, rollout, text, auxiliary, frames=FRAMES).tolist())
+        wish: dict[str, Any] = {"auxiliary": auxiliary, "device": device}
         trainer = DistilTrainer(
-            DistilConfig(batch_size=4, regression_steps=3, tutor=1.0),
+            DistilConfig(batch_size=4, regression_steps=3, auxiliary=1.0),
             config,
             weights,
             data,
@@ -94,14 +96,14 @@ def test_a_student_learns_what_it_would_on_a_cpu(tmp_path: Path) -> None:
         )
         values = [trainer.train_step() for _ in range(6)]
         trainer.batches.close()
-        first.append([values[0][key] for key in ("loss", "tutor", "critic")])
+        first.append([values[0][key] for key in ("loss", "auxiliary", "discriminator")])
         last.append(set(values[-1]))
         trainer.save()
         again = DistilTrainer(trainer.config, config, weights, data, pairs, folder / "run", **wish)
         assert again.step == 6
     assert hard[1] == pytest.approx(hard[0], abs=0.02)
-    # random changes to what the tutor hears are drawn on each device for itself
+    # random changes to what the auxiliary classifier hears are drawn on each device for itself
     assert first[1][0] == pytest.approx(first[0][0], rel=0.05)
     assert first[1][2] == pytest.approx(first[0][2], rel=0.05)
     assert first[1][1] == pytest.approx(first[0][1], rel=0.5)
-    assert last[0] == last[1] == {"loss", "generator", "tutor", "critic"}
+    assert last[0] == last[1] == {"loss", "generator", "auxiliary", "discriminator"}

@@ -18,8 +18,9 @@ import torch
 
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.config import TrainConfig, load_config
-from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.train import DenoiserTrainer
 from clipsynth_training.run.distributed import end, join, rank_and_count
+from clipsynth_training.run.trainer import RunLimits
 
 
 def clips(count: int = 12, frames: int = 16) -> ConditionedMels:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from clipsynth_rt.bundles.manifest import encode
-from clipsynth_training.checkpoint import save_part
+from clipsynth_training.checkpoint import save_component
 from clipsynth_training.classifier.network import ClassifierConfig, SoundClassifier
 from clipsynth_training.clip.encoder import Clip
 from clipsynth_training.data.shards import ShardWriter
@@ -56,7 +56,7 @@ def write_judge(folder: Path, spec) -> Path:
     config = ClassifierConfig(labels=LABELS, n_mels=spec.n_mels, channels=(8,), embedding=6)
     model = SoundClassifier(config)
     facts = {"classifier": encode(config), "mel": encode(spec)}
-    save_part(folder, "classifier", model.state_dict(), facts)
+    save_component(folder, "classifier", model.state_dict(), facts)
     return folder
 
 

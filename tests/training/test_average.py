@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_training.checkpoint import load_part, save_part
+from clipsynth_training.checkpoint import load_component, save_component
 from clipsynth_training.run.average import average
 from clipsynth_training.run.average import main as average_main
 from clipsynth_training.run.ship import main as ship_main
@@ -15,16 +15,16 @@ from clipsynth_training.run.ship import main as ship_main
 def test_weights_are_averaged_and_their_steps_kept(tmp_path):
     for steps, value in ((10, 1.0), (30, 4.0)):
         facts = {"steps": steps, "distilled_steps": [2]}
-        save_part(tmp_path / str(steps), "net", {"w": torch.full((2,), value)}, facts)
+        save_component(tmp_path / str(steps), "net", {"w": torch.full((2,), value)}, facts)
     average("net", [tmp_path / "10", tmp_path / "30"], tmp_path / "out")
-    tensors, facts = load_part(tmp_path / "out", "net")
+    tensors, facts = load_component(tmp_path / "out", "net")
     assert tensors["w"].tolist() == [2.5, 2.5]
     assert facts == {"steps": 30, "distilled_steps": [2], "average_of_steps": [10, 30]}
 
 
 def test_networks_of_other_shapes_are_refused(tmp_path):
-    save_part(tmp_path / "a", "net", {"w": torch.zeros(2)}, {})
-    save_part(tmp_path / "b", "net", {"w": torch.zeros(3)}, {})
+    save_component(tmp_path / "a", "net", {"w": torch.zeros(2)}, {})
+    save_component(tmp_path / "b", "net", {"w": torch.zeros(3)}, {})
     with pytest.raises(CheckpointError, match="net is of another shape"):
         average("net", [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
 

@@ -18,8 +18,9 @@ from clipsynth_training.data import shards as shards_module
 from clipsynth_training.data.shards import ShardSet, ShardWriter
 from clipsynth_training.data.streaming import StreamedMels
 from clipsynth_training.denoiser.batches import Batches
-from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
-from clipsynth_training.run.prefetch import AHEAD
+from clipsynth_training.denoiser.train import DenoiserTrainer
+from clipsynth_training.run.prefetch import PREFETCH
+from clipsynth_training.run.trainer import RunLimits
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_streamed_batches_are_those_in_memory_in_any_order(streamed):
     memory, disk = Batches(tiny(), clips()), Batches(tiny(), streamed)
     for step in (0, 1, 2, 3, 9, 1, 10, 40):
         assert same(disk.take(step), memory.take(step))
-        assert len(disk._ahead._ahead) <= AHEAD
+        assert len(disk._ahead._ahead) <= PREFETCH
     assert len({path.name for path in streamed.mels._shards.files}) == 6
     assert streamed.mels._shards._handle.cache_info().currsize == 2
     disk.close()

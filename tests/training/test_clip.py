@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent))
 from pictures_for_tests import EMOJI_SET, ICON_SET, make_sources
 
 from clipsynth_rt.errors import CheckpointError, InputError
-from clipsynth_training.checkpoint import load_part, load_state, save_part, save_state
+from clipsynth_training.checkpoint import load_component, load_state, save_component, save_state
 from clipsynth_training.clip.bert import Bert, BertConfig
 from clipsynth_training.clip.encoder import load_clip, load_sentence_encoder
 from clipsynth_training.clip.image_tower import ImageTowerConfig
@@ -169,7 +169,7 @@ def test_sentence_encoder_of_another_shape(sentence_dir, tmp_path):
 
 def test_training_reports_recall_against_chance(trained):
     folder, report = trained
-    tensors, facts = load_part(folder, "clip")
+    tensors, facts = load_component(folder, "clip")
     assert facts["retrieval"] == report
     assert {"names", "concepts"} <= report.keys()
     for numbers in report.values():
@@ -217,13 +217,13 @@ def test_a_signal_stops_a_run_after_its_step_and_saves(source, sentence_dir, tmp
     signals.received = 15
     assert train(source, sentence_dir, tmp_path, signals=signals) == {}
     assert load_state(tmp_path, "clip_state")[1]["step"] == 1
-    assert load_part(tmp_path, "clip")[1]["step"] == 1
+    assert load_component(tmp_path, "clip")[1]["step"] == 1
 
 
 def test_text_projection_of_another_checkpoint_is_kept(trained, source, sentence_dir, tmp_path):
     other = ClipTrainConfig(**{**CONFIG.__dict__, "seed": 7, "structure_weight": 1.0})
     train(source, sentence_dir, tmp_path, other, text_from=trained[0])
-    old, new = (load_part(folder, "clip")[0] for folder in (trained[0], tmp_path))
+    old, new = (load_component(folder, "clip")[0] for folder in (trained[0], tmp_path))
     assert torch.equal(old["projection.linear.weight"], new["projection.linear.weight"])
     assert not torch.equal(old["image_tower.head.weight"], new["image_tower.head.weight"])
     with pytest.raises(CheckpointError, match="no such file"):
@@ -237,20 +237,20 @@ def test_folder_of_another_configuration_is_refused(trained, source, sentence_di
 
 
 def test_checkpoint_of_another_sentence_encoder_is_refused(trained, sentence_dir, tmp_path):
-    tensors, facts = load_part(trained[0], "clip")
+    tensors, facts = load_component(trained[0], "clip")
     facts["sentence_encoder"]["sha256"] = "0" * 64
-    save_part(tmp_path, "clip", tensors, facts)
+    save_component(tmp_path, "clip", tensors, facts)
     with pytest.raises(CheckpointError, match="sentence encoder of sha256 000000000000"):
         load_clip(tmp_path, model_dir=sentence_dir)
 
 
 def test_checkpoint_of_another_image_tower_is_refused(trained, sentence_dir, tmp_path):
-    tensors, facts = load_part(trained[0], "clip")
+    tensors, facts = load_component(trained[0], "clip")
     facts["image_tower"]["stem"] = 5
-    save_part(tmp_path, "clip", tensors, facts)
+    save_component(tmp_path, "clip", tensors, facts)
     with pytest.raises(CheckpointError, match="in this configuration"):
         load_clip(tmp_path, model_dir=sentence_dir)
-    save_part(tmp_path, "clip", tensors, {"kind": "lit"})
+    save_component(tmp_path, "clip", tensors, {"kind": "lit"})
     with pytest.raises(CheckpointError, match=r"clip\.json"):
         load_clip(tmp_path, model_dir=sentence_dir)
 

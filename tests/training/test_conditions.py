@@ -131,10 +131,10 @@ def test_a_corpus_that_crowds_the_memory_is_streamed_by_itself(corpus, monkeypat
 
 def test_an_epoch_holds_emphasised_labels_more_often(corpus):
     data = load_conditioned(corpus[0], Encoder(), SPEC, corpus[1])
-    data.emphasise({"flute": 3}, ["drum", "flute"])
+    data.oversample({"flute": 3}, ["drum", "flute"])
     assert data.usable("text").tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4]
     with pytest.raises(InputError, match="gong"):
-        data.emphasise({"gong": 2}, ["drum", "flute"])
+        data.oversample({"gong": 2}, ["drum", "flute"])
 
 
 def test_a_label_is_of_its_video_whatever_it_is_called():

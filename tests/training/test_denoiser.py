@@ -14,7 +14,7 @@ from denoiser_for_tests import clips
 
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.synthesis.schedule import sampling_times
-from clipsynth_training.checkpoint import load_part
+from clipsynth_training.checkpoint import load_component
 from clipsynth_training.denoiser.batches import crop
 from clipsynth_training.denoiser.conditions import phrasings, read_labels
 from clipsynth_training.denoiser.config import TrainConfig, load_config, preset_names
@@ -24,10 +24,11 @@ from clipsynth_training.denoiser.diffusion import (
     sample_times,
     velocity_loss,
 )
-from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.train import DenoiserTrainer
 from clipsynth_training.denoiser.unet import Canvas, UNet, UNetConfig, count_flops, count_parameters
 from clipsynth_training.run.ema import WeightAverage
 from clipsynth_training.run.log import read_metrics
+from clipsynth_training.run.trainer import RunLimits
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_the_paper_preset_trains(tmp_path):
     data.mels = torch.zeros(2, 80, paper.unet.frames_multiple).half()
     data.image = torch.nn.functional.normalize(torch.ones(2, 1, paper.unet.condition_dim), dim=2)
     trainer = DenoiserTrainer(dataclasses.replace(paper, optimiser=optimiser), data, tmp_path)
-    assert math.isfinite(trainer.train_step(1e-3))
+    assert math.isfinite(trainer.train_step()["loss"])
     assert trainer.step == 1
     # what begins as zero is the first to move
     last = [p for p in trainer.model.parameters() if p.grad is not None and p.grad.any()]
@@ -218,7 +219,7 @@ def test_training_lowers_the_held_out_loss(config, tmp_path):
     after = trainer.evaluate()
     assert after["held_out_text"] < 0.9 * before["held_out_text"]
     assert [row["step"] for row in read_metrics(tmp_path)] == [30, 60]
-    tensors, facts = load_part(tmp_path, "denoiser")
+    tensors, facts = load_component(tmp_path, "denoiser")
     assert facts["unet"] == config.unet.to_dict()
     assert facts["parameters"] == sum(
         value.numel() for name, value in tensors.items() if "frequencies" not in name
@@ -317,7 +318,7 @@ def test_cropped_training_sees_starts_and_other_windows(config, tmp_path):
     starts = windows[:, 0, 0]
     assert 0.45 < float((starts == 0).float().mean()) < 0.65
     assert starts.max() == 8
-    assert trainer.train_step(1e-3) > 0
+    assert trainer.train_step()["loss"] > 0
     odd = dataclasses.replace(config.optimiser, crop_frames=9)
     with pytest.raises(InputError, match="not a multiple of"):
         DenoiserTrainer(dataclasses.replace(config, optimiser=odd), clips(), tmp_path / "odd")

@@ -18,20 +18,20 @@ from clipsynth_rt.cli.main import main
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
 from clipsynth_rt.synthesis.samplers import ddim, ddim_update
 from clipsynth_rt.synthesis.schedule import alpha_sigma, sampling_times
-from clipsynth_training.checkpoint import load_part
-from clipsynth_training.denoiser.train import RunLimits
+from clipsynth_training.checkpoint import load_component
 from clipsynth_training.denoiser.unet import UNet
 from clipsynth_training.distil.batches import DistilBatches, DistilConfig, load_config
 from clipsynth_training.distil.mel_discriminator import MelDiscriminator, MelDiscriminatorConfig
 from clipsynth_training.distil.rollout import Rollout, clip_through
-from clipsynth_training.distil.train import PART, DistilTrainer
+from clipsynth_training.distil.train import DistilTrainer
 from clipsynth_training.distil.trajectories import (
-    TeacherPairs,
     TeacherSpec,
-    make_pairs,
+    Trajectories,
+    make_trajectories,
     more_labels,
 )
 from clipsynth_training.run.log import read_metrics
+from clipsynth_training.run.trainer import RunLimits
 
 NAMES = ("a", "b")
 FEW = DistilConfig(batch_size=4, learning_rate=1e-3, regression_steps=3)
@@ -54,11 +54,11 @@ def data():
 @pytest.fixture(scope="module")
 def pairs(network, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    make_pairs(
+    make_trajectories(
         network, tiny().diffusion, data.text[:, 0], folder, names=NAMES, frames=16, rounds=2,
         how=TeacherSpec(steps=4, guided=2),
     )  # fmt: skip
-    return TeacherPairs.open(folder)
+    return Trajectories.open(folder)
 
 
 def trainer(network, data, pairs, out, config=FEW):
@@ -122,8 +122,8 @@ def test_gradients_reach_back_through_all_calls_only_end_to_end(end_to_end, reac
 
 
 def test_the_teacher_is_guided_where_it_is_told_to_be(network, data):
-    calls = []
-    handle = network.register_forward_hook(lambda m, inputs, out: calls.append(len(inputs[0])))
+    num_steps = []
+    handle = network.register_forward_hook(lambda m, inputs, out: num_steps.append(len(inputs[0])))
     how = TeacherSpec(steps=4, guided=3)
     from clipsynth_training.distil.trajectories import _trajectory
 
@@ -131,14 +131,14 @@ def test_the_teacher_is_guided_where_it_is_told_to_be(network, data):
         network, tiny().diffusion, how, torch.randn(2, 16, 16), data.text[:, 0], student_steps=2
     )
     handle.remove()
-    assert calls == [4, 4, 4, 2]
+    assert num_steps == [4, 4, 4, 2]
     assert states.shape == (2, 2, 16, 16)
 
 
 def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
     def make(rounds):
         done = []
-        make_pairs(
+        make_trajectories(
             network, tiny().diffusion, data.text[:, 0], tmp_path, names=NAMES, frames=16,
             rounds=rounds, how=TeacherSpec(steps=2, guided=0), on_round=done.append,
         )  # fmt: skip
@@ -150,7 +150,7 @@ def test_trajectories_that_exist_are_not_made_again(network, data, tmp_path):
 
 def test_trajectories_of_another_teacher_are_not_mixed_in(network, data, tmp_path, caplog):
     def make(how, folder="p", names=NAMES, teacher=network, spec=None):
-        make_pairs(
+        make_trajectories(
             teacher, spec or tiny().diffusion, data.text[:, 0], tmp_path / folder, names=names,
             frames=16, rounds=1, how=how,
         )  # fmt: skip
@@ -196,7 +196,7 @@ def test_a_student_learns_where_the_teacher_ends(network, data, pairs, tmp_path)
 def test_the_discriminator_learns_to_tell_real_clips(network, data, pairs, tmp_path):
     config = dataclasses.replace(FEW, regression_steps=99, learning_rate=0.0)
     run = trainer(network, data, pairs, tmp_path, config)
-    losses = [run.train_step()["critic"] for _ in range(30)]
+    losses = [run.train_step()["discriminator"] for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -206,8 +206,8 @@ def test_the_discriminators_push_makes_scores_rise(network, data, pairs, tmp_pat
         run.train_step()
     batch = run.batches.draw(run.step)
     made = torch.rand_like(batch.real)
-    push, before = run.adversary.gradient(run.step, batch, made)
-    _, after = run.adversary.gradient(run.step, batch, made - 0.1 * push / push.abs().max())
+    push, before = run.discriminator.gradient(run.step, batch, made)
+    _, after = run.discriminator.gradient(run.step, batch, made - 0.1 * push / push.abs().max())
     assert after < before
 
 
@@ -220,7 +220,7 @@ def test_a_run_that_is_cut_off_goes_on_as_an_unbroken_one(network, data, pairs, 
     resumed.run(RunLimits(max_steps=6))
     for name, value in whole.student.state_dict().items():
         assert torch.equal(value, resumed.student.state_dict()[name]), name
-    tensors, facts = load_part(tmp_path / "cut", PART)
+    tensors, facts = load_component(tmp_path / "cut", COMPONENT)
     assert facts["distilled_steps"] == [2]
     assert facts["steps"] == 6
     assert facts["labels"] == ["a"]
@@ -228,21 +228,23 @@ def test_a_run_that_is_cut_off_goes_on_as_an_unbroken_one(network, data, pairs, 
 
 
 def test_one_student_learns_several_counts_of_calls(network, data, pairs, tmp_path):
-    both = dataclasses.replace(FEW, also=(1,), also_share=0.6)
-    assert [both.calls_at(step) for step in range(200)].count(1) == pytest.approx(120, abs=20)
+    both = dataclasses.replace(FEW, num_steps=(*FEW.num_steps, 1), other_share=0.6)
+    assert [both.num_steps_at(step) for step in range(200)].count(1) == pytest.approx(120, abs=20)
     batches = DistilBatches(both, data, pairs)
     for step in range(8):
         batch = batches.draw(step)
-        assert batch.calls == both.calls_at(step)
+        assert batch.num_steps == both.num_steps_at(step)
         # whatever the count, the last state is the teacher's sound
         teacher = {tuple(row[:, :3].flatten().tolist()) for row in pairs.path[:, -1].float()}
         assert {tuple(row[:, :3].flatten().tolist()) for row in batch.path[:, -1]} <= teacher
     run = trainer(network, data, pairs, tmp_path, both)
     run.run(RunLimits(max_steps=8))
     # each is brought to size for itself
-    assert all(sizes.known.keys() == {"regression", "critic"} for sizes in run.sizes.values())
+    assert all(
+        sizes.known.keys() == {"regression", "discriminator"} for sizes in run.sizes.values()
+    )
     assert run.sizes[1].known != run.sizes[2].known
-    assert load_part(tmp_path, PART)[1]["distilled_steps"] == [2, 1]
+    assert load_component(tmp_path, COMPONENT)[1]["distilled_steps"] == [2, 1]
     assert trainer(network, data, pairs, tmp_path, both).sizes[1].known == run.sizes[1].known
 
 
@@ -251,7 +253,7 @@ def test_losses_are_logged(network, data, pairs, tmp_path):
     run.run(RunLimits(max_steps=4, log_every=2))
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [2, 4]
-    assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "critic"))
+    assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "discriminator"))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(network, data, pairs, tmp_path):
@@ -269,23 +271,23 @@ def test_trajectories_for_another_number_of_calls_are_refused(network, data, pai
 
 def test_a_label_without_a_trajectory_is_refused(network, data, pairs, tmp_path):
     only = pairs.label == 0
-    some = TeacherPairs(pairs.noise[only], pairs.path[only], pairs.label[only])
+    some = Trajectories(pairs.noise[only], pairs.path[only], pairs.label[only])
     with pytest.raises(DataError, match="1 labels have no trajectory"):
         trainer(network, data, some, tmp_path)
 
 
 def test_no_or_damaged_trajectories_are_named(tmp_path):
     with pytest.raises(DataError, match="no teacher's trajectories"):
-        TeacherPairs.open(tmp_path)
+        Trajectories.open(tmp_path)
     (tmp_path / "000-0.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match=r"000-0\.safetensors: damaged"):
-        TeacherPairs.open(tmp_path)
+        Trajectories.open(tmp_path)
 
 
 def test_the_discriminator_hears_labels():
-    critic = MelDiscriminator(MelDiscriminatorConfig(3, n_mels=16))
+    discriminator = MelDiscriminator(MelDiscriminatorConfig(3, n_mels=16))
     mel = torch.randn(1, 16, 32).expand(2, -1, -1)
-    scores = critic(mel, torch.tensor([0, 2]))
+    scores = discriminator(mel, torch.tensor([0, 2]))
     assert scores.shape == (2, 2 * 2 * 4)
     assert not torch.allclose(scores[0], scores[1])
 
@@ -293,7 +295,7 @@ def test_the_discriminator_hears_labels():
 def test_a_configuration_file_is_read(tmp_path):
     path = tmp_path / "distil.toml"
     path.write_text("steps = 4\nadversarial = 0.5\n")
-    assert load_config(path) == DistilConfig(steps=4, adversarial=0.5)
+    assert load_config(path) == DistilConfig(num_steps=(4,), adversarial=0.5)
     assert load_config(None) == DistilConfig()
 
 
@@ -334,7 +336,7 @@ def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
     how = TeacherSpec(steps=2, guided=0)
 
     def sample(rounds, **more):
-        make_pairs(
+        make_trajectories(
             network, tiny().diffusion, text, tmp_path, names=("a", "b", "c"), frames=16,
             rounds=rounds, how=how, **more,
         )  # fmt: skip
@@ -342,10 +344,10 @@ def test_more_trajectories_of_some_labels_lie_beside_the_others(tmp_path):
     sample(2)
     sample(3, only=torch.tensor([2]))
     sample(3, only=torch.tensor([], dtype=torch.int64), rank=1, processes=2)
-    pairs = TeacherPairs.open(tmp_path)
+    pairs = Trajectories.open(tmp_path)
     assert torch.bincount(pairs.label).tolist() == [2, 2, 5]
     assert len(torch.unique(pairs.noise[pairs.label == 2], dim=0)) == 5
-    assert torch.bincount(TeacherPairs.open(tmp_path, every_label=True).label).tolist() == [2, 2, 2]
+    assert torch.bincount(Trajectories.open(tmp_path, every_label=True).label).tolist() == [2, 2, 2]
     for other in ([1], [2, 1]):
         with pytest.raises(DataError, match="of other labels than are wanted more of"):
             sample(3, only=torch.tensor(other))

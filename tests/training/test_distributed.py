@@ -14,7 +14,7 @@ import torch
 sys.path.append(str(Path(__file__).parent))
 from denoiser_for_tests import CURVE, clips, losses
 
-from clipsynth_training.checkpoint import load_part
+from clipsynth_training.checkpoint import load_component
 from clipsynth_training.denoiser.train import DenoiserTrainer
 from clipsynth_training.run import distributed
 
@@ -64,7 +64,7 @@ def test_two_processes_under_torchrun_have_the_loss_curve_of_one(tmp_path):
     assert one[-1] < 0.8 * one[0]  # the curve has a shape to be compared
     # the same clips, noise and times; bfloat16 products are rounded in another order
     assert two == pytest.approx(one, rel=0.02)
-    weights = (load_part(tmp_path / n, "denoiser")[0] for n in ("one", "two"))
+    weights = (load_component(tmp_path / n, "denoiser")[0] for n in ("one", "two"))
     for (name, mine), theirs in zip(*(w.items() for w in weights), strict=True):
         assert name == theirs[0]
         assert (mine - theirs[1]).abs().mean() < 0.02, name

@@ -16,9 +16,10 @@ from denoiser_for_tests import CURVE, clips, losses, tiny
 
 from clipsynth_rt.errors import CheckpointError, OutputError
 from clipsynth_training import checkpoint
-from clipsynth_training.checkpoint import load_part, load_state, save_part, save_state
-from clipsynth_training.denoiser.train import STATE, DenoiserTrainer, RunLimits
+from clipsynth_training.checkpoint import load_component, load_state, save_component, save_state
+from clipsynth_training.denoiser.train import STATE, DenoiserTrainer
 from clipsynth_training.run.log import METRICS, read_metrics
+from clipsynth_training.run.trainer import RunLimits
 
 WORKER = Path(__file__).with_name("denoiser_for_tests.py")
 
@@ -45,7 +46,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
     resumed = DenoiserTrainer(tiny(), clips(), out)
     assert resumed.step >= begun_at[-1]
     # the published weights are those of the state, wherever in a save the last kill came
-    assert load_part(out, "denoiser")[1]["steps"] == resumed.step
+    assert load_component(out, "denoiser")[1]["steps"] == resumed.step
     end = resumed.step + 3
     resumed.run(RunLimits(max_steps=end))
     whole = DenoiserTrainer(tiny(), clips(), tmp_path / "whole")
@@ -80,7 +81,7 @@ def test_a_save_cut_off_anywhere_leaves_a_whole_state(at, tmp_path, monkeypatch)
     monkeypatch.undo()
     found = DenoiserTrainer(tiny(), clips(), tmp_path)
     assert found.step == (2 if at < 2 else 3)
-    assert load_part(tmp_path, "denoiser")[1]["steps"] == found.step
+    assert load_component(tmp_path, "denoiser")[1]["steps"] == found.step
 
 
 def test_the_last_two_states_are_kept(tmp_path):
@@ -129,7 +130,7 @@ def as_version_0_1_wrote_it(folder) -> None:
     for path in folder.glob(f"{STATE}-*"):
         path.unlink()
     (folder / METRICS).unlink()
-    save_part(folder, STATE, tensors, facts)
+    save_component(folder, STATE, tensors, facts)
 
 
 def test_a_run_of_version_0_1_goes_on(tmp_path):

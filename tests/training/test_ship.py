@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_training.checkpoint import load_part, load_weights, save_part
+from clipsynth_training.checkpoint import load_component, load_weights, save_component
 from clipsynth_training.run.ship import PARTS, ship
 
 
@@ -16,11 +16,11 @@ def network() -> torch.nn.Module:
 
 def test_shipped_weights_load_and_matrices_are_halved(tmp_path):
     for part in PARTS:
-        save_part(tmp_path / "run", part, network().state_dict(), {"part": part})
-    save_part(tmp_path / "other", "clip", network().state_dict(), {"part": "another"})
+        save_component(tmp_path / "run", part, network().state_dict(), {"part": part})
+    save_component(tmp_path / "other", "clip", network().state_dict(), {"part": "another"})
     sizes = ship([tmp_path / "run", tmp_path / "other"], tmp_path / "out")
     assert set(sizes) == set(PARTS)
-    tensors, facts = load_part(tmp_path / "out", "clip")
+    tensors, facts = load_component(tmp_path / "out", "clip")
     assert facts == {"part": "clip"}
     assert tensors["0.weight"].dtype == torch.float16
     assert tensors["0.bias"].dtype == torch.float32
@@ -40,7 +40,7 @@ def test_matrices_of_every_part_are_fp16_and_vectors_stay(tmp_path):
         "projection.weight": torch.randn(64, 384),
     }
     for part in PARTS:
-        save_part(tmp_path / "run", part, tensors if part == "clip" else {}, {})
+        save_component(tmp_path / "run", part, tensors if part == "clip" else {}, {})
     ship([tmp_path / "run"], tmp_path / "out")
     stored = load_file(tmp_path / "out" / "clip.safetensors")
     assert stored.keys() == tensors.keys()
@@ -57,28 +57,28 @@ def test_matrices_of_every_part_are_fp16_and_vectors_stay(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe{}", b"{", b"[1]", b"3", b"[" * 100_000])
 def test_a_part_whose_json_is_no_object_is_named(damage, tmp_path):
-    save_part(tmp_path, "clip", {"w": torch.zeros(2)}, {})
+    save_component(tmp_path, "clip", {"w": torch.zeros(2)}, {})
     (tmp_path / "clip.json").write_bytes(damage)
     told = r"clip\.json: (damaged|holds no JSON object).*train or copy it again"
     with pytest.raises(CheckpointError, match=told):
-        load_part(tmp_path, "clip")
+        load_component(tmp_path, "clip")
 
 
 def test_a_voice_needs_no_distilled_denoiser(tmp_path):
     for part in set(PARTS) - {"denoiser_distilled"}:
-        save_part(tmp_path / "run", part, network().state_dict(), {})
+        save_component(tmp_path / "run", part, network().state_dict(), {})
     assert "denoiser_distilled" not in ship([tmp_path / "run"], tmp_path / "out")
     assert not list((tmp_path / "out").glob("denoiser_distilled*"))
 
 
 def test_a_missing_part_is_named(tmp_path):
-    save_part(tmp_path, "clip", network().state_dict(), {})
+    save_component(tmp_path, "clip", network().state_dict(), {})
     with pytest.raises(CheckpointError, match="denoiser: in none of"):
         ship([tmp_path], tmp_path / "out")
 
 
 def test_weights_beyond_fp16_are_refused(tmp_path):
     for part in PARTS:
-        save_part(tmp_path, part, {"w": torch.full((2, 2), 1e6)}, {})
+        save_component(tmp_path, part, {"w": torch.full((2, 2), 1e6)}, {})
     with pytest.raises(CheckpointError, match="does not fit fp16"):
         ship([tmp_path], tmp_path / "out")

@@ -36,7 +36,7 @@ from clipsynth_rt.synthesis import (
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training import checkpoint
 from clipsynth_training import mel as training_mel
-from clipsynth_training.checkpoint import save_part
+from clipsynth_training.checkpoint import save_component
 from clipsynth_training.classifier import network as classifier
 from clipsynth_training.classifier import train as train_classifier
 from clipsynth_training.clip import encoder as clip
@@ -334,7 +334,7 @@ def test_a_cure_is_of_its_encoder_and_its_prior(study, tmp_path):
     cures = [gap.make_cure("none", encoder, study.clouds) for encoder in (study.clip, other)]
     assert cures[0].fingerprint != cures[1].fingerprint
     for name in "ab":
-        save_part(tmp_path / name, "prior", {"w": torch.zeros(1)}, {"kept": name})
+        save_component(tmp_path / name, "prior", {"w": torch.zeros(1)}, {"kept": name})
     assert gap.prior_fingerprint(tmp_path / "a") != gap.prior_fingerprint(tmp_path / "b")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import CheckpointError, DataError, InputError
-from clipsynth_training.checkpoint import load_part, load_state
+from clipsynth_training.checkpoint import load_component, load_state
 from clipsynth_training.data.shards import ShardWriter
 from clipsynth_training.run.interruption import StopSignals
 from clipsynth_training.vocoder.config import (
@@ -86,7 +86,7 @@ def test_a_resumed_run_is_the_run(vocoder, clips: np.ndarray, tmp_path: Path) ->
     half.save(tmp_path / "halves", {})
     torch.manual_seed(99)
     train_vocoder(whole, clips, tmp_path / "halves")
-    for load, part in ((load_part, "vocoder"), (load_state, "vocoder_state")):
+    for load, part in ((load_component, "vocoder"), (load_state, "vocoder_state")):
         expected, facts = load(tmp_path / "whole", part)
         found, found_facts = load(tmp_path / "halves", part)
         assert expected.keys() == found.keys()
@@ -100,7 +100,7 @@ def test_a_signal_stops_a_run_after_its_step_and_saves(clips: np.ndarray, tmp_pa
     signals.received = 15
     train_vocoder(config(), clips, tmp_path, signals=signals)
     assert load_state(tmp_path, "vocoder_state")[1]["step"] == 1
-    assert load_part(tmp_path, "vocoder")[1]["steps"] == 1
+    assert load_component(tmp_path, "vocoder")[1]["steps"] == 1
 
 
 def test_a_run_writes_a_vocoder_its_log_and_its_metrics(clips: np.ndarray, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_run_writes_a_vocoder_its_log_and_its_metrics(clips: np.ndarray, tmp_p
 
 def test_time_that_is_up_stops_and_saves(clips: np.ndarray, tmp_path: Path) -> None:
     train_vocoder(config(steps=10**6), clips, tmp_path, max_minutes=0.0)
-    assert load_part(tmp_path, "vocoder")[1]["steps"] == 1
+    assert load_component(tmp_path, "vocoder")[1]["steps"] == 1
 
 
 def test_a_run_of_another_size_is_not_resumed(clips: np.ndarray, tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def check(kind: str, folder: Path) -> None:
 
         assert read_cache_file(folder / "it.plan", b"magic\n")[1][:1] in (b"\1", b"\2")
     else:
-        from clipsynth_training.checkpoint import load_part
+        from clipsynth_training.checkpoint import load_component
 
-        tensors, facts = load_part(folder, "it")
+        tensors, facts = load_component(folder, "it")
         assert tensors["w"].min() == tensors["w"].max()
         assert facts["step"] >= 0
 

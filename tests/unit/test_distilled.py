@@ -45,10 +45,10 @@ class Recorder(Session):
     provider = "cpu"
 
     def __init__(self, session: Any) -> None:
-        self._session, self.calls = session, []  # type: ignore[var-annotated]
+        self._session, self.num_steps = session, []  # type: ignore[var-annotated]
 
     def run(self, inputs: Any) -> Any:
-        self.calls.append({name: np.array(value) for name, value in inputs.items()})
+        self.num_steps.append({name: np.array(value) for name, value in inputs.items()})
         return self._session.run(inputs)
 
 
@@ -181,17 +181,17 @@ def test_two_calls_of_the_distilled_graph_and_no_other(
     synthesizer = Synthesizer.from_bundle(distilled_bundle, "cpu", threads=1)
     recorder = record(synthesizer, DISTILLED)
     clip = synthesizer.synth("drum", seed=3)
-    assert len(recorder.calls) == clip.network_calls == clip.num_steps == 2
+    assert len(recorder.num_steps) == clip.network_calls == clip.num_steps == 2
     assert (clip.distilled, clip.guidance_scale) == (True, 1.0)
     assert DENOISER not in synthesizer.loaded
-    for call in recorder.calls:
+    for call in recorder.num_steps:
         assert call["condition"].shape == (1, 1, tiny.DIM)
         assert call["weights"].tolist() == [1.0]
         assert call["eta"].tolist() == [0.0]
     # the steps are those of plain DDIM
     spec = synthesizer.bundle.manifest.diffusion
     times = sampling_times(2, spec)
-    first, second = recorder.calls
+    first, second = recorder.num_steps
     np.testing.assert_array_equal(first["x"][0], gaussian_noise(3, 48, tiny.BINS))
     x0 = synthesizer.session(DISTILLED).run(first)["x0"]
     expected = ddim_update(first["x"], x0, times[0], times[1], 0.0, np.zeros_like(x0))

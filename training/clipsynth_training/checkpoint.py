@@ -50,7 +50,7 @@ def default_checkpoint() -> Path:
     return Path(clipsynth_checkpoints.DEFAULT)
 
 
-def save_part(
+def save_component(
     folder: str | Path, part: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> None:
     """Write one network's weights and configuration, each whole or not at all.
@@ -100,7 +100,7 @@ def _umask() -> int:
     return value
 
 
-def load_part(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_component(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_part`` wrote.
 
     Weights of version 0.1 in int8, with a scale for every ``_BLOCK`` values, come back in float32.
@@ -201,7 +201,7 @@ def load_state(folder: str | Path, name: str) -> tuple[dict[str, Tensor], dict[s
     first: CheckpointError | None = None
     for path in states:
         try:
-            loaded = load_part(folder, name) if path == pair else _read_state(path)
+            loaded = load_component(folder, name) if path == pair else _read_state(path)
         except CheckpointError as error:
             logger.warning("%s", error)
             first = first or error

@@ -148,14 +148,15 @@ def denoiser(
     """
     import torch
 
-    from clipsynth_training.checkpoint import check_weights, default_checkpoint, load_part
+    from clipsynth_training.checkpoint import check_weights, default_checkpoint, load_component
     from clipsynth_training.clip.encoder import load_clip
     from clipsynth_training.denoiser import config as configs
     from clipsynth_training.denoiser.conditions import load_conditioned, read_labels
     from clipsynth_training.denoiser.samples import choose_samples
-    from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+    from clipsynth_training.denoiser.train import DenoiserTrainer
     from clipsynth_training.denoiser.unet import UNet
     from clipsynth_training.run.distributed import join, train_device
+    from clipsynth_training.run.trainer import RunLimits
 
     set_threads(threads)
     settings = configs.load_config(config)
@@ -182,7 +183,7 @@ def denoiser(
     weights = None
     if start is not None:
         # before the clips, which can take minutes to read
-        weights, begun = load_part(start, "denoiser")
+        weights, begun = load_component(start, "denoiser")
         with torch.device("meta"):
             check_weights(UNet(settings.unet), weights, str(start))
         facts = {"begun_with_steps": begun.get("steps"), "fresh_condition": fresh_condition}
@@ -194,7 +195,7 @@ def denoiser(
     # export tells pictures by them where texts alone were learnt from
     known = sorted(set(read_labels(labels).values())) if labels is not None else []
     if times:
-        data.emphasise(times, known)
+        data.oversample(times, known)
     samples = None
     if samples_every:
         samples = choose_samples(
@@ -228,7 +229,7 @@ def denoiser(
 )
 @click.option("--config", type=FOLDER, help="TOML file of DistilConfig; its defaults if left out.")
 @click.option(
-    "--pairs",
+    "--trajectories",
     "rounds",
     default=8,
     show_default=True,
@@ -236,23 +237,24 @@ def denoiser(
     help="Sounds of the teacher to follow, for each label; made first, and kept in --out.",
 )
 @click.option(
-    "--more-pairs",
+    "--more-trajectories",
     default=0,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Further ones of labels that --tutor hears right in fewer than half of those.",
+    help="Further ones of labels that --auxiliary hears right in fewer than half of those.",
 )
 @click.option(
     "--more-of",
     multiple=True,
     metavar="NAME",
-    help="--more-pairs are of this label, in place of what --tutor hears; may be repeated.",
+    help="--more-trajectories are of this label, in place of what --auxiliary hears; may be "
+    "repeated.",
 )
 @click.option(
-    "--own-pairs",
+    "--own-trajectories",
     is_flag=True,
-    help="--pairs are what --from-checkpoint makes already: it keeps what it knows while it learns "
-    "the labels of --more-pairs.",
+    help="--trajectories are what --from-checkpoint makes already: it keeps what it knows while it "
+    "learns the labels of --more-trajectories.",
 )
 @click.option(
     "--teacher-steps",
@@ -271,9 +273,9 @@ def denoiser(
     help="Checkpoint folder whose distilled denoiser the student begins with; the teacher.",
 )
 @click.option(
-    "--tutor",
+    "--auxiliary",
     type=FOLDER,
-    help="Checkpoint folder of train classifier --tutor: it tells the student what it hears.",
+    help="Checkpoint folder of train classifier --auxiliary: it tells the student what it hears.",
 )
 @click.option("--max-steps", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--cooldown-steps", default=0, show_default=True, type=click.IntRange(min=0))
@@ -289,13 +291,13 @@ def distil(
     teacher: Path | None,
     config: Path | None,
     rounds: int,
-    more_pairs: int,
+    more_trajectories: int,
     more_of: tuple[str, ...],
-    own_pairs: bool,
+    own_trajectories: bool,
     teacher_steps: int,
     teacher_guidance: float,
     start: Path | None,
-    tutor: Path | None,
+    auxiliary: Path | None,
     max_steps: int,
     cooldown_steps: int,
     max_minutes: float | None,
@@ -309,20 +311,22 @@ def distil(
     in --out was.
     """
     from clipsynth_training.checkpoint import default_checkpoint
-    from clipsynth_training.denoiser.train import RunLimits
     from clipsynth_training.distil.batches import load_config
     from clipsynth_training.distil.setup import open_run
     from clipsynth_training.distil.trajectories import TeacherSpec
     from clipsynth_training.run.distributed import join, train_device
+    from clipsynth_training.run.trainer import RunLimits
 
-    if more_pairs and tutor is None and not more_of:
+    if more_trajectories and auxiliary is None and not more_of:
         raise click.UsageError(
-            "--more-pairs needs a --tutor, who hears what is wrong, or --more-of"
+            "--more-trajectories needs a --auxiliary, who hears what is wrong, or --more-of"
         )
-    if more_of and not more_pairs:
-        raise click.UsageError("--more-of needs --more-pairs: how many of each")
-    if own_pairs and start is None:
-        raise click.UsageError("--own-pairs needs --from-checkpoint: the student that makes them")
+    if more_of and not more_trajectories:
+        raise click.UsageError("--more-of needs --more-trajectories: how many of each")
+    if own_trajectories and start is None:
+        raise click.UsageError(
+            "--own-trajectories needs --from-checkpoint: the student that makes them"
+        )
     set_threads(threads)
     settings = load_config(config)
     where = train_device(device)
@@ -336,12 +340,12 @@ def distil(
         kinds=kinds,
         repeat=parse_repeats(repeats),
         rounds=rounds,
-        more=more_pairs,
+        more=more_trajectories,
         more_of=more_of,
-        own=own_pairs,
+        own=own_trajectories,
         how=TeacherSpec.of(teacher_steps, teacher_guidance),
         start=start,
-        tutor=tutor,
+        auxiliary=auxiliary,
         device=where,
     )
     limits = RunLimits(max_steps, max_minutes, cooldown_steps=cooldown_steps, log_every=20)
@@ -385,7 +389,9 @@ def vocoder(
     help="Checkpoint folder whose classifier, of the same labels, this one begins with.",
 )
 @click.option(
-    "--tutor", is_flag=True, help="One for train distil, of another shape than the one that judges."
+    "--auxiliary",
+    is_flag=True,
+    help="One for train distil, of another shape than the one that judges.",
 )
 @OUT
 @THREADS
@@ -396,7 +402,7 @@ def classifier(
     epochs: int,
     learning_rate: float,
     start: Path | None,
-    tutor: bool,
+    auxiliary: bool,
     out: Path,
     threads: int | None,
 ) -> None:
@@ -420,7 +426,7 @@ def classifier(
         epochs=epochs,
         learning_rate=learning_rate,
         start=before,
-        tutor=tutor,
+        auxiliary=auxiliary,
     )
     click.echo(metrics)
 

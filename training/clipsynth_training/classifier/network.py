@@ -31,7 +31,7 @@ class ClassifierConfig:
     stem: int = 4
 
 
-TUTOR_SHAPE: dict[str, Any] = {"channels": (16, 32, 64, 128), "stem": 2}
+AUXILIARY_SHAPE: dict[str, Any] = {"channels": (16, 32, 64, 128), "stem": 2}
 """Of a classifier that a student learns from: another network than the judge, which must not be
 one that the student was made to please."""
 

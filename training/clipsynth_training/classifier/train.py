@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from clipsynth_rt.bundles.manifest import MelSpec, decode, encode
 from clipsynth_rt.errors import CheckpointError, DataError, ManifestError
-from clipsynth_training.checkpoint import load_part, load_weights, save_part
-from clipsynth_training.classifier.network import TUTOR_SHAPE, ClassifierConfig, SoundClassifier
+from clipsynth_training.checkpoint import load_component, load_weights, save_component
+from clipsynth_training.classifier.network import AUXILIARY_SHAPE, ClassifierConfig, SoundClassifier
 from clipsynth_training.denoiser.conditions import ConditionedMels, check_all_heard
 from clipsynth_training.run.autocast import mixed_precision
 
@@ -26,7 +26,7 @@ crest factor is not a recording's."""
 HEARD_PEAK = 0.9
 """Peak to which waveforms are brought before a classifier hears them."""
 GRAIN = 0.12
-"""Largest standard deviation of the noise that a tutor learns to hear through."""
+"""Largest standard deviation of the noise that an auxiliary classifier learns to hear through."""
 
 
 def augment(mel: Tensor, spec: MelSpec, generator: torch.Generator) -> Tensor:
@@ -76,7 +76,7 @@ def train_classifier(
     learning_rate: float = 3e-3,
     seed: int = 0,
     start: SoundClassifier | None = None,
-    tutor: bool = False,
+    auxiliary: bool = False,
 ) -> dict[str, float]:
     """Train on the labelled clips of ``train`` and write the part ``classifier``.
 
@@ -91,8 +91,8 @@ def train_classifier(
         learning_rate: Peak rate of AdamW.
         seed: Of weights, order and augmentation.
         start: A classifier of the same ``labels`` to begin with; a random one if None.
-        tutor: Make one for ``train_distil``, of ``TUTOR_SHAPE``, that grain does not sway: a
-            student would learn to make it.
+        auxiliary: Make one for ``train_distil``, of ``AUXILIARY_SHAPE``, that grain does not sway:
+            a student would learn to make it.
 
     Returns:
         ``validation_top1`` where validation clips were given.
@@ -107,7 +107,7 @@ def train_classifier(
     if len(indices) == 0:
         raise DataError("no labelled clips: give --labels labels.csv")
     check_all_heard(train.label[indices], labels)
-    shape = TUTOR_SHAPE if tutor else {}
+    shape = AUXILIARY_SHAPE if auxiliary else {}
     config = ClassifierConfig(labels=labels, n_mels=mel_spec.n_mels, **shape)
     model = SoundClassifier(config).to(memory_format=torch.channels_last)
     if start is not None:
@@ -125,7 +125,7 @@ def train_classifier(
         order = indices[torch.randperm(len(indices), generator=generator)]
         for batch in order.split(batch_size):
             mel = augment(train.mels[batch].float(), mel_spec, generator)
-            if tutor:
+            if auxiliary:
                 mel = grained(mel, generator)
             with mixed_precision("cpu"):
                 logits, _ = model(mel)
@@ -141,7 +141,7 @@ def train_classifier(
             metrics["validation_top1"] = float(right.float().mean())
         logger.info("epoch %d: loss %.3f %s", epoch + 1, float(loss.detach()), metrics)
         facts = {"classifier": encode(config), "mel": encode(mel_spec), "metrics": metrics}
-        save_part(out_dir, "classifier", model.state_dict(), facts)
+        save_component(out_dir, "classifier", model.state_dict(), facts)
     return metrics
 
 
@@ -151,7 +151,7 @@ def load_classifier(folder: str | Path) -> tuple[SoundClassifier, MelSpec]:
     Raises:
         CheckpointError: If it is missing, damaged or of another configuration.
     """
-    tensors, facts = load_part(folder, "classifier")
+    tensors, facts = load_component(folder, "classifier")
     try:
         config = decode(ClassifierConfig, facts["classifier"], "classifier")
         spec = decode(MelSpec, facts["mel"], "mel")

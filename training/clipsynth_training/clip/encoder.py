@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from clipsynth_rt.bundles.manifest import decode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.files import sha256_of
-from clipsynth_training.checkpoint import load_part, load_weights
+from clipsynth_training.checkpoint import load_component, load_weights
 from clipsynth_training.clip.bert import BertConfig, SentenceEncoder
 from clipsynth_training.clip.image_tower import ImageTower, ImageTowerConfig
 from clipsynth_training.clip.published_network import package_folder
@@ -234,7 +234,7 @@ def small_clip_config(
 
 
 def _load_small(folder: Path, model_dir: str | Path | None) -> Clip:
-    tensors, facts = load_part(folder, "clip")
+    tensors, facts = load_component(folder, "clip")
     where = str(folder / "clip.safetensors")
     try:
         config = decode(ImageTowerConfig, facts["image_tower"], "image_tower")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import CheckpointError, DataError
-from clipsynth_training.checkpoint import load_part, load_weights, save_part
+from clipsynth_training.checkpoint import load_component, load_weights, save_component
 from clipsynth_training.clip.encoder import Clip
 from clipsynth_training.clip.frame_embeddings import embed_frames
 from clipsynth_training.data.shards import ShardSet
@@ -115,7 +115,7 @@ def train_prior(
     model.eval()
     measured = _measure(model, validation if validation is not None else data)
     config = {"dim": model.dim, "hidden": hidden, "steps": steps, "metrics": measured}
-    save_part(out_dir, PART, model.state_dict(), {**config, **(facts or {})})
+    save_component(out_dir, PART, model.state_dict(), {**config, **(facts or {})})
     return measured
 
 
@@ -144,7 +144,7 @@ def load_prior(folder: str | Path) -> TextToImagePrior:
     Raises:
         CheckpointError: If it is missing, damaged or of another configuration.
     """
-    tensors, facts = load_part(folder, PART)
+    tensors, facts = load_component(folder, PART)
     try:
         model = TextToImagePrior(int(facts["dim"]), int(facts["hidden"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -23,7 +23,13 @@ from tqdm import tqdm
 
 from clipsynth_rt.bundles.manifest import decode, encode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
-from clipsynth_training.checkpoint import load_part, load_state, load_weights, save_part, save_state
+from clipsynth_training.checkpoint import (
+    load_component,
+    load_state,
+    load_weights,
+    save_component,
+    save_state,
+)
 from clipsynth_training.clip.encoder import (
     Projection,
     load_clip,
@@ -198,8 +204,8 @@ def train_clip(
     held_out = [p for p in pictures if split[p.id] == "test"]
     clip = load_clip(out_dir, model_dir=model_dir)
     report = retrieval_report(clip, held_out, concepts, cache_dir / "test.safetensors")
-    tensors, facts = load_part(out_dir, "clip")
-    save_part(out_dir, "clip", tensors, {**facts, "retrieval": report})
+    tensors, facts = load_component(out_dir, "clip")
+    save_component(out_dir, "clip", tensors, {**facts, "retrieval": report})
     return report
 
 
@@ -220,7 +226,7 @@ def contrastive_loss(image: Tensor, text: Tensor, log_scale: Tensor, same_meanin
 
 
 def _copy_projection(folder: str | Path, digest: str, projection: Projection) -> None:
-    tensors, facts = load_part(folder, "clip")
+    tensors, facts = load_component(folder, "clip")
     if facts.get("sentence_encoder", {}).get("sha256") != digest:
         raise CheckpointError(f"{folder}: its text projection is for another sentence encoder")
     prefix = "projection."
@@ -314,7 +320,7 @@ def _save(
     for index, moments in optimiser.state_dict()["state"].items():
         state |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
     save_state(out_dir, STATE, step, state, {"step": step, "train": encode(config)})
-    save_part(out_dir, "clip", shipped, facts)
+    save_component(out_dir, "clip", shipped, facts)
 
 
 def _resume(

@@ -17,7 +17,7 @@ from clipsynth_rt.errors import InputError
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.config import TrainConfig
 from clipsynth_training.denoiser.diffusion import perturb_condition, sample_times
-from clipsynth_training.run.prefetch import Ahead
+from clipsynth_training.run.prefetch import Prefetcher
 
 READERS = 2
 """Threads that read clips from the disk, or draw batches for a GPU."""
@@ -95,7 +95,7 @@ class Batches:
                 "optimiser.batch_size or start fewer"
             )
         self.wait_s = 0.0
-        self._ahead = Ahead(self.draw, READERS if data.streams or ahead else 0)
+        self._ahead = Prefetcher(self.draw, READERS if data.streams or ahead else 0)
 
     def take(self, step: int) -> Batch:
         """Return this process's share of step ``step``."""

@@ -23,8 +23,9 @@ from clipsynth_training.checkpoint import default_checkpoint
 from clipsynth_training.clip.encoder import load_clip
 from clipsynth_training.denoiser.conditions import ConditionedMels, load_conditioned
 from clipsynth_training.denoiser.config import TrainConfig, load_config
-from clipsynth_training.denoiser.train import DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.train import DenoiserTrainer
 from clipsynth_training.denoiser.unet import count_flops, count_parameters
+from clipsynth_training.run.trainer import RunLimits
 
 NO, LAST = (False, False, False), (False, False, True)
 CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -87,7 +87,7 @@ class ConditionedMels:
             indices = indices.repeat_interleave(self.passes[indices])
         return indices
 
-    def emphasise(self, times: Mapping[str, int], names: Sequence[str]) -> None:
+    def oversample(self, times: Mapping[str, int], names: Sequence[str]) -> None:
         """Let an epoch of training hold the clips of some labels more often than once.
 
         Args:

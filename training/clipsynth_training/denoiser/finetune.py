@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clipsynth_rt.bundles.manifest import MelSpec, decode
 from clipsynth_rt.errors import CheckpointError, DataError, InputError, ManifestError, OutputError
-from clipsynth_training.checkpoint import load_part, load_state
+from clipsynth_training.checkpoint import load_component, load_state
 from clipsynth_training.data.clips import CutSpec
 from clipsynth_training.data.shards import ShardSet
 from clipsynth_training.data.sound_folder import NamedClips, read_sounds
@@ -34,7 +34,8 @@ from clipsynth_training.denoiser.conditions import (
 )
 from clipsynth_training.denoiser.config import OptimiserConfig, TrainConfig
 from clipsynth_training.denoiser.samples import SAMPLES, SampleSpec, spread
-from clipsynth_training.denoiser.train import STATE, DenoiserTrainer, RunLimits
+from clipsynth_training.denoiser.train import STATE, DenoiserTrainer
+from clipsynth_training.run.trainer import RunLimits
 
 logger = logging.getLogger(__name__)
 
@@ -135,8 +136,11 @@ def finetune(
         most = steps * config.optimiser.batch_size // 2
         old = read_replay(replay, labels_csv, clip, config.mel, max(1, most), kinds)
         data = with_replay(data, old)
-    taught = {"names": sorted(names), "sounds": hashlib.sha256(sounds.mels.tobytes()).hexdigest()}
-    _check_taught(out, taught)
+    best_trajectories = {
+        "names": sorted(names),
+        "sounds": hashlib.sha256(sounds.mels.tobytes()).hexdigest(),
+    }
+    _check_taught(out, best_trajectories)
     _carry(checkpoint, out)
     # export tells pictures by them
     known = sorted({*facts.get("labels", ()), *names})
@@ -148,7 +152,7 @@ def finetune(
         config,
         data,
         out,
-        facts={**facts, "labels": known, "taught": taught},
+        facts={**facts, "labels": known, "taught": best_trajectories},
         samples=samples,
         start=weights,
     )
@@ -234,12 +238,12 @@ def with_replay(new: ConditionedMels, old: ConditionedMels) -> ConditionedMels:
 def _read_voice(
     checkpoint: Path, clip: Any
 ) -> tuple[dict[str, Tensor], TrainConfig, dict[str, Any]]:
-    weights, facts = load_part(checkpoint, "denoiser")
+    weights, facts = load_component(checkpoint, "denoiser")
     where = checkpoint / "denoiser.json"
     try:
         sections = {key: facts.pop(key) for key in ("unet", "mel", "diffusion")}
         config = TrainConfig.from_dict(sections, str(where))
-        vocoder = decode(MelSpec, load_part(checkpoint, "vocoder")[1].get("mel", {}), "mel")
+        vocoder = decode(MelSpec, load_component(checkpoint, "vocoder")[1].get("mel", {}), "mel")
     except (KeyError, InputError, ManifestError) as error:
         raise CheckpointError(f"{where}: {error} is missing or wrong") from error
     if vocoder != config.mel:
@@ -253,14 +257,14 @@ def _read_voice(
     return weights, config, {key: value for key, value in facts.items() if key not in own}
 
 
-def _check_taught(out: Path, taught: dict[str, Any]) -> None:
+def _check_taught(out: Path, best_trajectories: dict[str, Any]) -> None:
     """Refuse to go on with other sounds: a run that is finished would not learn them."""
     loaded = load_state(out, STATE)
     if loaded is None:
         return
     earlier = loaded[1]["config"].get("taught")
     # a run of before does not say
-    if earlier is not None and earlier != taught:
+    if earlier is not None and earlier != best_trajectories:
         told = ", ".join(earlier["names"][:5])
         raise InputError(f"{out}: was taught other sounds ({told}); choose another --out")
 

@@ -7,9 +7,8 @@ exactly the steps that an unbroken one would.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_training.checkpoint import load_part, load_state, load_weights, save_part, save_state
+from clipsynth_training.checkpoint import (
+    load_component,
+    load_weights,
+    save_component,
+)
 from clipsynth_training.denoiser.batches import Batch, Batches, check_frames
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.config import TrainConfig
@@ -25,61 +28,19 @@ from clipsynth_training.denoiser.diffusion import velocity_loss
 from clipsynth_training.denoiser.held_out import held_out_losses
 from clipsynth_training.denoiser.samples import SampleSpec, write_samples
 from clipsynth_training.denoiser.unet import UNet, count_flops, count_parameters
-from clipsynth_training.run.distributed import (
-    any_process,
-    check_resumed_alike,
-    mean_over_processes,
-    rank_and_count,
-    signal_of_any,
-    take_step,
-)
+from clipsynth_training.run.distributed import mean_over_processes, take_step
 from clipsynth_training.run.ema import WeightAverage
-from clipsynth_training.run.interruption import StopSignals
-from clipsynth_training.run.log import Pace, RunLog
+from clipsynth_training.run.log import RunLog
 from clipsynth_training.run.state import pack, unpack
+from clipsynth_training.run.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 STATE = "denoiser_state"
 
 
-@dataclass(frozen=True)
-class RunLimits:
-    """When a run stops and how often it reports; None means never."""
-
-    max_steps: int | None = None
-    max_minutes: float | None = None
-    max_cpu_seconds: float | None = None
-    cooldown_steps: int = 0
-    save_every: int = 500
-    evaluate_every: int = 500
-    log_every: int = 100
-
-    def reached(self, step: int, pace: Pace, received: int | None) -> bool:
-        """Return whether a run ends before its next step, in all processes alike.
-
-        Args:
-            step: Steps taken.
-            pace: Of this process.
-            received: The signal that came, or None.
-        """
-        return any_process(
-            received is not None
-            or (self.max_steps is not None and step >= self.max_steps)
-            or (self.max_minutes is not None and pace.seconds >= 60.0 * self.max_minutes)
-            or (self.max_cpu_seconds is not None and pace.cpu_seconds >= self.max_cpu_seconds)
-        )
-
-    def rate_share(self, step: int, warmup_steps: int) -> float:
-        """Return the share of the learning rate that a step has, after ``step`` steps."""
-        share = min(1.0, (step + 1) / max(1, warmup_steps))
-        if self.cooldown_steps and self.max_steps is not None:
-            share *= min(1.0, (self.max_steps - step) / self.cooldown_steps)
-        return share
-
-
-class DenoiserTrainer:
-    """Everything that a denoiser run consists of; ``run`` walks it.
+class DenoiserTrainer(Trainer):
+    """A denoiser's run.
 
     Under ``torchrun`` each process takes its share of every batch; the first one saves and logs.
 
@@ -102,6 +63,9 @@ class DenoiserTrainer:
         CheckpointError: If ``out_dir`` holds a run of another configuration, or a damaged one.
     """
 
+    name = "denoiser"
+    state_name = STATE
+
     def __init__(
         self,
         config: TrainConfig,
@@ -116,8 +80,10 @@ class DenoiserTrainer:
         start: Mapping[str, Tensor] | None = None,
         fresh_condition: bool = False,
     ) -> None:
+        super().__init__(out_dir, config.optimiser.batch_size)
         self.config, self.data, self.held_out = config, data, held_out
-        self.out_dir, self.facts = Path(out_dir), facts or {}
+        self.facts = facts or {}
+        self.warmup_steps = config.optimiser.warmup_steps
         self.samples, self.tensorboard = samples, tensorboard
         self.device = torch.device(device)
         check_frames(config, data.mels.shape[2])
@@ -135,64 +101,26 @@ class DenoiserTrainer:
             weight_decay=config.optimiser.weight_decay,
             fused=True,
         )
-        self.rank, self.processes = rank_and_count()
-        ahead = self.device.type != "cpu"
-        self.batches = Batches(config, data, self.rank, self.processes, ahead)
+        prefetch = self.device.type != "cpu"
+        self.batches = Batches(config, data, self.rank, self.processes, prefetch)
+        self.batch_size = self.batches.size
         self._flops = count_flops(self.model, data.mels.shape[2])
-        self.step = 0
-        self._resume()
+        self.resume()
 
-    def run(
-        self, limits: RunLimits, on_step: Callable[[int, float], None] | None = None
-    ) -> int | None:
-        """Train until a limit is reached or SIGTERM or SIGINT comes, then save.
-
-        With ``cooldown_steps`` the learning rate falls linearly to zero over the last steps
-        before ``max_steps`` (warm-up, stable, decay: Hu et al. 2024, arXiv:2404.06395).
-
-        Returns:
-            The signal that ended it, or None.
-
-        Raises:
-            CheckpointError: If the loss is not finite, or processes resumed at different steps.
-            OutputError: If the checkpoint cannot be written.
-        """
-        check_resumed_alike(self.step, self.out_dir)
-        first = self.rank == 0
-        log = RunLog(self.out_dir, self.step, tensorboard=self.tensorboard) if first else None
-        pace = Pace(self.batches.size)
-        try:
-            with StopSignals() as signals:
-                while not limits.reached(self.step, pace, signals.received):
-                    rate = self._learning_rate(limits)
-                    loss = self.train_step(rate)
-                    if not math.isfinite(loss):
-                        raise CheckpointError(
-                            f"loss is {loss} at step {self.step}; lower optimiser.learning_rate "
-                            f"and resume from {self.out_dir}"
-                        )
-                    pace.add(loss)
-                    if on_step is not None:
-                        on_step(self.step, loss)
-                    if log is not None:
-                        self._report(log, limits, pace, rate)
-                if log is not None:
-                    self._finish(log, pace, signals)
-                return signal_of_any(signals.received)
-        finally:
-            self.batches.close()
-            if log is not None:
-                log.close()
-
-    def train_step(self, learning_rate: float) -> float:
+    def train_step(self, rate_share: float = 1.0) -> dict[str, float]:
         """Take one optimiser step and return its loss, the mean over all processes."""
+        settings = self.config.optimiser
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._accumulate(self.batches.take(self.step).to(self.device))
-        clip = self.config.optimiser.gradient_clip
-        take_step(self.model, self.optimiser, learning_rate, clip)
+        rate = settings.learning_rate * rate_share
+        take_step(self.model, self.optimiser, rate, settings.gradient_clip)
         self.average.update(self.model)
         self.step += 1
-        return mean_over_processes(loss)
+        return {"loss": mean_over_processes(loss)}
+
+    def settings(self) -> dict[str, float]:
+        """Return the learning rate of the last step."""
+        return {"learning_rate": float(self.optimiser.param_groups[0]["lr"])}
 
     def _accumulate(self, batch: Batch) -> float:
         """Add up the gradients of a batch in parts, and return its weighted loss."""
@@ -212,39 +140,14 @@ class DenoiserTrainer:
             return {}
         return held_out_losses(self._averaged(), self.held_out, self.config, self.device)
 
-    def save(self) -> None:
-        """Write all that resuming needs, and the averaged weights (``denoiser``).
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return network, average and optimiser, and the configuration."""
+        facts = {"ema_updates": self.average.num_updates, "config": self._description()}
+        return pack(self.model, self.average, self.optimiser), facts
 
-        Raises:
-            OutputError: If they cannot be written; what was saved before stays whole.
-        """
-        state = {
-            "step": self.step,
-            "ema_updates": self.average.num_updates,
-            "config": self._description(),
-        }
-        tensors = pack(self.model, self.average, self.optimiser)
-        save_state(self.out_dir, STATE, self.step, tensors, state)
-        self._publish()
-
-    def _publish(self) -> None:
-        save_part(self.out_dir, "denoiser", self.average.tensors, self._description())
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            **self.config.to_dict(),
-            **self.facts,
-            "steps": self.step,
-            "parameters": count_parameters(self.model),
-            "flops": self._flops,
-        }
-
-    def _resume(self) -> None:
-        loaded = load_state(self.out_dir, STATE)
-        if loaded is None:
-            return
-        tensors, state = loaded
-        stored, mine = state["config"]["unet"], self.config.unet.to_dict()
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Put back what ``state`` returned; see ``Trainer``."""
+        stored, mine = facts["config"]["unet"], self.config.unet.to_dict()
         if stored != mine:
             key = next(k for k in mine if stored.get(k) != mine[k])
             raise CheckpointError(
@@ -256,19 +159,42 @@ class DenoiserTrainer:
             self.model,
             self.average,
             self.optimiser,
-            state["ema_updates"],
+            facts["ema_updates"],
             str(self.out_dir),
         )
-        self.step = state["step"]
-        logger.info("resumed %s at step %d", self.out_dir, self.step)
-        if self.rank == 0 and not self._is_published():
-            self._publish()  # killed between the state and the weights
 
-    def _is_published(self) -> bool:
+    def publish(self) -> None:
+        """Write the averaged weights as the component ``denoiser``."""
+        save_component(self.out_dir, "denoiser", self.average.tensors, self._description())
+
+    def is_published(self) -> bool:
+        """Return whether the component ``denoiser`` is that of ``step``."""
         try:
-            return load_part(self.out_dir, "denoiser")[1].get("steps") == self.step
+            return load_component(self.out_dir, "denoiser")[1].get("steps") == self.step
         except CheckpointError:
             return False
+
+    def samples_due(self) -> bool:
+        """Return whether samples are written after this step."""
+        return self.samples is not None and self.step % self.samples.every == 0
+
+    def close(self) -> None:
+        """Stop the threads that draw batches."""
+        self.batches.close()
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that steps have waited for clips."""
+        return self.batches.wait_s
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            **self.config.to_dict(),
+            **self.facts,
+            "steps": self.step,
+            "parameters": count_parameters(self.model),
+            "flops": self._flops,
+        }
 
     def _network(self) -> UNet:
         return UNet(self.config.unet).to(self.device, memory_format=torch.channels_last)
@@ -285,36 +211,11 @@ class DenoiserTrainer:
         load_weights(model, self.average.tensors, "average")
         return model
 
-    def _learning_rate(self, limits: RunLimits) -> float:
-        settings = self.config.optimiser
-        return settings.learning_rate * limits.rate_share(self.step, settings.warmup_steps)
-
-    def _report(self, log: RunLog, limits: RunLimits, pace: Pace, rate: float) -> None:
-        """Log, sample and save where this step is one for it."""
-        step, samples = self.step, self.samples
-        if step % limits.evaluate_every == 0:
-            self._log(log, pace, {"learning_rate": rate, **self.evaluate()})
-        elif step % limits.log_every == 0:
-            self._log(log, pace, {"learning_rate": rate})
-        if samples is not None and step % samples.every == 0:
-            self._sample(log, samples)
-        if step % limits.save_every == 0:
-            self.save()
-
-    def _finish(self, log: RunLog, pace: Pace, signals: StopSignals) -> None:
-        """Save, and log what the last step did not."""
-        self.save()
-        if pace.steps:
-            # who sends a signal waits half a minute or less before they kill
-            self._log(log, pace, self.evaluate() if signals.received is None else {})
-
-    def _log(self, log: RunLog, pace: Pace, values: dict[str, float]) -> None:
-        row = {**pace.take(self.batches.wait_s), **values}
-        log.write(self.step, row)
-        logger.info("step %d: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
-
-    def _sample(self, log: RunLog, samples: SampleSpec) -> None:
-        what = replace(samples, condition=samples.condition.to(self.device))
+    def sample(self, log: RunLog) -> None:
+        """Write samples of the averaged weights."""
+        if self.samples is None:
+            return
+        what = replace(self.samples, condition=self.samples.condition.to(self.device))
         config, frames = self.config, self.data.mels.shape[2]
         path = write_samples(
             self.out_dir,

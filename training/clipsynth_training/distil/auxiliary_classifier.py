@@ -24,11 +24,11 @@ from clipsynth_training.mel import MelSpectrogram
 from clipsynth_training.vocoder.network import load_vocoder
 
 
-class Tutor:
+class AuxiliaryClassifier:
     """Hears one half of the clips as mels, the other as the vocoder's sound.
 
     Args:
-        classifier: Trained as a tutor, so on real clips alone.
+        classifier: Trained as an auxiliary classifier, so on real clips alone.
         vocoder: Normalised log-mel [B, M, F] -> waveform [B, T].
         spec: The analysis that both know.
         names: The student's labels, in order.
@@ -46,7 +46,9 @@ class Tutor:
     ) -> None:
         known = classifier.config.labels
         if unknown := sorted(set(names) - set(known)):
-            raise CheckpointError(f"the tutor does not know {unknown[0]!r}: train it on all labels")
+            raise CheckpointError(
+                f"the auxiliary classifier does not know {unknown[0]!r}: train it on all labels"
+            )
         self.classifier = classifier.eval().requires_grad_(False)
         self.vocoder = vocoder.eval().requires_grad_(False)
         self.spec, self.analysis = spec, MelSpectrogram(spec)
@@ -57,7 +59,7 @@ class Tutor:
         """Where it listens."""
         return self.column.device
 
-    def to(self, device: torch.device) -> Tutor:
+    def to(self, device: torch.device) -> AuxiliaryClassifier:
         """Move it to where it is to listen, and return it."""
         for module in (self.classifier, self.vocoder, self.analysis):
             module.to(device)
@@ -65,7 +67,9 @@ class Tutor:
         return self
 
     @classmethod
-    def open(cls, folder: str | Path, teacher: str | Path, names: Sequence[str]) -> Tutor:
+    def open(
+        cls, folder: str | Path, teacher: str | Path, names: Sequence[str]
+    ) -> AuxiliaryClassifier:
         """Read the part ``classifier`` of ``folder`` and the part ``vocoder`` of ``teacher``.
 
         Raises:

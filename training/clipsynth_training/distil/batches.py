@@ -15,8 +15,8 @@ from clipsynth_rt.errors import InputError, ManifestError
 from clipsynth_training.denoiser.batches import READERS, clips_of_step
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.diffusion import add_noise
-from clipsynth_training.distil.trajectories import TeacherPairs
-from clipsynth_training.run.prefetch import Ahead
+from clipsynth_training.distil.trajectories import Trajectories
+from clipsynth_training.run.prefetch import Prefetcher
 from clipsynth_training.run.ranges import (
     ABOVE_ZERO,
     BELOW_ONE,
@@ -32,82 +32,77 @@ class DistilConfig:
     """How a student is trained.
 
     Attributes:
-        steps: Calls that a sound takes.
-        also: Further counts of calls that the same student is to make a sound in.
-        also_share: Share of training steps that go to these.
+        num_steps: Numbers of steps, one network call each, that the student makes a sound in; the
+            first is the default, and one is enough.
+        other_share: Share of training steps that go to the others.
         batch_size: Clips a step, over all processes.
         learning_rate: Of the student, and of the discriminator.
         discriminator_rate: See there.
         ema_decay: Of the averaged weights that are shipped.
         regression_steps: First steps, of regression alone; the discriminator learns meanwhile.
-        pair_share: Share of a batch that follows the teacher afterwards, one clip at least.
+        trajectory_share: Share of a batch that follows the teacher afterwards, one clip at least.
         adversarial: Size of the discriminator's gradient against the regression's, at the output.
-        tutor: Size of the tutor's gradient against the regression's, at the output; where there is
-            a tutor.
+        auxiliary: Size of the auxiliary classifier's gradient against the regression's, at the
+            output; where there is one.
         penalty: Weight of the discriminator's smoothness, at ``penalty_noise``.
         penalty_noise: Standard deviation of the noise that must not change its scores.
         penalty_every: Steps between penalties, which are that much larger (Karras et al. 2020,
             arXiv:1912.04958, section 3.1).
         end_to_end: Share of steps whose gradient reaches back through all calls, not the last
             alone.
-        emphasis: How much more often than others a label is drawn that the tutor never hears
-            right in what the student begins with; labels weigh alike otherwise. Where there is a
-            tutor; without one, or at 0, clips weigh alike.
+        oversampling: How much more often than others a label is drawn that the auxiliary
+            classifier never hears right in what the student begins with; labels weigh alike
+            otherwise. Without a classifier, or at 0, clips weigh alike.
         plain_share: Share of clips whose text is what the teacher was asked; the others draw any.
         condition_noise: As in ``OptimiserConfig``, for half of the clips.
         gradient_clip: Largest gradient norm.
         seed: Of order and noise.
     """
 
-    steps: int = 2
-    also: tuple[int, ...] = ()
-    also_share: float = 0.5
+    num_steps: tuple[int, ...] = (2,)
+    other_share: float = 0.5
     batch_size: int = 16
     learning_rate: float = 2e-4
     discriminator_rate: float = 4e-4
     ema_decay: float = 0.995
     regression_steps: int = 300
-    pair_share: float = 0.25
+    trajectory_share: float = 0.25
     adversarial: float = 1.0
-    tutor: float = 1.0
+    auxiliary: float = 1.0
     penalty: float = 1.0
     penalty_noise: float = 0.1
     penalty_every: int = 4
     end_to_end: float = 0.5
-    emphasis: float = 2.0
+    oversampling: float = 2.0
     plain_share: float = 0.3
     condition_noise: float = 0.2
     gradient_clip: float = 1.0
     seed: int = 0
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """All counts of calls that the student learns, the usual one first."""
-        return (self.steps, *self.also)
-
-    @property
     def states(self) -> int:
-        """States of a trajectory that hold those after each call of every count."""
-        return math.lcm(*self.counts)
+        """States of a trajectory that hold those after each step of every number of steps."""
+        return math.lcm(*self.num_steps)
 
-    def calls_at(self, step: int) -> int:
-        """Return the count that a training step is of: a function of the seed and ``step``."""
+    def num_steps_at(self, step: int) -> int:
+        """Return the number of steps that a training step learns, a function of seed and step."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 64 + 63)
-        if not self.also or torch.rand((), generator=generator).item() >= self.also_share:
-            return self.steps
-        return self.also[int(torch.randint(len(self.also), (), generator=generator))]
+        usual, *others = self.num_steps
+        if not others or torch.rand((), generator=generator).item() >= self.other_share:
+            return usual
+        return others[int(torch.randint(len(others), (), generator=generator))]
 
 
 _RANGES = {
-    "also_share": SHARE,
+    "other_share": SHARE,
     "batch_size": FROM_ONE,
     "learning_rate": ABOVE_ZERO,
     "discriminator_rate": ABOVE_ZERO,
     "ema_decay": BELOW_ONE,
     "regression_steps": FROM_ZERO,
-    "pair_share": SHARE,
+    "trajectory_share": SHARE,
     "adversarial": FROM_ZERO,
-    "tutor": FROM_ZERO,
+    "auxiliary": FROM_ZERO,
     "penalty": FROM_ZERO,
     "penalty_noise": FROM_ZERO,
     "penalty_every": FROM_ONE,
@@ -132,8 +127,9 @@ def load_config(path: str | Path | None) -> DistilConfig:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
         raise InputError(f"{path}: not a configuration of train distil ({error})") from error
     check_ranges(config, _RANGES, f"{path}: ")
-    if min(config.counts) < 1 or len(set(config.counts)) < len(config.counts):
-        raise InputError(f"{path}: steps and also must be different numbers from 1 on")
+    counts = config.num_steps
+    if not counts or min(counts) < 1 or len(set(counts)) < len(counts):
+        raise InputError(f"{path}: num_steps must be different numbers from 1 on")
     return config
 
 
@@ -157,7 +153,7 @@ class DistilBatch:
         return len(self.path)
 
     @property
-    def calls(self) -> int:
+    def num_steps(self) -> int:
         """In how many calls the student makes these clips."""
         return self.path.shape[1]
 
@@ -186,13 +182,13 @@ class DistilBatches:
         self,
         config: DistilConfig,
         data: ConditionedMels,
-        pairs: TeacherPairs,
+        pairs: Trajectories,
         rank: int = 0,
         processes: int = 1,
         ahead: bool = False,
     ) -> None:
         self.config, self.data, self.pairs = config, data, pairs
-        self._ahead = Ahead(self.draw, READERS if ahead else 0)
+        self._ahead = Prefetcher(self.draw, READERS if ahead else 0)
         self.rank, self.processes = rank, processes
         self.indices = data.usable("text")
         pairs.check(data.label[self.indices], config.states)
@@ -215,11 +211,11 @@ class DistilBatches:
         real = self.data.mels[chosen].float()
         pairs = len(label)
         if step >= config.regression_steps:
-            pairs = max(1, round(config.pair_share * len(label)))
+            pairs = max(1, round(config.trajectory_share * len(label)))
         noise = torch.randn(real.shape, generator=generator)
         noise[:pairs], path = self.pairs.draw(label[:pairs], generator)
         condition = self._conditions(label, generator)
-        stride = config.states // config.calls_at(step)
+        stride = config.states // config.num_steps_at(step)
         return DistilBatch(real, label, condition, noise, path[:, stride - 1 :: stride])
 
     def _conditions(self, label: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from clipsynth_training.distil.mel_discriminator import MelDiscriminator, MelDis
 from clipsynth_training.run.distributed import take_step
 
 
-class Adversary:
+class DiscriminatorTrainer:
     """A discriminator and its optimiser.
 
     Args:
@@ -67,7 +67,7 @@ class Adversary:
             clips, times = torch.cat([clips, clips + config.penalty_noise * noise]), 4
         scores = self.network(clips, batch.label.repeat(times)).chunk(times)
         loss = F.softplus(scores[1] - scores[0]).mean()
-        values = {"critic": float(loss.detach())}
+        values = {"discriminator": float(loss.detach())}
         if smooth:
             moved = [(scores[2 + i] - scores[i]).square().mean() for i in (0, 1)]
             loss = loss + config.penalty * config.penalty_every * sum(moved)

@@ -1,4 +1,4 @@
-"""How often a distillation draws each label: alike, but more where a tutor hears the student fail.
+"""How often a distillation draws each label: more where the student fails.
 
 Source:
     Shrivastava et al. 2016, arXiv:1604.03540 (training time goes to what is still hard).
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipsynth_training.denoiser.unet import UNet
-from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.rollout import Rollout
 
 AT_ONCE = 8
@@ -19,15 +19,21 @@ AT_ONCE = 8
 
 @torch.no_grad()
 def difficulty(
-    student: UNet, rollout: Rollout, text: Tensor, tutor: Tutor, *, frames: int, sounds: int = 2
+    student: UNet,
+    rollout: Rollout,
+    text: Tensor,
+    auxiliary: AuxiliaryClassifier,
+    *,
+    frames: int,
+    sounds: int = 2,
 ) -> Tensor:
-    """Return how unlikely a tutor thinks each label for the student's sounds of it, 0 to 1.
+    """Return how seldom an auxiliary classifier hears each label in the student's sounds, 0 to 1.
 
     Args:
-        student: In evaluation mode, on the tutor's device; asked once per call of ``rollout``.
+        student: In evaluation mode, on the classifier's device; asked once per call of ``rollout``.
         rollout: Its sampler.
         text: What it is asked, by label, [C, D].
-        tutor: Hears the mels.
+        auxiliary: Hears the mels.
         frames: Their length.
         sounds: How many of each label are heard.
 
@@ -39,14 +45,14 @@ def difficulty(
     noise = torch.randn(len(label), student.config.n_mels, frames, generator=generator)
     made = []
     for part, own in zip(noise.split(AT_ONCE), label.split(AT_ONCE), strict=True):
-        x, condition = part.to(tutor.device), text[own].to(tutor.device)
+        x, condition = part.to(auxiliary.device), text[own].to(auxiliary.device)
         *_, (_, x0) = rollout(student, x, condition, end_to_end=False)
         made.append(x0)
-    heard = tutor.posterior(torch.cat(made), label).cpu()
+    heard = auxiliary.posterior(torch.cat(made), label).cpu()
     return 1.0 - heard.view(sounds, len(text)).mean(dim=0)
 
 
-def passes(label: Tensor, weight: Tensor) -> list[int]:
+def repeats(label: Tensor, weight: Tensor) -> list[int]:
     """Return how often an epoch holds the clips of each label, so that labels weigh ``weight``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Open a distillation: read teacher, clips and tutor, make what the student follows, and begin."""
+"""Open a distillation: read teacher, clips and classifier, and prepare trajectories."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from clipsynth_rt.errors import CheckpointError
-from clipsynth_training.checkpoint import load_part, load_weights
+from clipsynth_training.checkpoint import load_component, load_weights
 from clipsynth_training.clip.encoder import load_clip
 from clipsynth_training.denoiser.conditions import check_all_heard, load_texts
 from clipsynth_training.denoiser.config import TrainConfig
 from clipsynth_training.denoiser.unet import UNet
-from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.batches import DistilConfig
-from clipsynth_training.distil.oversampling import difficulty, passes
+from clipsynth_training.distil.oversampling import difficulty, repeats
 from clipsynth_training.distil.rollout import Rollout
-from clipsynth_training.distil.train import PART, DistilTrainer
+from clipsynth_training.distil.train import DistilTrainer
 from clipsynth_training.distil.trajectories import (
-    TeacherPairs,
     TeacherSpec,
-    make_pairs,
+    Trajectories,
+    make_trajectories,
     more_labels,
 )
 from clipsynth_training.run.distributed import rank_and_count, wait_for_all
@@ -47,7 +47,7 @@ def open_run(
     own: bool = False,
     how: TeacherSpec | None = None,
     start: str | Path | None = None,
-    tutor: str | Path | None = None,
+    auxiliary: str | Path | None = None,
     device: str | torch.device = "cpu",
 ) -> DistilTrainer:
     """Read a teacher and clips, make the teacher's trajectories, and return the trainer.
@@ -61,15 +61,15 @@ def open_run(
         kinds: Keep clips of these kinds alone; empty for all.
         repeat: Label -> how many times as often as otherwise it is drawn.
         rounds: Trajectories a label.
-        more: Further ones of the teacher's, of labels that the tutor hears right in fewer than
-            half of those, so that there is something right to follow; where there is a tutor.
-        more_of: Labels that ``more`` are of, in place of what a tutor hears.
+        more: Further ones of the teacher's, of labels that the auxiliary classifier hears right in
+            fewer than half of those, so that there is something right to follow.
+        more_of: Labels that ``more`` are of, in place of what an auxiliary classifier hears.
         own: ``rounds`` are of what the student makes already, in place of the teacher: a
             hundredth of the time, and what it knows it keeps while it learns some labels.
         how: How the teacher samples them.
         start: Checkpoint folder with a student to begin with; the teacher if None.
-        tutor: Checkpoint folder with a classifier trained as a tutor; it hears sounds through the
-            teacher's part ``vocoder``.
+        auxiliary: Checkpoint folder with a classifier of ``AUXILIARY_SHAPE``; it hears sounds
+            through the teacher's component ``vocoder``.
         device: Where the networks are, such as ``cpu`` or ``cuda``.
 
     Raises:
@@ -78,7 +78,7 @@ def open_run(
             sample so.
         InputError: If ``repeat`` or ``more_of`` names a label that no clip has.
     """
-    weights, facts = load_part(teacher, "denoiser")
+    weights, facts = load_component(teacher, "denoiser")
     sections = ("unet", "optimiser", "mel", "diffusion")
     if missing := [key for key in sections if key not in facts]:
         raise CheckpointError(
@@ -89,9 +89,13 @@ def open_run(
     check_all_heard(data.label, names)
     repeat = repeat or {}
     # unknown names are refused before the teacher's hour, and so is what cannot be read
-    data.emphasise({**repeat, **dict.fromkeys(more_of, 1)}, names)
-    ear = None if tutor is None else Tutor.open(tutor, teacher, names).to(device)
-    begin, begun = (weights, {}) if start is None else load_part(start, PART)
+    data.oversample({**repeat, **dict.fromkeys(more_of, 1)}, names)
+    ear = (
+        None
+        if auxiliary is None
+        else AuxiliaryClassifier.open(auxiliary, teacher, names).to(device)
+    )
+    begin, begun = (weights, {}) if start is None else load_component(start, COMPONENT)
     network = UNet(settings.unet).to(device, memory_format=torch.channels_last).eval()
     rank, processes = rank_and_count()
     folder = Path(out_dir) / "pairs"
@@ -104,7 +108,7 @@ def open_run(
         only: Tensor | None = None,
     ) -> None:
         load_weights(network, sampled, str(teacher if sampled is weights else start))
-        make_pairs(
+        make_trajectories(
             network,
             settings.diffusion,
             text,
@@ -131,20 +135,20 @@ def open_run(
             # of a run that goes on, the labels that it began with
             only = more_labels(folder)
             if only is None:
-                only = TeacherPairs.open(folder, every_label=True).seldom_right(ear)
+                only = Trajectories.open(folder, every_label=True).low_accuracy_labels(ear)
         logger.info("%d more sounds of the teacher, of %d labels each", more, len(only))
         sample(weights, how, more, only)
-    pairs = TeacherPairs.open(folder)
+    pairs = Trajectories.open(folder)
     if ear is not None:
-        pairs = pairs.taught(ear)
+        pairs = pairs.best_trajectories(ear)
     times = [1] * len(names)
-    if ear is not None and config.emphasis > 0:
+    if ear is not None and config.oversampling > 0:
         load_weights(network, begin, "what the student begins with")
         rollout = Rollout(settings.diffusion, config.steps)
         hard = difficulty(network, rollout, text, ear, frames=frames)
-        times = passes(data.label, 1.0 + config.emphasis * hard)
+        times = repeats(data.label, 1.0 + config.oversampling * hard)
     wanted = {name: n * repeat.get(name, 1) for name, n in zip(names, times, strict=True)}
-    data.emphasise(wanted, names)
+    data.oversample(wanted, names)
     noted: dict[str, Any] = {"labels": names}
     if start is not None:
         noted["begun_with_steps"] = begun.get("steps")
@@ -156,6 +160,6 @@ def open_run(
         pairs,
         out_dir,
         noted,
-        tutor=ear,
+        auxiliary=ear,
         device=device,
     )

@@ -3,7 +3,7 @@
 The student plays the sampler of the runtime, DDIM from noise over a few fixed times, one call a
 step. Two things teach it: where the guided teacher's long trajectory from the same noise leads
 (a regression, which alone would be blurred), and a discriminator that compares what comes out with
-real clips of the same label. A third may: a tutor, which hears whether it is told apart.
+real clips of the same label. A third may: an auxiliary classifier, which hears the label or not.
 
 Sources:
     Salimans & Ho 2022, arXiv:2202.00512 (targets that make one step of several); Meng et al. 2023,
@@ -14,9 +14,7 @@ Sources:
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,39 +23,30 @@ import torch
 from torch import Tensor
 
 from clipsynth_rt.bundles.manifest import encode
-from clipsynth_rt.errors import CheckpointError
-from clipsynth_training.checkpoint import load_state, load_weights, save_part, save_state
+from clipsynth_training.checkpoint import load_weights, save_component
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.config import TrainConfig
-from clipsynth_training.denoiser.train import RunLimits
 from clipsynth_training.denoiser.unet import UNet
-from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.batches import DistilBatch, DistilBatches, DistilConfig
-from clipsynth_training.distil.discriminator import Adversary, adversarial_adam
+from clipsynth_training.distil.discriminator import DiscriminatorTrainer, adversarial_adam
 from clipsynth_training.distil.rollout import Rollout
-from clipsynth_training.distil.trajectories import TeacherPairs
-from clipsynth_training.run.distributed import (
-    check_resumed_alike,
-    mean_over_processes,
-    rank_and_count,
-    signal_of_any,
-    take_step,
-)
+from clipsynth_training.distil.trajectories import Trajectories
+from clipsynth_training.run.distributed import mean_over_processes, take_step
 from clipsynth_training.run.ema import WeightAverage
-from clipsynth_training.run.interruption import StopSignals
-from clipsynth_training.run.log import Pace, RunLog
 from clipsynth_training.run.state import pack, unpack
+from clipsynth_training.run.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-PART, STATE = "denoiser_distilled", "distil_state"
+COMPONENT, STATE = "denoiser_distilled", "distil_state"
 WARMUP_STEPS = 20
 HUBER = 0.03
 """Below it errors count by their square, above by their size: a squared error alone leaves a haze
 where the teacher is silent (pseudo-Huber: Song & Dhariwal 2023, arXiv:2310.14189, section 3.3)."""
 
 
-class DistilTrainer:
+class DistilTrainer(Trainer):
     """A student, its discriminator, and all that resuming needs.
 
     Args:
@@ -68,7 +57,7 @@ class DistilTrainer:
         pairs: The teacher's trajectories.
         out_dir: Checkpoint folder; an earlier run in it is resumed.
         facts: Stored with the student.
-        tutor: Hears what the student makes; on ``device``.
+        auxiliary: Hears what the student makes; on ``device``.
         device: Where the networks are, such as ``cpu`` or ``cuda``.
 
     Raises:
@@ -76,79 +65,52 @@ class DistilTrainer:
         DataError: If no clip has a label, or a label has no trajectory.
     """
 
+    name = "student"
+    state_name = STATE
+    warmup_steps = WARMUP_STEPS
+
     def __init__(
         self,
         config: DistilConfig,
         model_config: TrainConfig,
         weights: Mapping[str, Tensor],
         data: ConditionedMels,
-        pairs: TeacherPairs,
+        pairs: Trajectories,
         out_dir: str | Path,
         facts: dict[str, Any] | None = None,
         *,
-        tutor: Tutor | None = None,
+        auxiliary: AuxiliaryClassifier | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        super().__init__(out_dir, config.batch_size)
         self.config, self.model_config = config, model_config
         self.device = torch.device(device)
-        self.out_dir, self.facts = Path(out_dir), facts or {}
-        self.rank, processes = rank_and_count()
-        self.tutor = tutor
-        ahead = self.device.type != "cpu"
-        self.batches = DistilBatches(config, data, pairs, self.rank, processes, ahead)
+        self.facts = facts or {}
+        self.auxiliary = auxiliary
+        prefetch = self.device.type != "cpu"
+        self.batches = DistilBatches(config, data, pairs, self.rank, self.processes, prefetch)
         torch.manual_seed(config.seed)
         self.student = UNet(model_config.unet).to(self.device, memory_format=torch.channels_last)
         load_weights(self.student, weights, "what the student begins with")
         self.average = WeightAverage(self.student, config.ema_decay)
-        self.adversary = Adversary(config, len(data.text), model_config.mel, self.rank, self.device)
+        self.discriminator = DiscriminatorTrainer(
+            config, len(data.text), model_config.mel, self.rank, self.device
+        )
         self.optimiser = adversarial_adam(self.student, config.learning_rate)
-        self.rollouts = {n: Rollout(model_config.diffusion, n) for n in config.counts}
+        self.rollouts = {n: Rollout(model_config.diffusion, n) for n in config.num_steps}
         # in one call a student is further from its teacher than in two
-        self.sizes = {n: _Sizes() for n in config.counts}
-        self.step = 0
-        self._resume()
+        self.sizes = {n: _GradientSizes() for n in config.num_steps}
+        self.resume()
 
-    def run(self, limits: RunLimits) -> int | None:
-        """Train until a limit is reached or SIGTERM or SIGINT comes, then save.
-
-        Returns:
-            The signal that ended it, or None.
-
-        Raises:
-            CheckpointError: If a loss is not finite, or processes resumed at different steps.
-            OutputError: If the checkpoint cannot be written.
-        """
-        check_resumed_alike(self.step, self.out_dir)
-        log = RunLog(self.out_dir, self.step) if self.rank == 0 else None
-        pace, sums = Pace(self.config.batch_size), dict[str, float]()
-        with StopSignals() as signals, contextlib.closing(self.batches):
-            while not limits.reached(self.step, pace, signals.received):
-                values = self.train_step(limits.rate_share(self.step, WARMUP_STEPS))
-                pace.add(values["loss"])
-                sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
-                if log is None:
-                    continue
-                if self.step % limits.log_every == 0:
-                    row = {k: v / pace.steps for k, v in sums.items()} | pace.take(0.0)
-                    log.write(self.step, row)
-                    told = ", ".join(f"{k} {v:.4g}" for k, v in row.items())
-                    logger.info("step %d: %s", self.step, told)
-                    sums = {}
-                if self.step % limits.save_every == 0:
-                    self.save()
-            if log is not None:
-                self.save()
-            return signal_of_any(signals.received)
-
-    def train_step(self, rate: float = 1.0) -> dict[str, float]:
+    def train_step(self, rate_share: float = 1.0) -> dict[str, float]:
         """Take one step of the student and one of the discriminator; returns their losses."""
         batch = self.batches.take(self.step).to(self.device)
         adversarial = self.step >= self.config.regression_steps
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.step)).item()
         end_to_end = adversarial and chance < self.config.end_to_end
-        rollout, sizes = self.rollouts[batch.calls], self.sizes[batch.calls]
+        rollout, sizes = self.rollouts[batch.num_steps], self.sizes[batch.num_steps]
         # where only the last call learns, the others need no gradient
-        first = batch.calls - 1 if adversarial and not end_to_end else 0
+        first = batch.num_steps - 1 if adversarial and not end_to_end else 0
         self.optimiser.zero_grad(set_to_none=True)
         regression = batch.noise.new_zeros(())
         for number, (x, x0) in enumerate(
@@ -164,80 +126,79 @@ class DistilTrainer:
         push = torch.zeros_like(made)
         sizes.measure(error.detach(), len(made))
         if adversarial:
-            gradient, values["generator"] = self.adversary.gradient(self.step, batch, made.detach())
-            push = sizes.bring(self.config.adversarial, "critic", gradient)
-        if self.tutor is not None:
-            advice, values["tutor"] = self._advise(self.tutor, batch, made.detach())
+            gradient, values["generator"] = self.discriminator.gradient(
+                self.step, batch, made.detach()
+            )
+            push = sizes.scale_to(self.config.adversarial, "discriminator", gradient)
+        if self.auxiliary is not None:
+            advice, values["auxiliary"] = self._advise(self.auxiliary, batch, made.detach())
             push = push + advice
         torch.autograd.backward([regression, made], [None, push])
         take_step(
             self.student,
             self.optimiser,
-            self.config.learning_rate * rate,
+            self.config.learning_rate * rate_share,
             self.config.gradient_clip,
         )
         self.average.update(self.student)
-        values |= self.adversary.train(self.step, batch, made.detach(), rate)
+        values |= self.discriminator.train(self.step, batch, made.detach(), rate_share)
         self.step += 1
-        if not all(math.isfinite(v) for v in values.values()):
-            raise CheckpointError(f"a loss is not finite at step {self.step}: {values}")
         return {k: mean_over_processes(v) for k, v in values.items()}
 
-    def _advise(self, tutor: Tutor, batch: DistilBatch, made: Tensor) -> tuple[Tensor, float]:
-        """Return the tutor's gradient at ``made``, brought to size, and its loss."""
+    def _advise(
+        self, auxiliary: AuxiliaryClassifier, batch: DistilBatch, made: Tensor
+    ) -> tuple[Tensor, float]:
+        """Return the auxiliary classifier's gradient at ``made``, brought to size, and its loss."""
         made = made.requires_grad_()
         generator = torch.Generator(made.device).manual_seed(self.step * 2 + self.rank)
-        loss = tutor.loss(made, batch.label, generator)
+        loss = auxiliary.loss(made, batch.label, generator)
         (gradient,) = torch.autograd.grad(loss, made)
-        push = self.sizes[batch.calls].bring(self.config.tutor, "tutor", gradient)
+        push = self.sizes[batch.num_steps].scale_to(self.config.auxiliary, "auxiliary", gradient)
         return push, float(loss.detach())
 
-    def save(self) -> None:
-        """Write all that resuming needs, and the averaged student.
-
-        Raises:
-            OutputError: If they cannot be written; what was saved before stays whole.
-        """
-        state = {
-            "step": self.step,
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return student, discriminator and their optimisers, and the configuration."""
+        facts = {
             "ema_updates": self.average.num_updates,
             "sizes": {str(n): sizes.known for n, sizes in self.sizes.items()},
             "config": self._description(),
         }
         student = pack(self.student, self.average, self.optimiser)
-        critic = pack(self.adversary.network, None, self.adversary.optimiser)
+        other = pack(self.discriminator.network, None, self.discriminator.optimiser)
         tensors = {f"student.{k}": v for k, v in student.items()}
-        tensors |= {f"critic.{k}": v for k, v in critic.items()}
-        save_state(self.out_dir, STATE, self.step, tensors, state)
-        save_part(self.out_dir, PART, self.average.tensors, self._description())
+        return tensors | {f"discriminator.{k}": v for k, v in other.items()}, facts
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Put back what ``state`` returned; see ``Trainer``."""
+        discriminator = self.discriminator
+        for prefix, triple in (
+            ("student.", (self.student, self.average, self.optimiser)),
+            ("discriminator.", (discriminator.network, None, discriminator.optimiser)),
+        ):
+            own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            unpack(own, *triple, facts["ema_updates"], str(self.out_dir))
+        for n, sizes in self.sizes.items():
+            sizes.known = facts["sizes"].get(str(n), {})
+
+    def publish(self) -> None:
+        """Write the averaged student as the component ``denoiser_distilled``."""
+        save_component(self.out_dir, COMPONENT, self.average.tensors, self._description())
+
+    def close(self) -> None:
+        """Stop the threads that draw batches."""
+        self.batches.close()
 
     def _description(self) -> dict[str, Any]:
         return {
             **self.model_config.to_dict(),
             **self.facts,
-            "distilled_steps": list(self.config.counts),
+            "distilled_steps": list(self.config.num_steps),
             "distil": encode(self.config),
             "steps": self.step,
         }
 
-    def _resume(self) -> None:
-        loaded = load_state(self.out_dir, STATE)
-        if loaded is None:
-            return
-        tensors, state = loaded
-        for prefix, triple in (
-            ("student.", (self.student, self.average, self.optimiser)),
-            ("critic.", (self.adversary.network, None, self.adversary.optimiser)),
-        ):
-            part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-            unpack(part, *triple, state["ema_updates"], str(self.out_dir))
-        self.step = state["step"]
-        for n, sizes in self.sizes.items():
-            sizes.known = state["sizes"].get(str(n), {})
-        logger.info("resumed %s at step %d", self.out_dir, self.step)
 
-
-class _Sizes:
+class _GradientSizes:
     """Sizes of gradients at the student's output, averaged over processes and steps.
 
     Over processes, because one of them saves what all go on with.
@@ -255,7 +216,7 @@ class _Sizes:
         size = slope.flatten(1).norm(dim=1).mean() / (error[0].numel() * count)
         self._note("regression", float(size))
 
-    def bring(self, share: float, name: str, gradient: Tensor) -> Tensor:
+    def scale_to(self, share: float, name: str, gradient: Tensor) -> Tensor:
         """Scale a gradient [B, M, F] to ``share`` of the regression's."""
         self._note(name, float(gradient.flatten(1).norm(dim=1).mean()))
         return gradient * (share * self.known["regression"] / max(self.known[name], 1e-12))

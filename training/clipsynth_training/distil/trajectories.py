@@ -19,13 +19,13 @@ from clipsynth_rt.errors import CheckpointError, DataError
 from clipsynth_rt.files import replacing, writable_folder
 from clipsynth_training.checkpoint import hash_weights
 from clipsynth_training.denoiser.unet import UNet
-from clipsynth_training.distil.auxiliary_classifier import Tutor
+from clipsynth_training.distil.auxiliary_classifier import AuxiliaryClassifier
 from clipsynth_training.distil.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
 RIGHT = 0.5
-"""Posterior of its label above which a tutor hears a sound right."""
+"""Posterior of its label above which an auxiliary classifier hears a sound right."""
 AT_ONCE = {"cpu": 8, "cuda": 128}
 """Trajectories at a time: what caches or memory hold."""
 _MORE = "more-"
@@ -55,7 +55,7 @@ class TeacherSpec:
 
 
 @dataclass(frozen=True)
-class TeacherPairs:
+class Trajectories:
     """Trajectories: ``noise`` [N, M, F], ``path`` [N, steps, M, F] (float16), ``label`` [N]."""
 
     noise: Tensor
@@ -63,7 +63,7 @@ class TeacherPairs:
     label: Tensor
 
     @classmethod
-    def open(cls, folder: str | Path, *, every_label: bool = False) -> TeacherPairs:
+    def open(cls, folder: str | Path, *, every_label: bool = False) -> Trajectories:
         """Read what ``make_pairs`` wrote; with ``every_label``, without those of ``only`` some.
 
         Raises:
@@ -100,14 +100,14 @@ class TeacherPairs:
                 f"{len(missing)} labels have no trajectory of the teacher: choose another --out"
             )
 
-    def taught(self, tutor: Tutor) -> TeacherPairs:
-        """Return, of each label's trajectories, those that a tutor hears best, at its level.
+    def best_trajectories(self, auxiliary: AuxiliaryClassifier) -> Trajectories:
+        """Return each label's trajectories that a classifier hears best, at its level.
 
         They are half of them at most, and two at least where there are four; between these, those
         that are heard right. A teacher is wrong at times, and louder than full scale under
         guidance; neither should be learnt from it.
         """
-        heard = self._heard(tutor)
+        heard = self._heard(auxiliary)
         rows = []
         for label in self.label.unique():
             own = (self.label == label).nonzero().flatten()
@@ -116,18 +116,18 @@ class TeacherPairs:
             rows.append(own[best[: max(1, min(2, half), min(half, right))]])
         kept = torch.cat(rows)
         path = self.path[kept]
-        path[:, -1] = tutor.levelled(path[:, -1].float()).half().cpu()
-        return TeacherPairs(self.noise[kept], path, self.label[kept])
+        path[:, -1] = auxiliary.levelled(path[:, -1].float()).half().cpu()
+        return Trajectories(self.noise[kept], path, self.label[kept])
 
-    def seldom_right(self, tutor: Tutor) -> Tensor:
-        """Return the labels that a tutor hears right in fewer than half of their trajectories."""
-        right = self._heard(tutor) > RIGHT
+    def low_accuracy_labels(self, auxiliary: AuxiliaryClassifier) -> Tensor:
+        """Return the labels heard right in fewer than half of their trajectories."""
+        right = self._heard(auxiliary) > RIGHT
         labels = self.label.unique()
         share = torch.stack([right[self.label == label].float().mean() for label in labels])
         return labels[share < 0.5]
 
-    def _heard(self, tutor: Tutor) -> Tensor:
-        return tutor.posterior(self.path[:, -1].float(), self.label).cpu()
+    def _heard(self, auxiliary: AuxiliaryClassifier) -> Tensor:
+        return auxiliary.posterior(self.path[:, -1].float(), self.label).cpu()
 
     def draw(self, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one trajectory of each label: noise [B, M, F] and path [B, steps, M, F], float32."""
@@ -138,7 +138,7 @@ class TeacherPairs:
 
 
 @torch.no_grad()
-def make_pairs(
+def make_trajectories(
     teacher: UNet,
     spec: DiffusionSpec,
     text: Tensor,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipsynth_rt.errors import CheckpointError, ClipSynthError
-from clipsynth_training.checkpoint import load_part, save_part
+from clipsynth_training.checkpoint import load_component, save_component
 
 
 def average(part: str, runs: Sequence[str | Path], out: str | Path) -> None:
@@ -28,7 +28,7 @@ def average(part: str, runs: Sequence[str | Path], out: str | Path) -> None:
     Raises:
         CheckpointError: If a folder lacks the part, or the networks differ in shape.
     """
-    loaded = [load_part(run, part) for run in runs]
+    loaded = [load_component(run, part) for run in runs]
     shapes = [{name: value.shape for name, value in tensors.items()} for tensors, _ in loaded]
     for run, shape in zip(runs, shapes, strict=True):
         if shape != shapes[-1]:
@@ -38,7 +38,7 @@ def average(part: str, runs: Sequence[str | Path], out: str | Path) -> None:
         for name in shapes[-1]
     }
     steps = [facts.get("steps") for _, facts in loaded]
-    save_part(out, part, mean, {**loaded[-1][1], "average_of_steps": steps})
+    save_component(out, part, mean, {**loaded[-1][1], "average_of_steps": steps})
 
 
 def main() -> None:

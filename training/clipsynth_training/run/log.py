@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 METRICS = "metrics.csv"
 COLUMNS = (
     "step", "seconds", "cpu_seconds", "clips_per_second", "wait_share", "learning_rate", "loss",
-    "held_out_text", "held_out_image", "generator", "critic", "tutor",
+    "held_out_text", "held_out_image", "generator", "discriminator", "auxiliary",
 )  # fmt: skip
 _BEFORE_CSV = "denoiser_log.jsonl"
 
@@ -81,7 +81,8 @@ class Pace:
         self._batch_size = batch_size
         self._began, self._cpu_began = time.monotonic(), time.process_time()
         self._last, self._last_wait = self._began, 0.0
-        self._losses: list[float] = []
+        self._sums: dict[str, float] = {}
+        self._steps = 0
 
     @property
     def seconds(self) -> float:
@@ -96,11 +97,13 @@ class Pace:
     @property
     def steps(self) -> int:
         """Steps since it was last asked."""
-        return len(self._losses)
+        return self._steps
 
-    def add(self, loss: float) -> None:
-        """Count a step."""
-        self._losses.append(loss)
+    def add(self, values: Mapping[str, float]) -> None:
+        """Count a step and its losses, by column of metrics.csv."""
+        self._steps += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
 
     def take(self, wait_s: float) -> dict[str, float]:
         """Return the figures since the last call, by column of metrics.csv.
@@ -108,16 +111,16 @@ class Pace:
         Args:
             wait_s: Seconds since the start that the trainer has waited for clips.
         """
-        now, steps = time.monotonic(), len(self._losses)
+        now, steps = time.monotonic(), self._steps
         elapsed = max(now - self._last, 1e-9)
         row = {"seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
         if steps:
             row |= {
                 "clips_per_second": steps * self._batch_size / elapsed,
                 "wait_share": (wait_s - self._last_wait) / elapsed,
-                "loss": sum(self._losses) / steps,
+                **{name: total / steps for name, total in self._sums.items()},
             }
-        self._last, self._last_wait, self._losses = now, wait_s, []
+        self._last, self._last_wait, self._sums, self._steps = now, wait_s, {}, 0
         return row
 
 

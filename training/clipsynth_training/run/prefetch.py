@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-AHEAD = 4
+PREFETCH = 4
 """Batches that wait ready."""
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Makes what the next steps need before they ask.
 
     Args:
@@ -32,9 +32,9 @@ class Ahead(Generic[T]):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="batches")
         for number in list(self._ahead):
-            if number < step or number > step + AHEAD:  # the caller has jumped
+            if number < step or number > step + PREFETCH:  # the caller has jumped
                 self._ahead.pop(number).cancel()
-        for number in range(step, step + AHEAD + 1):
+        for number in range(step, step + PREFETCH + 1):
             if number not in self._ahead:
                 self._ahead[number] = self._pool.submit(self.make, number)
         return self._ahead.pop(step).result()

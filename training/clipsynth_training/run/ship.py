@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from clipsynth_rt.errors import CheckpointError, ClipSynthError
-from clipsynth_training.checkpoint import default_checkpoint, load_part, save_part
+from clipsynth_training.checkpoint import default_checkpoint, load_component, save_component
 
 PARTS = ("clip", "denoiser", "denoiser_distilled", "vocoder", "classifier")
 OPTIONAL = frozenset({"denoiser_distilled"})
@@ -35,7 +35,7 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
             continue
         if not found:
             raise CheckpointError(f"{part}: in none of {', '.join(map(str, runs))}; train it first")
-        tensors, facts = load_part(found[0], part)
+        tensors, facts = load_component(found[0], part)
         halved = {
             name: value.half() if value.is_floating_point() and value.ndim > 1 else value
             for name, value in tensors.items()
@@ -43,7 +43,7 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> dict[str, int]:
         for name, value in halved.items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise CheckpointError(f"{found[0]}: {part}: {name} does not fit fp16")
-        save_part(out, part, halved, facts)
+        save_component(out, part, halved, facts)
         sizes[part] = (Path(out) / f"{part}.safetensors").stat().st_size
     return sizes
 

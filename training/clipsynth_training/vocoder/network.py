@@ -10,7 +10,7 @@ from torch import nn
 
 from clipsynth_rt.bundles.manifest import MelSpec, decode
 from clipsynth_rt.errors import CheckpointError, ManifestError
-from clipsynth_training.checkpoint import load_part, load_weights
+from clipsynth_training.checkpoint import load_component, load_weights
 from clipsynth_training.vocoder.hifigan import HifiGan, HifiGanConfig
 from clipsynth_training.vocoder.istft import IstftVocoder, IstftVocoderConfig
 
@@ -64,7 +64,7 @@ def load_vocoder(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         CheckpointError: If it is missing, damaged or of another configuration.
     """
-    tensors, config = load_part(folder, "vocoder")
+    tensors, config = load_component(folder, "vocoder")
     where = str(Path(folder) / "vocoder.safetensors")
     try:
         vocoder = build_vocoder(config)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clipsynth_rt.bundles.manifest import encode
-from clipsynth_training.checkpoint import load_state, load_weights, save_part, save_state
+from clipsynth_training.checkpoint import load_state, load_weights, save_component, save_state
 from clipsynth_training.mel import MelSpectrogram
 from clipsynth_training.run.autocast import mixed_precision
 from clipsynth_training.vocoder import losses
@@ -196,7 +196,9 @@ class VocoderTrainer:
         tensors["torch_rng"] = torch.get_rng_state()
         state = {"config": config, "step": self.step, "rng": self.rng.bit_generator.state}
         save_state(folder, STATE, self.step, tensors, state)
-        save_part(folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)})
+        save_component(
+            folder, "vocoder", self.average.state_dict(), facts | {"metrics": dict(metrics)}
+        )
 
     def resume(self, folder: Path) -> None:
         """Continue exactly where the newest whole state of ``folder`` left off, if it has any.
