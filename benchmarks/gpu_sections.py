@@ -202,8 +202,6 @@ def device_only(save: Save, bundle: str, provider: str, repeats: int) -> dict[st
                 found[f"{kind}, {'CUDA graph' if use_graphs else 'enqueued'}"] = timing.median_s
                 save(found)
             # the next round captures, or does not, anew
-            for clip in engines._clips.values():
-                clip.close()
             engines._clips.clear()
     return found
 

@@ -40,7 +40,7 @@ def sound_targets(
     paths = _paths(out, names, seeds, file_format or "wav")
     for path in paths:
         format_for(path, file_format)
-        check_file(path)
+        check_file(path, makes_folder=True)
     return list(paths)
 
 
@@ -55,7 +55,7 @@ def picture_targets(plot: str, names: Sequence[str], seeds: Sequence[int]) -> li
     for path in paths:
         if path.suffix.lower() != ".png":
             raise InputError(f"{path}: --plot writes PNG; name it .png")
-        check_file(path)
+        check_file(path, makes_folder=True)
     return paths
 
 
@@ -130,13 +130,15 @@ def _fill(pattern: str, **fields: str) -> str:
     return re.sub(r"\{\{|\}\}|\{([^{}]*)\}", value, pattern)
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, *, makes_folder: bool = False) -> None:
     """Check that a file can be written, before what goes into it is made.
 
-    Folders that are missing are made with the file.
+    Args:
+        path: The file.
+        makes_folder: Whether its folder is made with it, where that is missing.
 
     Raises:
-        OutputError: If it is a folder, or its folder is none or not writable.
+        OutputError: If it is a folder, or the folder it would be in is missing or not writable.
     """
     if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder; give a file name")
@@ -145,6 +147,8 @@ def check_file(path: Path) -> None:
         return
     # links are followed: what is replaced lies where they lead
     folder = Path(os.path.realpath(path)).parent
+    if not makes_folder and not os.path.isdir(folder):
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
     while not os.path.lexists(folder):
         folder = folder.parent
     if not os.path.isdir(folder):
