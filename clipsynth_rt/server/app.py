@@ -19,9 +19,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from clipsynth_rt import __version__
 from clipsynth_rt.server import openapi
-from clipsynth_rt.server.middleware import Gate
-from clipsynth_rt.server.problems import ProblemError, answer_problem, state_of
-from clipsynth_rt.server.responses import json_answer, sound_answer, zip_answer
+from clipsynth_rt.server.middleware import RequestMiddleware
+from clipsynth_rt.server.problems import ProblemError, problem_response, state_of
+from clipsynth_rt.server.responses import file_response, json_response, zip_response
 from clipsynth_rt.server.service import Service
 from clipsynth_rt.server.settings import Settings
 
@@ -62,7 +62,7 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Gate, settings=settings, metrics=service.metrics)
+    app.add_middleware(RequestMiddleware, settings=settings, metrics=service.metrics)
     for kind in (ProblemError, HTTPException):
         app.add_exception_handler(kind, _on_problem)
     app.include_router(api)
@@ -72,7 +72,7 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
-    return answer_problem(request, error)
+    return problem_response(request, error)
 
 
 bearer = HTTPBearer(auto_error=False, description="Where the server was started with a token.")
@@ -114,7 +114,7 @@ async def synth(request: Request) -> Response:
     """
     service: Service = request.app.state.service
     began = time.perf_counter()
-    wanted = await service.bodies.read(request)
+    wanted = await service.reader.read(request)
     asked, noted = wanted.request, state_of(request)["log"]
     noted |= {"clips": wanted.count, "format": asked.format, "pictures": len(wanted.images)}
     if service.settings.log_queries:
@@ -123,16 +123,16 @@ async def synth(request: Request) -> Response:
     most = service.settings.limits.deadline_s
     deadline_s = min(most, asked.deadline_s or most)
     clips = await service.make(jobs, request, deadline_s, time.perf_counter() - began)
-    takes = await service.encode(clips, jobs, asked.format)
+    encoded = await service.encode(clips, jobs, asked.format)
     noted |= {
         "rtf": round(max(clip.rtf for clip in clips), 6),
         "queue_s": round(max(job.waited_s for job in jobs), 6),
         "batch": max(job.batch for job in jobs),
     }
-    answer = asked.answer or ("sound" if len(takes) == 1 else "zip")
-    if answer == "sound":
-        return sound_answer(takes[0])
-    return json_answer(takes) if answer == "json" else zip_answer(takes)
+    response_format = asked.response_format or ("file" if len(encoded) == 1 else "zip")
+    if response_format == "file":
+        return file_response(encoded[0])
+    return json_response(encoded) if response_format == "json" else zip_response(encoded)
 
 
 @api.get("/v1/bundle", summary="The voice", responses=openapi.BUNDLE_RESPONSES)

@@ -134,7 +134,7 @@ class Batcher:
         return self._thread.is_alive() and not self._closed
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take all clips of a request, or none.
+        """EncodedClip all clips of a request, or none.
 
         Raises:
             QueueFullError: If they do not all fit.
@@ -171,7 +171,7 @@ class Batcher:
             self._waiting = [job for job in self._waiting if not job.abandoned]
 
     def close(self) -> None:
-        """Take nothing more, finish what was taken, and return when that is done."""
+        """EncodedClip nothing more, finish what was taken, and return when that is done."""
         with self._changed:
             self._closed = True
             self._changed.notify()

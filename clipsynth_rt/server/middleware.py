@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsynth_rt.server.metrics import Metrics
-from clipsynth_rt.server.problems import ProblemError, answer_problem
+from clipsynth_rt.server.problems import ProblemError, problem_response
 from clipsynth_rt.server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ SECURITY_HEADERS = {
 _CLIENT_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware around the whole application.
 
     Args:
@@ -79,7 +79,7 @@ class Gate:
         except ClientDisconnect:
             status, noted["problem"] = 499, "disconnected"
         except ProblemError as problem:
-            await answer_problem(request, problem)(scope, receive, send_marked)
+            await problem_response(request, problem)(scope, receive, send_marked)
         # whatever it is: the log has the traceback, and the client one line
         except Exception:
             logger.exception("unexpected error", extra={"request_id": request_id})
@@ -88,7 +88,7 @@ class Gate:
             fault = ProblemError(
                 500, "fault", "something is wrong in the server; its log says what"
             )
-            await answer_problem(request, fault)(scope, receive, send_marked)
+            await problem_response(request, fault)(scope, receive, send_marked)
         finally:
             self._report(scope, noted, status or 499, time.perf_counter() - began)
 

@@ -60,7 +60,7 @@ def _problem(description: str) -> dict[str, Any]:
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 SYNTH_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A sound file, or an archive of them, or JSON: see `answer`.",
+        "description": "A sound file, or an archive of them, or JSON: see `response_format`.",
         "headers": {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in _HEADERS.items()

@@ -116,12 +116,12 @@ def state_of(request: Request) -> dict[str, Any]:
     return noted
 
 
-def answer_problem(request: Request, error: Exception) -> JSONResponse:
+def problem_response(request: Request, error: Exception) -> JSONResponse:
     """Answer with a problem, and note its code for the log and the metrics."""
     if isinstance(error, HTTPException):
         headers = dict(error.headers or {})
         if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"  # see Gate
+            headers["Allow"] = "GET, HEAD"  # see RequestMiddleware
         details = {
             404: f"there is no {request.url.path:.100}; see /openapi.json",
             405: f"{request.method:.20} is not allowed here; use {headers.get('Allow', '')}",

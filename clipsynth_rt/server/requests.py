@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Wanted:
+class ParsedRequest:
     """A request that was read and is within the limits.
 
     Attributes:
@@ -45,7 +45,7 @@ class Wanted:
     images: list[Image] = field(default_factory=list)
 
 
-class BodyReader:
+class RequestReader:
     """Reads bodies, large ones a few at a time so that their memory is bounded.
 
     Args:
@@ -58,7 +58,7 @@ class BodyReader:
         self._limits, self._image_size, self._executor = limits, image_size, executor
         self._uploads = asyncio.Semaphore(_UPLOADS)
 
-    async def read(self, request: Request) -> Wanted:
+    async def read(self, request: Request) -> ParsedRequest:
         """Read what is asked for.
 
         Raises:
@@ -97,14 +97,14 @@ class BodyReader:
         finally:
             self._uploads.release()
 
-    async def _read_json(self, request: Request) -> Wanted:
+    async def _read_json(self, request: Request) -> ParsedRequest:
         async def join() -> bytes:
             return b"".join([part async for part in limited(request, self._limits.json_bytes)])
 
         wanted = schema.from_json(await self._in_time(join()))
-        return Wanted(wanted, schema.check(wanted, 0, self._limits))
+        return ParsedRequest(wanted, schema.check(wanted, 0, self._limits))
 
-    async def _read_form(self, request: Request) -> Wanted:
+    async def _read_form(self, request: Request) -> ParsedRequest:
         limits = self._limits
         parser = MultiPartParser(
             request.headers,
@@ -133,7 +133,7 @@ class BodyReader:
                     texts.append((name, value))
             wanted = schema.from_form(texts)
             count = schema.check(wanted, len(files), limits)
-            return Wanted(wanted, count, [await self._decode(file) for file in files])
+            return ParsedRequest(wanted, count, [await self._decode(file) for file in files])
         finally:
             await form.close()
 

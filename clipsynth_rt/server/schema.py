@@ -30,7 +30,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         }
     },
     "several sounds": {
-        "value": {"queries": ["violin", "flute"], "seed": [1, 2], "format": "ogg", "answer": "zip"}
+        "value": {
+            "queries": ["violin", "flute"],
+            "seed": [1, 2],
+            "format": "ogg",
+            "response_format": "zip",
+        }
     },
 }
 
@@ -70,7 +75,7 @@ class SynthRequest(BaseModel):
     lufs: float | None = _field("lufs")
     denoiser: Literal["auto", "full", "distilled"] = _field("denoiser")
     format: Literal["wav", "flac", "ogg", "mp3"] = Field("wav", description="Of the sound files.")
-    answer: Literal["sound", "zip", "json"] | None = Field(
+    response_format: Literal["file", "zip", "json"] | None = Field(
         None,
         description="A sound file, an archive with a manifest.json, or JSON with base64; a sound "
         "file for one sound and an archive for several if left out.",
@@ -160,6 +165,8 @@ def check(request: SynthRequest, num_images: int, limits: Limits) -> int:
     for field, text in texts:
         if len(text) > limits.query_chars:
             raise invalid(f"at most {limits.query_chars} characters, got {len(text)}", field)
-    if request.answer == "sound" and count > 1:
-        raise invalid(f"one sound file cannot hold {count} sounds; use zip or json", "answer")
+    if request.response_format == "file" and count > 1:
+        raise invalid(
+            f"one sound file cannot hold {count} sounds; use zip or json", "response_format"
+        )
     return count

@@ -17,8 +17,8 @@ from clipsynth_rt.errors import ClipSynthError, InputError, MissingExtraError
 from clipsynth_rt.server.batcher import Batcher, Job, QueueClosedError, QueueFullError
 from clipsynth_rt.server.metrics import Metrics
 from clipsynth_rt.server.problems import ProblemError, busy, from_error, invalid
-from clipsynth_rt.server.requests import IMAGE_FORMATS, BodyReader, Wanted
-from clipsynth_rt.server.responses import MEDIA_TYPES, Take
+from clipsynth_rt.server.requests import IMAGE_FORMATS, ParsedRequest, RequestReader
+from clipsynth_rt.server.responses import MEDIA_TYPES, EncodedClip
 from clipsynth_rt.server.settings import Settings
 from clipsynth_rt.synthesis.options import (
     MAX_DURATION_S,
@@ -48,7 +48,7 @@ class Service:
         # decoding pictures and encoding sounds: a few at a time, beside the voice's own thread
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="clipsynth-codec")
         limits = settings.limits
-        self.bodies = BodyReader(limits, manifest.condition.image_size, self._executor)
+        self.reader = RequestReader(limits, manifest.condition.image_size, self._executor)
         self.batcher = Batcher(self._make_batch, limits.queue, limits.batch)
         facts = {
             "version": __version__,
@@ -113,7 +113,7 @@ class Service:
             **jobs[0].options,
         )
 
-    def jobs(self, wanted: Wanted) -> list[Job]:
+    def jobs(self, wanted: ParsedRequest) -> list[Job]:
         """Return what has to be made for a request.
 
         Raises:
@@ -198,23 +198,23 @@ class Service:
 
     async def encode(
         self, clips: Sequence[AudioClip], jobs: Sequence[Job], format: str
-    ) -> list[Take]:
+    ) -> list[EncodedClip]:
         """Turn clips into sound files.
 
         Raises:
             ProblemError: If the format cannot be written here.
         """
         loop = asyncio.get_running_loop()
-        takes = []
+        encoded = []
         for clip, job in zip(clips, jobs, strict=True):
             buffer = io.BytesIO()
             try:
                 await loop.run_in_executor(self._executor, clip.write_to, buffer, format)
             except InputError as error:
                 raise invalid(str(error), "format") from error
-            takes.append(Take(clip, buffer.getvalue(), format, job.waited_s, job.batch))
+            encoded.append(EncodedClip(clip, buffer.getvalue(), format, job.waited_s, job.batch))
             self.metrics.observe(clip, job.waited_s, job.batch)
-        return takes
+        return encoded
 
 
 async def _client_left(request: Request) -> None:

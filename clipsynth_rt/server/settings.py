@@ -64,7 +64,7 @@ class Settings:
         token: Asked for as ``Authorization: Bearer``; None is nobody's.
         hosts: Names under which browsers may reach a server without a token, so that no web page
             elsewhere can use it (DNS rebinding, cross-site posts); None is any. As
-            ``gate.host_name`` gives them: in lower case, without a port.
+            ``middleware.host_name`` gives them: in lower case, without a port.
         log_queries: Whether logs may hold what was asked for.
     """
 
