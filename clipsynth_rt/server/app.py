@@ -61,7 +61,6 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
 
     app = FastAPI(
         title="clipsynth-rt",
-        root_path=settings.root_path,
         version=__version__,
         summary="Text and pictures to sound.",
         description=openapi.DESCRIPTION,

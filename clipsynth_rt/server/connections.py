@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 
 RESERVED_DESCRIPTORS = 8
 """Kept for files and pipes that are opened while connections are at their cap."""
-MAX_ACCEPTED_AT_ONCE = 128
+MAX_ACCEPTED_AT_ONCE = 16
+ACCEPT_ROUNDS = 5
+"""Turns of the event loop from accepting a connection to having closed it or another."""
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
     b"Retry-After: 5\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
@@ -46,8 +48,8 @@ def descriptor_budget(limits: Limits) -> tuple[int, int]:
     except (ImportError, OSError):  # Windows has no such limit, macOS no /proc
         return limits.connections, min(MAX_ACCEPTED_AT_ONCE, limits.connections)
     spare = max(2, allowed - opened - RESERVED_DESCRIPTORS)
-    at_once = max(1, min(MAX_ACCEPTED_AT_ONCE, spare // 4))
-    return max(1, min(limits.connections, spare - at_once)), at_once
+    at_once = max(1, min(MAX_ACCEPTED_AT_ONCE, spare // (2 * ACCEPT_ROUNDS)))
+    return max(1, min(limits.connections, spare - ACCEPT_ROUNDS * at_once)), at_once
 
 
 class ConnectionGuard:
@@ -83,6 +85,11 @@ class ConnectionGuard:
             return False
         longest.close()
         return True
+
+    def make_room(self) -> None:
+        """Close half of the idle connections: the system has no descriptor left."""
+        for connection in list(self._idle)[: 1 + len(self._idle) // 2]:
+            connection.close()
 
     def set_idle(self, connection: GuardedProtocol, idle: bool) -> None:
         """Note whether a connection waits for its client's next request."""
@@ -152,6 +159,7 @@ class GuardedProtocol(H11Protocol):
 
     def close(self) -> None:
         """Close at once where nothing is to be sent, else after it."""
+        self._guard.set_idle(self, False)
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -165,7 +173,7 @@ class GuardedProtocol(H11Protocol):
             # after a response uvicorn's own timer runs until the first byte comes
             if self.conn.trailing_data[0] or self.timeout_keep_alive_task is None:
                 self._await_head()
-        if busy == self._is_idle:
+        if busy == self._is_idle and not self.transport.is_closing():
             self._is_idle = not busy
             self._guard.set_idle(self, not busy)
 

@@ -59,6 +59,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
         self._check = OriginCheck(settings)
+        self._root_path = settings.root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -70,7 +71,7 @@ class RequestMiddleware:
         request_id = given if _CLIENT_ID.fullmatch(given) else uuid.uuid4().hex
         noted: dict[str, Any] = {"request_id": request_id, "log": {}}
         scope["clipsynth"] = noted
-        path = _set_root(scope)
+        path = _set_root(scope, self._root_path)
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -132,12 +133,13 @@ class RequestMiddleware:
         logger.info("request", extra=facts)
 
 
-def _set_root(scope: Scope) -> str:
+def _set_root(scope: Scope, root_path: str) -> str:
     """Put the root path before a path without it, as ASGI wants it, and return what follows it.
 
     Some proxies take the prefix away before they pass a request on, and others do not.
     """
-    root, path = scope.get("root_path", ""), scope["path"]
+    root, path = root_path or scope.get("root_path", ""), scope["path"]
+    scope["root_path"] = root
     if not root:
         return str(path)
     if path == root or path.startswith(f"{root}/"):

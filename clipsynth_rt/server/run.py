@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 import math
@@ -51,10 +52,12 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's.
         app: The application.
+        guard: Of its connections.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, guard: ConnectionGuard) -> None:
         super().__init__(config)
+        self._guard = guard
         self._batcher = app.state.service.batcher
         self._batcher.on_death = self._stop
 
@@ -63,11 +66,21 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, with errors of the event loop in the log."""
-        asyncio.get_running_loop().set_exception_handler(log_loop_error)
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
         for listener in sockets or ():
             # asyncio takes a listener's backlog for the number of connections to accept at once
             listener.listen(BACKLOG)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what asyncio reports outside of any request, one line each."""
+        error = context.get("exception")
+        reason = f" ({type(error).__name__}: {error})" if error is not None else ""
+        # the system's errors say all in their line, and may come many times a second
+        trace = None if isinstance(error, OSError) else error
+        logging.getLogger("asyncio").error("%s", f"{context['message']}{reason}", exc_info=trace)
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            self._guard.make_room()
 
 
 def make_server(app: FastAPI, settings: Settings) -> Server:
@@ -92,16 +105,7 @@ def make_server(app: FastAPI, settings: Settings) -> Server:
         # no request outlives its deadline, but a response may still be on its way
         timeout_graceful_shutdown=math.ceil(limits.deadline_s + limits.read_s),
     )
-    return Server(config, app)
-
-
-def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio reports outside of any request, one line each."""
-    error = context.get("exception")
-    reason = f" ({type(error).__name__}: {error})" if error is not None else ""
-    # a system without descriptors, say, is reported many times a second without end
-    exc_info = None if isinstance(error, OSError) else error
-    logging.getLogger("asyncio").error("%s", f"{context['message']}{reason}", exc_info=exc_info)
+    return Server(config, app, guard)
 
 
 def run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
