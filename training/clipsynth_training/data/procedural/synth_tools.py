@@ -136,7 +136,7 @@ def plateau(duration_s: float, attack_s: float = 0.01, release_s: float = 0.02) 
     """Return an envelope [T] that is 1 except for a linear rise and fall."""
     t = times(duration_s)
     rise = np.minimum(t / attack_s, 1.0)
-    return np.clip(np.minimum(rise, (t[-1] - t) / release_s), 0.0, 1.0)
+    return np.asarray(np.clip(np.minimum(rise, (t[-1] - t) / release_s), 0.0, 1.0))
 
 
 def modes(
