@@ -38,7 +38,7 @@ def _bubble(radius_mm: float, rng: Rng, rise: float = 0.1) -> Waveform:
     length = min(0.25, 5.0 / damping)
     t = st.times(length)
     pitch = f0 * (1.0 + rise * damping * t)
-    return st.sine(pitch, length) * np.exp(-damping * t) * np.minimum(t / 0.002, 1.0)
+    return np.asarray(st.sine(pitch, length) * np.exp(-damping * t) * np.minimum(t / 0.002, 1.0))
 
 
 def _bubbles(duration: float, rate: float, low_mm: float, high_mm: float, rng: Rng) -> Waveform:
