@@ -1,4 +1,4 @@
-"""The README's recipe for a voice of one's own, word for word but for its length, on tiny videos."""
+"""The README's recipe for a voice of one's own, word for word but for its length."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def test_blip_follows_its_pitch(f0, pick, render_at, peak_hz):
 
 
 @pytest.mark.parametrize(
-    ("concept", "rises"), [("retro jump", True), ("powering down", False), ("charge up", True)]
+    ("concept", "rises"), [("retro jump", True), ("power down", False), ("charge up", True)]
 )
 def test_sweep_goes_its_way(concept, rises, pick, render_at, centroid_hz):
     samples = render_at(pick(MODELS, concept))

@@ -228,7 +228,7 @@ MODELS: tuple[SoundModel, ...] = (
         names=("level up", "8-bit power up"),
     ),
     _game(
-        "powering down",
+        "power down",
         _power_down,
         _pitch(100, 500),
         _length(0.3, 1.5),
