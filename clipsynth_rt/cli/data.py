@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from importlib import resources
@@ -10,17 +11,21 @@ from typing import Any
 
 import click
 
+from clipsynth_rt.cli.common.progress import show_progress_lines
 from clipsynth_rt.errors import DataError
 
 _FOLDER = click.Path(path_type=Path)
 _WORKERS = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; one a core if left out."
+    "--workers", type=click.IntRange(min=1), help="Processes; one a usable core if left out."
 )
 
 
 @click.group("data")
 def command() -> None:
     """Build the open corpus, or training shards from any folder of videos."""
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
+    show_progress_lines()
 
 
 @command.command("openav")

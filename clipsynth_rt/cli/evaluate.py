@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.build import whole
-from clipsynth_rt.cli.common.progress import query_progress
+from clipsynth_rt.cli.common.progress import query_progress, show_progress_lines
 from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.cli.synth.targets import check_file
 from clipsynth_rt.errors import InputError
@@ -115,6 +116,9 @@ def command(
     from clipsynth_training.evaluate.study import open_study
     from clipsynth_training.evaluate.systems import Voice
 
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
+    show_progress_lines()
     names = reports.check_parts(parts)
     called = [_split(text)[0] for text in systems]
     try:
