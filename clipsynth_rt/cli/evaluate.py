@@ -31,10 +31,10 @@ _FOLDER = click.Path(path_type=Path)
     "--checkpoint", type=_FOLDER, help="Folder with classifier and encoder; the shipped one."
 )
 @click.option(
-    "--part",
-    "parts",
+    "--section",
+    "sections",
     multiple=True,
-    help="text, image, paraphrases, steps, vocoder (these if left out), systems, templates, gap, "
+    help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, gap, "
     "curves, teacher, or all; may be repeated.",
 )
 @click.option(
@@ -63,14 +63,14 @@ _FOLDER = click.Path(path_type=Path)
     default=50,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Of the ordinary denoiser in the part teacher.",
+    help="Of the ordinary denoiser in the section teacher.",
 )
 @click.option("--concepts", type=click.IntRange(min=1), help="Ask for this many concepts only.")
 @click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
 @click.option("--cache", type=_FOLDER, help="Keep results here; a rerun makes only what changed.")
 @click.option("-o", "--out", type=_FOLDER, help="Write the report here, as JSON.")
-@click.option("--update", is_flag=True, help="Keep the parts that the report at -o already has.")
+@click.option("--update", is_flag=True, help="Keep the sections that the report at -o already has.")
 @click.option(
     "--page", type=_FOLDER, help="Write tables, plots, pictures and sounds as a page here."
 )
@@ -80,7 +80,7 @@ def command(
     labels: Path,
     bundle: str | None,
     checkpoint: Path | None,
-    parts: tuple[str, ...],
+    sections: tuple[str, ...],
     systems: tuple[str, ...],
     seeds: int,
     num_steps: int | None,
@@ -119,7 +119,7 @@ def command(
     # hours of silence would be taken for a run that hangs; the group above sets the level back
     logging.getLogger("clipsynth_training").setLevel(logging.INFO)
     show_progress_lines()
-    names = reports.check_parts(parts)
+    names = reports.check_sections(sections)
     called = [_split(text)[0] for text in systems]
     try:
         check_names(called)
@@ -161,7 +161,7 @@ def command(
         named = [_system(text, scratch) for text in systems]
         voices = [Voice(name, Bundle.open(path), provider) for name, path in named]
         setup = dataclasses.replace(setup, systems=voices)
-        report = reports.evaluate(study, setup, parts, earlier)
+        report = reports.evaluate(study, setup, sections, earlier)
         text = json.dumps(report, indent=1)
         if out is not None:
             write_atomically(out, (text + "\n").encode())
@@ -200,9 +200,9 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
         *(checkpoint, clip, conditions),
         *(bert, image_tower, published_network, unet, fourier, hifigan, istft, network),
     )
-    parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
-    files = {part: path / f"{part}.json" for part in parts}
-    facts = {part: sha256_of(file) for part, file in files.items() if file.is_file()}
+    components = ("clip", "denoiser", "denoiser_distilled", "vocoder")
+    files = {name: path / f"{name}.json" for name in components}
+    facts = {name: sha256_of(file) for name, file in files.items() if file.is_file()}
     key = {
         "checkpoint": source.checkpoint_hashes(path),
         "facts": facts,
