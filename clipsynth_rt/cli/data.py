@@ -103,8 +103,10 @@ def prepare(
 ) -> None:
     """Cut every video under the folder VIDEOS into clips, and write them to the folder SHARDS.
 
-    A run that was stopped goes on where it was. Files that cannot be used are skipped, and listed
-    in SHARDS/report.json.
+    Links to folders are followed. A run that was stopped goes on where it was. Files that cannot be
+    used are skipped, and listed in SHARDS/report.json; so are files that are used although
+    something is unusual: gap (a hole in the sound's timestamps, silence here), damaged_packets
+    (silence in their place), opposite_phase (channels that cancel; the louder one is used).
     """
     from clipsynth_training.data import videos as preparation
     from clipsynth_training.data.clips import CutSpec
@@ -140,9 +142,12 @@ def fetch(folder: Path) -> None:
 
 
 def _echo_skipped(report: dict[str, Any], path: Path) -> None:
+    for remark, files in report.get("remarks", {}).items():
+        more = ", ..." if len(files) > 5 else ""
+        click.echo(f"used {len(files)} {remark}: {', '.join(files[:5])}{more}")
     for reason, count in report["skipped"].items():
         files = [entry["path"] for entry in report["skipped_files"] if entry["reason"] == reason]
         more = ", ..." if count > 5 else ""
         click.echo(f"skipped {count} {reason}: {', '.join(files[:5])}{more}")
-    if report["skipped"]:
+    if report["skipped"] or report.get("remarks"):
         click.echo(f"all of them are listed in {path}")

@@ -34,8 +34,8 @@ _FOLDER = click.Path(path_type=Path)
     "--section",
     "sections",
     multiple=True,
-    help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, gap, "
-    "curves, teacher, or all; may be repeated.",
+    help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, "
+    "gap, curves, teacher, or all; may be repeated.",
 )
 @click.option(
     "--system",

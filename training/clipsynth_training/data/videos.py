@@ -16,6 +16,7 @@ from clipsynth_rt.files import write_json
 from clipsynth_rt.machine import cpu_count
 from clipsynth_rt.progress import progress
 from clipsynth_training.data.clips import Clips, CutSpec, UnusableError, read_video
+from clipsynth_training.data.folders import files_below
 from clipsynth_training.data.parallel import Crashed, ordered_map, single_thread
 from clipsynth_training.data.report import SkipReport
 from clipsynth_training.data.shards import WINDOW, ShardWriter, video_id
@@ -63,7 +64,8 @@ def prepare(
         shard_size: Clips in a shard.
 
     Returns:
-        The report: counts of videos and clips, and the skipped files by reason.
+        The report: counts of videos and clips, the skipped files by reason, and those that were
+        used although something about them is unusual.
 
     Raises:
         DataError: If there is no usable video, or the shards were cut in another way or hold clips
@@ -108,6 +110,8 @@ def prepare(
         for path, result in results:
             if isinstance(result, Clips):
                 ids = [_clip_id(todo[path], number) for number in result.numbers]
+                for remark in result.remarks:
+                    report.remark(remark, str(path.relative_to(videos_dir)))
                 writer.add(
                     ids, result.mel, result.frames, result.audio, has_pictures=result.has_pictures
                 )
@@ -127,16 +131,14 @@ def prepare(
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """Return the videos under ``folder`` and its subfolders, sorted.
+    """Return the videos under ``folder`` and its subfolders, sorted; see ``files_below``.
 
     Raises:
         DataError: If ``folder`` is none, or holds no file with a video's extension.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of videos")
-    paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()
-    )
+    paths = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise DataError(
             f"{folder}: no videos in it or its subfolders ({', '.join(sorted(EXTENSIONS))})"

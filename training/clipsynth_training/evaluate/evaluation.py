@@ -56,8 +56,8 @@ def evaluate(
         earlier: A report whose other sections are kept; see ``merge``.
 
     Returns:
-        A report of JSON data: ``real``, a key or two of each section, ``seeds`` by section, and where
-        and when it was measured. ``template`` stands in it where it is not the bundle's, and
+        A report of JSON data: ``real``, a key or two of each section, ``seeds`` by section, and
+        where and when it was measured. ``template`` stands in it where it is not the bundle's, and
         ``prior_sha256`` where queries went through a prior.
 
     Raises:

@@ -410,8 +410,8 @@ def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
             )
     if "systems" in measured and setup.resynthesis_clips < 2:
         raise InputError(
-            "section systems: a Fréchet distance takes two clips at least; give --resynthesis-clips 2 "
-            "or more"
+            "section systems: a Fréchet distance takes two clips at least; give "
+            "--resynthesis-clips 2 or more"
         )
     kinds = {kind for name in measured for kind in ASKED[name]}
     queries = {kind: len(study.question(kind, 1).queries) for kind in kinds}
