@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from importlib import resources
@@ -10,17 +11,21 @@ from typing import Any
 
 import click
 
+from clipsynth_rt.cli.common.progress import show_progress_lines
 from clipsynth_rt.errors import DataError
 
 _FOLDER = click.Path(path_type=Path)
 _WORKERS = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; one a core if left out."
+    "--workers", type=click.IntRange(min=1), help="Processes; one a usable core if left out."
 )
 
 
 @click.group("data")
 def command() -> None:
     """Build the open corpus, or training shards from any folder of videos."""
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
+    show_progress_lines()
 
 
 @command.command("openav")
@@ -105,8 +110,10 @@ def prepare(
 ) -> None:
     """Cut every video under the folder VIDEOS into clips, and write them to the folder SHARDS.
 
-    A run that was stopped goes on where it was. Files that cannot be used are skipped, and listed
-    in SHARDS/report.json.
+    Links to folders are followed. A run that was stopped goes on where it was. Files that cannot be
+    used are skipped, and listed in SHARDS/report.json; so are files that are used although
+    something is unusual: gap (a hole in the sound's timestamps, silence here), damaged_packets
+    (silence in their place), opposite_phase (channels that cancel; the louder one is used).
     """
     from clipsynth_training.data import videos as preparation
     from clipsynth_training.data.clips import CutSpec
@@ -144,9 +151,12 @@ def fetch(folder: Path) -> None:
 
 
 def _echo_skipped(report: dict[str, Any], path: Path) -> None:
+    for remark, files in report.get("remarks", {}).items():
+        more = ", ..." if len(files) > 5 else ""
+        click.echo(f"used {len(files)} {remark}: {', '.join(files[:5])}{more}")
     for reason, count in report["skipped"].items():
         files = [entry["path"] for entry in report["skipped_files"] if entry["reason"] == reason]
         more = ", ..." if count > 5 else ""
         click.echo(f"skipped {count} {reason}: {', '.join(files[:5])}{more}")
-    if report["skipped"]:
+    if report["skipped"] or report.get("remarks"):
         click.echo(f"all of them are listed in {path}")
