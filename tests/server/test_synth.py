@@ -102,7 +102,12 @@ def test_several_sounds_are_an_archive(client: TestClient, voice: Synthesizer) -
 
 
 def test_json(client: TestClient, voice: Synthesizer) -> None:
-    body = {"queries": ["drum", "rain"], "seed": [3, 1], "answer": "json", "format": "flac"}
+    body = {
+        "queries": ["drum", "rain"],
+        "seed": [3, 1],
+        "response_format": "json",
+        "format": "flac",
+    }
     clips = client.post("/v1/synth", json=body).json()["clips"]
     for clip, query, seed in zip(clips, body["queries"], body["seed"], strict=True):
         assert (clip["query"], clip["seed"], clip["media_type"]) == (query, seed, "audio/flac")
@@ -247,7 +252,7 @@ def test_one_clip_that_fails_leaves_its_neighbours(
     monkeypatch.setattr(voice, "synth_batch", synth_batch)
     client = serve()
     service = client.app.state.service
-    body = {"queries": ["drum", "dog"], "answer": "json"}
+    body = {"queries": ["drum", "dog"], "response_format": "json"}
     assert client.post("/v1/synth", json=body).status_code == 500
     assert service.batcher.ready
     assert client.post("/v1/synth", json={"query": "drum"}).status_code == 200

@@ -28,7 +28,7 @@ async function ask(path, options = {}) {
   throw new Refusal(answer.status, body.code, body.detail || `The server answered ${answer.status}.`);
 }
 
-export const bundle = async () => (await ask("/v1/bundle")).json();
+export const bundle = async () => (await ask("v1/bundle")).json();
 
 /** Milliseconds by stage, from Server-Timing. */
 function stages(header) {
@@ -46,7 +46,7 @@ export async function synth(wishes, picture, signal) {
     for (const [name, value] of Object.entries(wishes)) if (name !== "query") body.append(name, String(value));
     body.append("image", picture);
   }
-  const answer = await ask("/v1/synth", { method: "POST", body, headers, signal });
+  const answer = await ask("v1/synth", { method: "POST", body, headers, signal });
   const fact = (name) => answer.headers.get(`Clipsynth-${name}`);
   return {
     blob: await answer.blob(),
