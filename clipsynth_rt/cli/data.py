@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from importlib import resources
@@ -10,17 +11,21 @@ from typing import Any
 
 import click
 
+from clipsynth_rt.cli.common.progress import show_progress_lines
 from clipsynth_rt.errors import DataError
 
 _FOLDER = click.Path(path_type=Path)
 _WORKERS = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; one a core if left out."
+    "--workers", type=click.IntRange(min=1), help="Processes; one a usable core if left out."
 )
 
 
 @click.group("data")
 def command() -> None:
     """Build the open corpus, or training shards from any folder of videos."""
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
+    show_progress_lines()
 
 
 @command.command("openav")
@@ -28,16 +33,46 @@ def command() -> None:
 @click.option(
     "--source-dir", type=_FOLDER, help="Where data fetch put the sources; else the system's."
 )
-@click.option("--clips", default=24000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--edition",
+    type=click.Choice(["1", "2"]),
+    default="1",
+    show_default=True,
+    help="1: soundfonts and pictures at 22 kHz, what the shipped voice learnt from. 2: models, "
+    "recordings and soundfonts at 44.1 kHz with captions, without pictures so far.",
+)
+@click.option(
+    "--recordings",
+    type=_FOLDER,
+    metavar="CACHE",
+    help="For edition 2: where python -m clipsynth_training.data.recordings CACHE put them.",
+)
+@click.option("--clips", type=click.IntRange(min=1), help="24000, of edition 2 40000.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @_WORKERS
 def openav(
-    folder: Path, source_dir: Path | None, clips: int, seed: int, workers: int | None
+    folder: Path,
+    source_dir: Path | None,
+    edition: str,
+    recordings: Path | None,
+    clips: int | None,
+    seed: int,
+    workers: int | None,
 ) -> None:
     """Write the open corpus to DIR: unlabeled videos, and labels apart from them."""
+    if (edition == "2") != (recordings is not None):
+        raise click.UsageError("--edition 2 and --recordings CACHE go together")
+    if recordings is not None:
+        from clipsynth_training.data.corpus import build as second
+
+        report = second.build(folder, recordings, source_dir, clips or 40_000, seed, workers)
+        kinds = ", ".join(f"{n} {kind}" for kind, n in report["clips_by_kind"].items())
+        click.echo(f"{report['concepts']} concepts, {report['hours']:.1f} hours: {kinds}")
+        _echo_skipped(report, folder / "report.json")
+        return
     from clipsynth_training.data import openav as corpus
 
-    report = corpus.build(folder, source_dir, clips, seed, workers)
+    report = corpus.build(folder, source_dir, clips or 24_000, seed, workers)
     for split, count in report["clips"].items():
         shown = report["clips_with_pictures"].get(split, 0)
         pictures = report["pictures"][split]
@@ -80,6 +115,12 @@ def openav(
     help="Pixels of a picture, as the CLIP takes.",
 )
 @click.option(
+    "--config",
+    default="edge",
+    show_default=True,
+    help="Of the denoiser that will be trained: its mel spectrogram is written.",
+)
+@click.option(
     "--keep-pictureless",
     is_flag=True,
     help="Take files without a picture track too, for text-conditioned training.",
@@ -93,18 +134,23 @@ def prepare(
     hop: int | None,
     images: int,
     image_size: int,
+    config: str,
     keep_pictureless: bool,
     workers: int | None,
 ) -> None:
     """Cut every video under the folder VIDEOS into clips, and write them to the folder SHARDS.
 
-    A run that was stopped goes on where it was. Files that cannot be used are skipped, and listed
-    in SHARDS/report.json.
+    Links to folders are followed. A run that was stopped goes on where it was. Files that cannot be
+    used are skipped, and listed in SHARDS/report.json; so are files that are used although
+    something is unusual: gap (a hole in the sound's timestamps, silence here), damaged_packets
+    (silence in their place), opposite_phase (channels that cancel; the louder one is used).
     """
     from clipsynth_training.data import videos as preparation
     from clipsynth_training.data.clips import CutSpec
+    from clipsynth_training.denoiser.config import load_config
 
     cut = CutSpec(
+        mel=load_config(config).mel,
         num_frames=frames,
         hop_frames=hop or frames,
         clips_per_video=clips_per_video,
@@ -135,9 +181,12 @@ def fetch(folder: Path) -> None:
 
 
 def _echo_skipped(report: dict[str, Any], path: Path) -> None:
+    for remark, files in report.get("remarks", {}).items():
+        more = ", ..." if len(files) > 5 else ""
+        click.echo(f"used {len(files)} {remark}: {', '.join(files[:5])}{more}")
     for reason, count in report["skipped"].items():
         files = [entry["path"] for entry in report["skipped_files"] if entry["reason"] == reason]
         more = ", ..." if count > 5 else ""
         click.echo(f"skipped {count} {reason}: {', '.join(files[:5])}{more}")
-    if report["skipped"]:
+    if report["skipped"] or report.get("remarks"):
         click.echo(f"all of them are listed in {path}")

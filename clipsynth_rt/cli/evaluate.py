@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from clipsynth_rt.cli.build import whole
-from clipsynth_rt.cli.common.progress import query_progress
+from clipsynth_rt.cli.common.progress import query_progress, show_progress_lines
 from clipsynth_rt.cli.common.voice import BUNDLE_HELP
 from clipsynth_rt.cli.synth.targets import check_file
 from clipsynth_rt.errors import InputError
@@ -30,11 +31,11 @@ _FOLDER = click.Path(path_type=Path)
     "--checkpoint", type=_FOLDER, help="Folder with classifier and encoder; the shipped one."
 )
 @click.option(
-    "--part",
-    "parts",
+    "--section",
+    "sections",
     multiple=True,
-    help="text, image, paraphrases, steps, vocoder (these if left out), systems, templates, gap, "
-    "curves, teacher, or all; may be repeated.",
+    help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, "
+    "gap, curves, teacher, or all; may be repeated.",
 )
 @click.option(
     "--system",
@@ -62,14 +63,14 @@ _FOLDER = click.Path(path_type=Path)
     default=50,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Of the ordinary denoiser in the part teacher.",
+    help="Of the ordinary denoiser in the section teacher.",
 )
 @click.option("--concepts", type=click.IntRange(min=1), help="Ask for this many concepts only.")
 @click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
 @click.option("--cache", type=_FOLDER, help="Keep results here; a rerun makes only what changed.")
 @click.option("-o", "--out", type=_FOLDER, help="Write the report here, as JSON.")
-@click.option("--update", is_flag=True, help="Keep the parts that the report at -o already has.")
+@click.option("--update", is_flag=True, help="Keep the sections that the report at -o already has.")
 @click.option(
     "--page", type=_FOLDER, help="Write tables, plots, pictures and sounds as a page here."
 )
@@ -79,7 +80,7 @@ def command(
     labels: Path,
     bundle: str | None,
     checkpoint: Path | None,
-    parts: tuple[str, ...],
+    sections: tuple[str, ...],
     systems: tuple[str, ...],
     seeds: int,
     num_steps: int | None,
@@ -115,7 +116,10 @@ def command(
     from clipsynth_training.evaluate.study import open_study
     from clipsynth_training.evaluate.systems import Voice
 
-    names = reports.check_parts(parts)
+    # hours of silence would be taken for a run that hangs; the group above sets the level back
+    logging.getLogger("clipsynth_training").setLevel(logging.INFO)
+    show_progress_lines()
+    names = reports.check_sections(sections)
     called = [_split(text)[0] for text in systems]
     try:
         check_names(called)
@@ -157,7 +161,7 @@ def command(
         named = [_system(text, scratch) for text in systems]
         voices = [Voice(name, Bundle.open(path), provider) for name, path in named]
         setup = dataclasses.replace(setup, systems=voices)
-        report = reports.evaluate(study, setup, parts, earlier)
+        report = reports.evaluate(study, setup, sections, earlier)
         text = json.dumps(report, indent=1)
         if out is not None:
             write_atomically(out, (text + "\n").encode())
@@ -196,9 +200,9 @@ def _system(text: str, scratch: Path) -> tuple[str, Path]:
         *(checkpoint, clip, conditions),
         *(bert, image_tower, published_network, unet, fourier, hifigan, istft, network),
     )
-    parts = ("clip", "denoiser", "denoiser_distilled", "vocoder")
-    files = {part: path / f"{part}.json" for part in parts}
-    facts = {part: sha256_of(file) for part, file in files.items() if file.is_file()}
+    components = ("clip", "denoiser", "denoiser_distilled", "vocoder")
+    files = {name: path / f"{name}.json" for name in components}
+    facts = {name: sha256_of(file) for name, file in files.items() if file.is_file()}
     key = {
         "checkpoint": source.checkpoint_hashes(path),
         "facts": facts,

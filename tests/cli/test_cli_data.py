@@ -43,12 +43,13 @@ def video(path, seconds=1.5):
         container.mux(audio.encode())
 
 
-def failed(result, exit_code, *parts):
+def failed(result, exit_code, *parts, announced=()):
     assert result.exit_code == exit_code
     assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 1 + len(announced)
+    assert result.stderr.splitlines()[: len(announced)] == list(announced)
     for part in parts:
-        assert part in result.stderr
+        assert part in result.stderr.splitlines()[-1]
 
 
 def test_prepare_writes_shards_and_says_what_it_skipped(tmp_path, run):
@@ -70,6 +71,7 @@ def test_prepare_writes_shards_and_says_what_it_skipped(tmp_path, run):
     assert opened.ids == ["a", "a#1"]
     assert opened.frames().shape == (2, 2, 16, 16, 3)
     assert json.loads((shards / "report.json").read_text())["skipped"] == {"broken": 1}
+    assert result.stderr.splitlines() == [f"cutting 2 of 2 videos into {shards}, workers: 1"]
     assert "\r" not in result.stderr  # no progress bar where there is no terminal
 
 
@@ -79,7 +81,8 @@ def test_prepare_without_one_usable_video(tmp_path, run):
     failed(run("prepare", tmp_path / "videos", tmp_path / "out"), 1, "no videos in it")
     (tmp_path / "videos" / "a.mp4").write_bytes(b"no video")
     result = run("prepare", tmp_path / "videos", tmp_path / "out", "--workers", 1)
-    failed(result, 1, "none of its 1 videos can be used (1 broken)")
+    told = f"cutting 1 of 1 videos into {tmp_path / 'out'}, workers: 1"
+    failed(result, 1, "none of its 1 videos can be used (1 broken)", announced=[told])
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
 
 
@@ -128,3 +131,17 @@ def test_fetch_that_fails_says_so(tmp_path, run, monkeypatch):
 def test_fetch_without_bash(tmp_path, run, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     failed(run("fetch", tmp_path / "sources"), 1, "bash is not installed")
+
+
+def test_fetch_says_which_package_of_how_many(tmp_path, run, monkeypatch, capfd):
+    (tmp_path / "bin").mkdir()
+    # each tool gives what the script looks for, without a network
+    path = tools(tmp_path / "bin", ("apt-get", "dpkg", "tar"), "exit 0")
+    monkeypatch.setenv("PATH", path)
+    tools(tmp_path / "bin", ("npm",), "exit 1")
+    assert run("fetch", tmp_path / "sources").exit_code == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("fetching what is missing of 36 packages into ")
+    assert lines[1] == "[1/36] apt-get download fluid-soundfont-gm"
+    assert lines[2].startswith("[2/36] apt-get download fluid-soundfont-gs, about ")
+    assert lines[-1].startswith("[7/36] npm pack @iconify-json/noto, about ")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 CODE = """
-from clipsynth_rt.cli.synth import command as synth
+from clipsynth_rt.cli.synth import work as synth
 synth._PROGRESS_DELAY_S = {delay}
 import time
 with synth._progress_bar() as report:

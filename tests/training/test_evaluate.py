@@ -168,7 +168,7 @@ def test_reports_of_other_wishes_do_not_merge(fact):
     assert reports.merge({**plain, **fact}, wished) == {**plain, **wished}
 
 
-def test_merged_reports_say_with_how_many_seeds_each_part_was_measured():
+def test_merged_reports_say_with_how_many_seeds_each_section_was_measured():
     many = {**FACTS, "seeds": {"text": 8, "num_steps": 8}, "text": {}, "num_steps": {}}
     few = {**FACTS, "seeds": {"paraphrases": 1, "num_steps": 1}, "paraphrases": {}, "num_steps": {}}
     merged = reports.merge(many, few)
@@ -182,7 +182,7 @@ def test_a_report_of_before_merges_as_one_of_the_defaults():
     later |= {"real": earlier["real"], "seeds": {"paraphrases": 1}, "paraphrases": {}}
     merged = reports.merge(earlier, later)
     assert merged == {**earlier, **later}
-    # its one number is that of its last run, and not of every part
+    # its one number is that of its last run, and not of every section
     assert merged["seeds"] == {"paraphrases": 1}
 
 

@@ -49,10 +49,8 @@ from clipsynth_training.evaluate import (
 from clipsynth_training.evaluate import (
     gap,
     protocol,
+    sections,
     systems,
-)
-from clipsynth_training.evaluate import (
-    sections as parts,
 )
 from clipsynth_training.evaluate import study as study_module
 from clipsynth_training.evaluate.cache import Cache, digest
@@ -168,7 +166,7 @@ def test_a_distilled_denoiser_stands_beside_the_ordinary_ones_curves(study, dist
     measure = "fad_generated_vs_test"
     assert rows["fad_ratio"] == rows["default"][measure] / rows["teacher"][measure]
     asked.clear()
-    found |= parts.curves(study, setup)
+    found |= sections.curves(study, setup)
     assert {plan for plan in asked if plan[0] == few} == {(few, 2, 1.0), (few, 4, 1.0)}
     assert found["curves"]["distilled"]["2"]["latency_s"] > 0
     assert found["curves"]["num_steps"]["ddim"]["2"] != found["curves"]["distilled"]["2"]
@@ -255,7 +253,7 @@ def changed_constants(module, changed, monkeypatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("module", "constants", "parts"),
+    ("module", "constants", "modules"),
     [
         (
             study_module,
@@ -278,11 +276,11 @@ def changed_constants(module, changed, monkeypatch) -> dict[str, str]:
         (gap, {"CURE_CODE"}, (prior,)),
     ],
 )
-def test_changed_code_changes_the_keys_of_what_it_decides(module, constants, parts, monkeypatch):
+def test_changed_code_changes_the_keys_of_what_it_decides(module, constants, modules, monkeypatch):
     plain = changed_constants(module, None, monkeypatch)
-    for part in parts:
-        found = changed_constants(module, part, monkeypatch)
-        assert {name for name in plain if found[name] != plain[name]} == constants, part
+    for changed in modules:
+        found = changed_constants(module, changed, monkeypatch)
+        assert {name for name in plain if found[name] != plain[name]} == constants, changed
 
 
 def test_a_voice_is_asked_anew_on_another_machine_or_library(study, tiny_bundle, monkeypatch):
@@ -356,7 +354,7 @@ def test_cures_close_the_gap_and_reach_the_voice(corpus, study, setup, tiny, tmp
     measured = train_prior(pairs, tmp_path / "prior", steps=200, batch_size=16, noise=0.0)
     assert measured["cosine_after"] > measured["cosine_before"]
     setup = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=2, num_steps=1)
-    found = parts.modality_gap(study, setup)["modality_gap"]
+    found = sections.modality_gap(study, setup)["modality_gap"]
     width = {name: row["centroid_distance"] for name, row in found["cures"].items()}
     assert width["mean_shift"] < 0.5 * width["none"]
     assert width["prior"] < 0.5 * width["none"]
@@ -406,10 +404,15 @@ def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
     line = ["evaluate", str(shards), "--labels", str(labels), "--bundle", str(tiny_bundle)]
     line += ["--checkpoint", str(folder / "judge"), "--provider", "cpu", "--seeds", "2"]
     line += ["--num-steps", "1", "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "r.json")]
-    run = CliRunner().invoke(main, [*line, "--part", "text", "--part", "image"])
+    run = CliRunner().invoke(main, [*line, "--section", "text", "--section", "image"])
     assert run.exit_code == 0, run.output
     assert "| text queries | 12 |" in run.output
-    again = CliRunner().invoke(main, [*line, "--part", "paraphrases", "--update"])
+    told = [line for line in run.stderr.splitlines() if line.startswith("section")]
+    assert told == [
+        "section text, 1 of 2, 2 clips a query",
+        "section image, 2 of 2, 2 clips a query",
+    ]
+    again = CliRunner().invoke(main, [*line, "--section", "paraphrases", "--update"])
     assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "r.json").read_text()).keys() >= {"text", "image", "paraphrases"}
     assert "| text queries | 12 |" in again.output
@@ -426,8 +429,8 @@ def test_the_command_measures_and_keeps_results(corpus, tiny_bundle, tmp_path):
         assert message in refused.output
 
 
-def test_bad_wishes_are_refused_by_name(study, setup):
-    with pytest.raises(InputError, match="no such part: quality; parts are text, image"):
+def test_bad_options_are_refused_by_name(study, setup):
+    with pytest.raises(InputError, match="no such section: quality; sections are text, image"):
         report.evaluate(study, setup, ["quality"])
     with pytest.raises(InputError, match="unknown cure 'aspirin'; use one of none, mean_shift"):
         dataclasses.replace(setup, cure="aspirin")
@@ -436,19 +439,19 @@ def test_bad_wishes_are_refused_by_name(study, setup):
 
 
 @pytest.mark.parametrize(
-    ("part", "options", "concepts", "message"),
+    ("section", "options", "concepts", "message"),
     [
         ("systems", {"resynthesis_clips": 1}, None, "give --resynthesis-clips 2 or more"),
-        ("systems", {"seeds": 1}, 1, "part systems: .* one text query.* give --seeds 2 or more"),
-        ("text", {"seeds": 1}, 1, "part text: .* give --seeds 2 or more, or more --concepts"),
-        ("image", {"seeds": 1}, 1, "part image: .* one image query"),
+        ("systems", {"seeds": 1}, 1, "section systems: .* one text query.* give --seeds 2 or more"),
+        ("text", {"seeds": 1}, 1, "section text: .* give --seeds 2 or more, or more --concepts"),
+        ("image", {"seeds": 1}, 1, "section image: .* one image query"),
         # a quarter of the seeds
-        ("curves", {"seeds": 7}, 1, "part curves: .* give --seeds 8 or more"),
+        ("curves", {"seeds": 7}, 1, "section curves: .* give --seeds 8 or more"),
         ("gap", {"prior": Path("nowhere")}, None, "prior.safetensors: no such file"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(
-    part, options, concepts, message, corpus, tiny_bundle, setup, monkeypatch
+    section, options, concepts, message, corpus, tiny_bundle, setup, monkeypatch
 ):
     folder, shards, labels = corpus
     encoder = tiny_clip(tiny_bundle)
@@ -456,12 +459,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(
     monkeypatch.setattr(study.judge, "hear", lambda *_: pytest.fail("heard already"))
     monkeypatch.setattr(setup.voice, "answer", lambda *_: pytest.fail("asked already"))
     with pytest.raises(ClipSynthError, match=message):
-        report.evaluate(study, dataclasses.replace(setup, **options), ["vocoder", part])
+        report.evaluate(study, dataclasses.replace(setup, **options), ["vocoder", section])
 
 
-def test_concepts_without_a_paraphrase_have_no_such_part(study, setup, monkeypatch):
-    monkeypatch.setattr(parts, "load_paraphrases", dict)
-    with pytest.raises(InputError, match="leave the part paraphrases out"):
+def test_concepts_without_a_paraphrase_have_no_such_section(study, setup, monkeypatch):
+    monkeypatch.setattr(sections, "load_paraphrases", dict)
+    with pytest.raises(InputError, match="leave the section paraphrases out"):
         report.evaluate(study, setup, ["paraphrases"])
 
 
@@ -472,7 +475,7 @@ def test_baselines_that_fail_do_so_before_the_voices_are_asked(study, setup, mon
     monkeypatch.setattr(study, "retrieval", no_pictures)
     monkeypatch.setattr(setup.voice, "answer", lambda *_: pytest.fail("asked already"))
     with pytest.raises(DataError, match="no clip has pictures"):
-        parts.systems(study, setup)
+        sections.systems(study, setup)
 
 
 def test_systems_of_one_name_are_refused(study, setup):
@@ -508,7 +511,7 @@ def test_a_report_says_its_template_prior_and_seeds(corpus, study, setup, tiny, 
         with pytest.raises(InputError, match="they cannot be merged"):
             report.evaluate(study, other, ["paraphrases"], found)
         setup.voice.answer = voice
-    # a prior that only the part gap goes through says nothing of the others
+    # a prior that only the section gap goes through says nothing of the others
     beside = dataclasses.replace(setup, prior=tmp_path / "prior", seeds=1)
     merged = report.evaluate(study, beside, ["gap"], found)
     assert merged["modality_gap"]["prior_sha256"] == told["prior_sha256"]

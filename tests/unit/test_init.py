@@ -176,3 +176,86 @@ def test_a_header_that_lies_about_its_length(tmp_path: Path) -> None:
 def test_a_sound_too_short_to_analyse(synthesizer: Synthesizer) -> None:
     with pytest.raises(InputError, match="init: the sound is too short, 13"):
         synthesizer.synth("drum", init=AudioClip(tone()[:300], RATE))
+
+
+def test_channels_of_opposite_phase_do_not_become_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([0.5 * tone(), -tone()], axis=1), RATE, "FLOAT")
+    np.testing.assert_allclose(load_sound(path, RATE, 60.0), -tone(), atol=1e-6)
+    assert caplog.messages == [f"{path}: its channels cancel each other; the loudest is used"]
+    caplog.clear()
+    # a side that is silent, and unrelated channels, are no cancellation
+    rng = np.random.default_rng(0)
+    for right in (np.zeros(11025), rng.normal(0, 0.2, 11025), 0.2 * tone()):
+        soundfile.write(path, np.stack([tone(), right], axis=1), RATE, "FLOAT")
+        mean = (tone() + right) / 2
+        np.testing.assert_allclose(load_sound(path, RATE, 60.0), mean, atol=1e-6)
+    assert caplog.messages == []
+
+
+def test_a_silent_sound_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(RATE), RATE)
+    load_sound(path, RATE, 60.0)
+    assert caplog.messages == [
+        f"{path}: the sound is silent; what is made of it follows the query alone"
+    ]
+
+
+def m4a(path: Path, seconds: float = 0.5, codec: str = "aac") -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        track = container.add_stream(codec, rate=48000, layout="stereo")
+        both = np.stack([tone(seconds, 48000)] * 2)
+        for start in range(0, both.shape[1], 960):
+            part = np.ascontiguousarray(both[:, start : start + 960])
+            form = "fltp" if codec == "aac" else "flt"
+            packed = part if form == "fltp" else part.T.reshape(1, -1).copy()
+            frame = av.AudioFrame.from_ndarray(packed, form, "stereo")
+            frame.sample_rate, frame.pts = 48000, start
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.m4a", "aac"), ("a.mp4", "aac"), ("a.aac", "aac"), ("a.webm", "libopus")]
+)
+def test_formats_that_libsndfile_lacks(tmp_path: Path, name: str, codec: str) -> None:
+    pytest.importorskip("soxr")
+    sound = load_sound(m4a(tmp_path / name, codec=codec), RATE, 60.0)
+    assert len(sound) == pytest.approx(11025, abs=1200)  # encoders add some silence
+    middle = sound[3000:8000]
+    assert np.abs(np.fft.rfft(middle)).argmax() * RATE / 5000 == pytest.approx(440, abs=5)
+    assert np.abs(middle).max() == pytest.approx(0.5, abs=0.1)
+
+
+def test_formats_that_libsndfile_lacks_are_checked_like_others(tmp_path: Path) -> None:
+    path = m4a(tmp_path / "a.m4a", 3.0)
+    with pytest.raises(InputError, match=r"a\.m4a: sound of 3\.0 s; at most 2 s, cut it first"):
+        load_sound(path, RATE, 2.0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"a\.m4a: cannot be read as a sound") as caught:
+        load_sound(path, RATE, 60.0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_format_that_needs_pyav_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = m4a(tmp_path / "a.m4a")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        MissingExtraError, match=f"av is not installed.*{re.escape(install_command('sound'))}"
+    ):
+        load_sound(path, RATE, 60.0)
+
+
+def test_a_playlist_is_no_sound(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "secret.wav", tone(), RATE)
+    (tmp_path / "a.m4a").write_text("#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n")
+    with pytest.raises(InputError, match="cannot be read as a sound"):
+        load_sound(tmp_path / "a.m4a", RATE, 60.0)

@@ -1,31 +1,56 @@
-"""Progress bars of the long commands, on a terminal only."""
+"""Progress of the long commands, on stderr."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
+from clipsynth_rt import progress
+
+
+def show_progress_lines() -> None:
+    """Show the lines of ``clipsynth_rt.progress`` until the present command ends."""
+    logger = logging.getLogger(progress.__name__)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    click.get_current_context().call_on_close(lambda: logger.setLevel(level))
+
 
 @contextmanager
 def query_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function (done, total) that draws a bar on stderr where that is a terminal."""
-    from tqdm import tqdm
+    """Yield a function (done, total) that shows how many queries are done.
 
-    with tqdm(desc=title, disable=not sys.stderr.isatty(), leave=False) as bar:
+    Each run from the first query to the last has a bar, or lines, of its own.
+    """
+    shown: list[progress.Progress] = []
 
-        def advance(done: int, total: int) -> None:
-            if done < bar.n or bar.total != total:
-                bar.reset(total)
-            bar.update(done - bar.n)
+    def close() -> None:
+        while shown:
+            shown.pop().close()
 
+    def advance(done: int, total: int) -> None:
+        if shown and (done < shown[0].done or total != shown[0].total):
+            close()
+        if not shown:
+            shown.append(progress.Progress(title, total, "query"))
+        shown[0].update(done)
+        if done >= total:
+            close()
+
+    try:
         yield advance
+    finally:
+        close()
 
 
 @contextmanager
 def engine_progress() -> Iterator[Callable[[float, int, str], None]]:
-    """Yield a function (engines done, of how many, name) that draws a bar as ``query_progress``."""
+    """Yield a function (engines done, of how many, name) that draws a bar on a terminal."""
     from tqdm import tqdm
 
     shape = "{desc} |{bar}| {n:.1f}/{total_fmt} engines [{elapsed}<{remaining}]"

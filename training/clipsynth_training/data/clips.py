@@ -11,9 +11,9 @@ import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from clipsynth_rt.bundles.manifest import MelSpec
+from clipsynth_training.data.media import Sound, read_pictures, read_sound_track
 from clipsynth_training.data.shards import to_int16
 from clipsynth_training.mel import MelSpectrogram
 
@@ -77,6 +77,7 @@ class Clips:
         numbers: Which window of the video each is.
         mel: float16 [n, M, F]; frames: uint8 [n, K, S, S, 3]; audio: int16 [n, T].
         has_pictures: False where ``frames`` is black for want of a picture track.
+        remarks: What was unusual about the sound, see ``media.Sound``.
     """
 
     numbers: list[int]
@@ -84,6 +85,7 @@ class Clips:
     frames: NDArray[np.uint8]
     audio: NDArray[np.int16]
     has_pictures: bool = True
+    remarks: tuple[str, ...] = ()
 
 
 def read_video(path: str | Path, cut: CutSpec) -> Clips:
@@ -94,16 +96,16 @@ def read_video(path: str | Path, cut: CutSpec) -> Clips:
             too short.
     """
     try:
-        sound, start_s, has_pictures = _read_sound(path, cut)
-        numbers, windows = _cut(sound, cut)
-        if has_pictures:
-            frames = _read_pictures(path, _picture_times(numbers, start_s, cut), cut)
+        sound = _read_sound(path, cut)
+        numbers, windows = _cut(sound.samples, cut)
+        if sound.has_pictures:
+            frames = _read_pictures(path, _picture_times(numbers, sound.start_s, cut), cut)
         else:
             size = cut.image_size
             frames = np.zeros((len(numbers), cut.images, size, size, 3), np.uint8)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnusableError("broken", f"{error}") from error
-    return _analyse(numbers, windows, frames, cut, has_pictures)
+    return _analyse(numbers, windows, frames, cut, sound)
 
 
 def read_sound(path: str | Path, cut: CutSpec) -> Clips:
@@ -113,12 +115,12 @@ def read_sound(path: str | Path, cut: CutSpec) -> Clips:
         UnusableError: For a file that is broken, has no sound, is silent or is too short.
     """
     try:
-        sound, _, _ = _read_sound(path, dataclasses.replace(cut, keep_pictureless=True))
-        numbers, windows = _cut(sound, cut)
+        sound = _read_sound(path, dataclasses.replace(cut, keep_pictureless=True))
+        numbers, windows = _cut(sound.samples, cut)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UnusableError("broken", f"{error}") from error
     frames = np.zeros((len(numbers), 0, cut.image_size, cut.image_size, 3), np.uint8)
-    return _analyse(numbers, windows, frames, cut, has_pictures=False)
+    return _analyse(numbers, windows, frames, cut, dataclasses.replace(sound, has_pictures=False))
 
 
 def _analyse(
@@ -126,14 +128,14 @@ def _analyse(
     windows: NDArray[np.float32],
     frames: NDArray[np.uint8],
     cut: CutSpec,
-    has_pictures: bool,
+    sound: Sound,
 ) -> Clips:
     audio = to_int16(windows)
     with torch.inference_mode():
         # of the sound as it is stored: what a vocoder learns to give back is what was analysed
         waveform = torch.from_numpy(audio.astype(np.float32) / 32767.0)
         mel = _mel(cut.mel)(waveform).to(torch.float16).numpy()
-    return Clips(numbers, mel, frames, audio, has_pictures)
+    return Clips(numbers, mel, frames, audio, sound.has_pictures, sound.remarks)
 
 
 @functools.lru_cache(maxsize=2)
@@ -141,33 +143,14 @@ def _mel(spec: MelSpec) -> MelSpectrogram:
     return MelSpectrogram(spec)
 
 
-def _read_sound(path: str | Path, cut: CutSpec) -> tuple[NDArray[np.float32], float, bool]:
-    """Return the sound [T] as far as clips need it, when it starts, and if there are pictures."""
-    with av.open(str(path)) as container:
-        if not container.streams.audio:
-            raise UnusableError("no_audio")
-        has_pictures = bool(container.streams.video)
-        if not has_pictures and not cut.keep_pictureless:
-            raise UnusableError("no_video")
-        resampler = av.AudioResampler("fltp", "mono", cut.mel.sample_rate)
-        parts: list[NDArray[np.float32]] = []
-        start_s = None
-        needed = cut.starts[-1] + cut.samples
-        for frame in container.decode(container.streams.audio[0]):
-            if start_s is None:
-                start_s = frame.time or 0.0
-            for part in resampler.resample(frame):
-                parts.append(part.to_ndarray()[0])
-                needed -= part.samples
-            if needed <= 0:
-                break
-        else:
-            if start_s is not None:  # a resampler that never saw a frame cannot be flushed
-                parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-    sound = np.concatenate([np.zeros(0, np.float32), *parts])
-    if not np.isfinite(sound).all():
-        raise UnusableError("broken", "the sound is not finite")
-    return sound, start_s or 0.0, has_pictures
+def _read_sound(path: str | Path, cut: CutSpec) -> Sound:
+    """Return the sound as far as clips need it."""
+    sound = read_sound_track(path, cut.mel.sample_rate, cut.starts[-1] + cut.samples)
+    if sound is None:
+        raise UnusableError("no_audio")
+    if not sound.has_pictures and not cut.keep_pictureless:
+        raise UnusableError("no_video")
+    return sound
 
 
 def _cut(sound: NDArray[np.float32], cut: CutSpec) -> tuple[list[int], NDArray[np.float32]]:
@@ -198,34 +181,10 @@ def _picture_times(numbers: list[int], start_s: float, cut: CutSpec) -> NDArray[
 
 def _read_pictures(path: str | Path, times: NDArray[np.float64], cut: CutSpec) -> NDArray[np.uint8]:
     """Return what is on the screen at ``times`` [n, K], as uint8 [n, K, S, S, 3]."""
-    wanted = iter(np.argsort(times, axis=None))
-    flat = times.ravel()
-    pictures = np.zeros((flat.size, cut.image_size, cut.image_size, 3), np.uint8)
-    with av.open(str(path)) as container:
-        shown, place = None, next(wanted)
-        for frame in container.decode(container.streams.video[0]):
-            now = frame.time or 0.0
-            while shown is not None and place is not None and flat[place] < now:
-                pictures[place] = square(shown, cut.image_size)
-                place = next(wanted, None)
-            if place is None:
-                break
-            shown = frame
-        if shown is None:
-            raise UnusableError("no_video", "the picture track is empty")
-        while place is not None:  # the sound outlasts the pictures
-            pictures[place] = square(shown, cut.image_size)
-            place = next(wanted, None)
-    return pictures.reshape(*times.shape, cut.image_size, cut.image_size, 3)
-
-
-def square(frame: av.VideoFrame, size: int) -> NDArray[np.uint8]:
-    """Return the centre square of a decoded frame, upright, as uint8 [size, size, 3]."""
-    image = frame.to_image()
-    turn = getattr(frame, "rotation", 0)  # a telephone held upright; PyAV 14 and later say so
-    if turn:
-        image = image.rotate(turn, expand=True)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box).convert("RGB"))
+    order = np.argsort(times, axis=None)
+    shown = read_pictures(path, times.ravel()[order].tolist(), cut.image_size)
+    if shown is None:
+        raise UnusableError("no_video", "the picture track is empty")
+    pictures = np.empty((times.size, cut.image_size, cut.image_size, 3), np.uint8)
+    pictures[order] = np.stack(shown)
+    return pictures.reshape(*times.shape, *pictures.shape[1:])

@@ -39,13 +39,28 @@ npm=(
   @iconify-json/temaki emojilib unicode-emoji-json
 )
 
+total=$((${#debian[@]} + ${#npm[@]}))
+number=0
+fetched=0
+# Say which package comes next, and after the first how long the rest takes at this pace.
+tell() {
+  local left=""
+  if [ "$fetched" -gt 0 ]; then
+    left=", about $((SECONDS * (total - number + 1) / fetched)) s left"
+  fi
+  echo "[$number/$total] $1$left"
+  fetched=$((fetched + 1))
+}
+
+echo "fetching what is missing of $total packages into $root"
 work=$(mktemp -d "$root/.fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 for package in "${debian[@]}"; do
+  number=$((number + 1))
   done_mark="$root/usr/share/doc/$package/copyright"
   [ -e "$done_mark" ] && continue
-  echo "apt-get download $package"
+  tell "apt-get download $package"
   # apt drops to the user _apt, who may not write here: that is a warning, not a failure.
   (cd "$work" && apt-get download -q "$package")
   dpkg -x "$work/$package"_*.deb "$root"
@@ -53,9 +68,10 @@ for package in "${debian[@]}"; do
 done
 
 for package in "${npm[@]}"; do
+  number=$((number + 1))
   target="$root/npm/$package"
   [ -d "$target/package" ] && continue
-  echo "npm pack $package"
+  tell "npm pack $package"
   mkdir "$work/unpacked"
   tarball=$(cd "$work" && npm pack --silent "$package" | tail -n 1)
   tar -xzf "$work/$tarball" -C "$work/unpacked"

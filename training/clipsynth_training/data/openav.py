@@ -13,6 +13,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from tqdm import tqdm
 
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, OutputError
 from clipsynth_rt.files import writable_folder, write_json, write_text
 from clipsynth_rt.machine import cpu_count
+from clipsynth_rt.progress import progress
 from clipsynth_training.data.attribution import attribution
 from clipsynth_training.data.parallel import Crashed, ordered_map
 from clipsynth_training.data.pictures.catalogue import (
@@ -48,6 +49,8 @@ from clipsynth_training.data.sounds import (
     plan_clips,
 )
 from clipsynth_training.data.stills import DRAWN_SIZE, still_frames, write_video
+
+logger = logging.getLogger(__name__)
 
 LABELS = (
     "id", "split", "concept", "kind", "source", "soundfont", "license",
@@ -245,13 +248,23 @@ def _write_clips(maker: _Maker, jobs: Sequence[Job], workers: int, skipped: Skip
         writable_folder(maker.out_dir / name)
     todo = [job for job in jobs if not (maker.out_dir / job.path).exists()]
     done = len(jobs) - len(todo)
-    with tqdm(total=len(jobs), initial=done, unit="clip", disable=None) as bar:
+    logger.info(
+        "rendering %d of %d clips into %s, workers: %d%s",
+        *(
+            len(todo),
+            len(jobs),
+            maker.out_dir,
+            workers,
+            f"; {done} are there already" if done else "",
+        ),
+    )
+    with progress("rendering", len(jobs), "clip", done) as shown:
         for job, problem in ordered_map(maker, todo, workers):
             if isinstance(problem, Crashed):
                 skipped.add("crashed", str(job.path), job.plan.preset)
             elif problem:
                 skipped.add("not_rendered", str(job.path), problem)
-            bar.update()
+            shown.advance()
 
 
 def _summary(made: Sequence[Job]) -> dict[str, Any]:

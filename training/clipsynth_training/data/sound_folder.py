@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from clipsynth_rt.errors import DataError
 from clipsynth_training.data.clips import CutSpec, UnusableError, read_sound
+from clipsynth_training.data.folders import files_below
 
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 200
 NOT_SOUNDS = frozenset(".csv .json .md .txt .toml .html .pdf .png .jpg .jpeg .gif .svg".split())
 _NUMBER = re.compile(r"(\s*\(\d+\)|[\s._#-]*\d+)+$")
+REMARKS = {
+    "gap": "its timestamps leave a gap, which is silence here",
+    "damaged_packets": "some of it cannot be decoded and is silence here",
+    "opposite_phase": "its channels cancel each other; the louder one is used",
+}
 _REASONS = {
     "broken": "cannot be decoded",
     "no_audio": "has no sound",
@@ -74,6 +80,8 @@ def read_sounds(
             detail = f" ({error.detail})" if error.detail else ""
             logger.warning("%s: left out: %s%s", path, _REASONS[error.reason], detail)
             continue
+        for remark in clips.remarks:
+            logger.warning("%s: %s", path, REMARKS[remark])
         mels.append(clips.mel)
         names += [name] * len(clips.mel)
     if not mels:
@@ -91,13 +99,12 @@ def name_of(path: Path) -> str:
 
 
 def _found(folder: Path) -> dict[Path, str]:
-    paths = sorted(
+    paths = [
         path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix.lower() not in NOT_SOUNDS
+        for path in files_below(folder)
+        if path.suffix.lower() not in NOT_SOUNDS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    ]
     if not paths:
         raise DataError(f"{folder}: no sounds in it or its subfolders")
     return {path: name_of(path.relative_to(folder)) for path in paths}

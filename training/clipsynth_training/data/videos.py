@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from clipsynth_rt.errors import DataError
 from clipsynth_rt.files import write_json
 from clipsynth_rt.machine import cpu_count
+from clipsynth_rt.progress import progress
 from clipsynth_training.data.clips import Clips, CutSpec, UnusableError, read_video
+from clipsynth_training.data.folders import files_below
 from clipsynth_training.data.parallel import Crashed, ordered_map, single_thread
 from clipsynth_training.data.report import SkipReport
 from clipsynth_training.data.shards import WINDOW, ShardWriter, video_id
+
+logger = logging.getLogger(__name__)
 
 EXTENSIONS = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -61,7 +64,8 @@ def prepare(
         shard_size: Clips in a shard.
 
     Returns:
-        The report: counts of videos and clips, and the skipped files by reason.
+        The report: counts of videos and clips, the skipped files by reason, and those that were
+        used although something about them is unusual.
 
     Raises:
         DataError: If there is no usable video, or the shards were cut in another way or hold clips
@@ -90,13 +94,24 @@ def prepare(
     write_json(shards_dir / VIDEOS, known | found)
     todo = {path: name for path, name in videos.items() if name not in done}
     report = SkipReport()
-    results = ordered_map(_Reader(cut), todo, workers or cpu_count(), single_thread)
-    with tqdm(
-        total=len(videos), initial=len(videos) - len(todo), unit="video", disable=None
-    ) as bar:
+    workers, earlier = workers or cpu_count(), len(videos) - len(todo)
+    logger.info(
+        "cutting %d of %d videos into %s, workers: %d%s",
+        *(
+            len(todo),
+            len(videos),
+            shards_dir,
+            workers,
+            f"; {earlier} are there already" if earlier else "",
+        ),
+    )
+    results = ordered_map(_Reader(cut), todo, workers, single_thread)
+    with progress("cutting", len(videos), "video", earlier) as shown:
         for path, result in results:
             if isinstance(result, Clips):
                 ids = [_clip_id(todo[path], number) for number in result.numbers]
+                for remark in result.remarks:
+                    report.remark(remark, str(path.relative_to(videos_dir)))
                 writer.add(
                     ids, result.mel, result.frames, result.audio, has_pictures=result.has_pictures
                 )
@@ -104,7 +119,7 @@ def prepare(
                 report.add("broken", str(path.relative_to(videos_dir)), "the decoder crashed")
             else:
                 report.add(result.reason, str(path.relative_to(videos_dir)), result.detail)
-            bar.update()
+            shown.advance()
     writer.flush()
     if not writer.done:
         _forget(shards_dir, existed)
@@ -116,16 +131,14 @@ def prepare(
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """Return the videos under ``folder`` and its subfolders, sorted.
+    """Return the videos under ``folder`` and its subfolders, sorted; see ``files_below``.
 
     Raises:
         DataError: If ``folder`` is none, or holds no file with a video's extension.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of videos")
-    paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()
-    )
+    paths = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise DataError(
             f"{folder}: no videos in it or its subfolders ({', '.join(sorted(EXTENSIONS))})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from clipsynth_training.evaluate.gap import prior_fingerprint
 from clipsynth_training.evaluate.sections import (
     CHEAP,
     FEW,
-    PARTS,
+    SECTIONS,
     Setup,
     check_measurable,
     check_names,
@@ -22,24 +23,28 @@ from clipsynth_training.evaluate.sections import (
 from clipsynth_training.evaluate.study import Study
 from clipsynth_training.evaluate.systems import files_fingerprint
 
+logger = logging.getLogger(__name__)
 
-def check_parts(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the parts to measure in their order: ``all`` is every one, none is the cheap ones.
+
+def check_sections(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the sections to measure in their order: ``all`` is every one, none is the cheap ones.
 
     Raises:
-        InputError: If a part is not known.
+        InputError: If a section is not known.
     """
-    if unknown := sorted(set(names) - set(PARTS) - {"all"}):
-        raise InputError(f"no such part: {unknown[0]}; parts are {', '.join(PARTS)} and all")
+    if unknown := sorted(set(names) - set(SECTIONS) - {"all"}):
+        raise InputError(
+            f"no such section: {unknown[0]}; sections are {', '.join(SECTIONS)} and all"
+        )
     if not names:
         return CHEAP
-    return tuple(name for name in PARTS if name in names or "all" in names)
+    return tuple(name for name in SECTIONS if name in names or "all" in names)
 
 
 def evaluate(
     study: Study,
     setup: Setup,
-    parts: Sequence[str] = (),
+    sections: Sequence[str] = (),
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a voice, and the systems beside it, on the open corpus.
@@ -47,21 +52,21 @@ def evaluate(
     Args:
         study: What is measured with.
         setup: What is measured.
-        parts: See ``parts.PARTS``; the cheap ones if empty.
-        earlier: A report whose other parts are kept; see ``merge``.
+        sections: Of ``sections.SECTIONS``; the cheap ones if empty.
+        earlier: A report whose other sections are kept; see ``merge``.
 
     Returns:
-        A report of JSON data: ``real``, a key or two of each part, ``seeds`` by part, and where
-        and when it was measured. ``template`` stands in it where it is not the bundle's, and
+        A report of JSON data: ``real``, a key or two of each section, ``seeds`` by section, and
+        where and when it was measured. ``template`` stands in it where it is not the bundle's, and
         ``prior_sha256`` where queries went through a prior.
 
     Raises:
-        InputError: If a part is not known or would have too few clips, the voice is called as a
+        InputError: If a section is not known or would have too few clips, the voice is called as a
             baseline, or ``earlier`` is of another voice or other settings; all before a voice is
             asked.
         ClipSynthError: If an input cannot be used.
     """
-    names = check_parts(parts)
+    names = check_sections(sections)
     check_measurable(study, setup, names)
     if "systems" in names and not setup.systems:
         check_names([setup.voice.name])
@@ -97,8 +102,11 @@ def evaluate(
         report["prior_sha256"] = prior_fingerprint(setup.prior)
     if earlier is not None:
         _check_same(earlier, report, names)
-    for name in names:
-        report |= PARTS[name](study, setup)
+    for number, name in enumerate(names, 1):
+        seeds = report["seeds"].get(name)
+        count = f", {seeds} clips a query" if seeds else ""
+        logger.info("section %s, %d of %d%s", name, number, len(names), count)
+        report |= SECTIONS[name](study, setup)
     return report if earlier is None else merge(earlier, report)
 
 
@@ -112,11 +120,11 @@ def describe_voice(bundle: Bundle) -> dict[str, str]:
 
 
 def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Return ``report`` with the parts that only ``earlier`` has.
+    """Return ``report`` with the sections that only ``earlier`` has.
 
     The image encoder may have changed where all that depends on it was measured again. Seeds may
-    differ: ``seeds`` says them part by part. An older report has one number there, that of its last
-    run, which need not be true of every part and is dropped.
+    differ: ``seeds`` gives them by section. An older report has one number there, that of its last
+    run, which need not hold for every section and is dropped.
 
     Raises:
         InputError: If the two were not measured on one bundle under the same settings.
@@ -125,12 +133,12 @@ def merge(earlier: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     merged = {**earlier, **report}
     seeds = [found["seeds"] for found in (earlier, report) if isinstance(found.get("seeds"), dict)]
     if seeds:
-        merged["seeds"] = {part: count for found in seeds for part, count in found.items()}
+        merged["seeds"] = {name: count for found in seeds for name, count in found.items()}
     return merged
 
 
 def _check_same(earlier: dict[str, Any], report: dict[str, Any], measured: Collection[str]) -> None:
-    """Refuse a report that the parts ``measured`` anew cannot be put into."""
+    """Refuse a report that the sections ``measured`` anew cannot be put into."""
     # a key that neither has says the same of both
     keys = ["bundle_sha256", "steps_default", "guidance_default", "machine", "real"]
     keys += ["template", "prior_sha256"]

@@ -46,7 +46,7 @@ class Judge:
     """The corpus classifier, applied to waveforms.
 
     Args:
-        checkpoint: Folder with the part ``classifier``.
+        checkpoint: Folder with the component ``classifier``.
 
     Attributes:
         fingerprint: Hash of the weights, and of the JSON that says in which order labels are and
@@ -148,7 +148,7 @@ def picture_queries(
                 targets.append(index)
                 break
     if not pictures:
-        raise DataError("no test clip has a picture; leave the part image out")
+        raise DataError("no test clip has a picture; leave the section image out")
     return pictures, targets
 
 

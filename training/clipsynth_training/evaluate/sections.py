@@ -1,4 +1,4 @@
-"""The parts of an evaluation: each measures one thing and returns JSON data for the report."""
+"""The sections of an evaluation: each measures one thing and returns JSON data for the report."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "gap": ("text", "image"),
     "curves": ("text",),
 }
-"""Parts that measure a Fréchet distance, and the kinds of query that they ask."""
+"""Sections that measure a Fréchet distance, and the kinds of query that they ask."""
 FEW = ("num_steps", "teacher", "templates", "gap", "curves")
 """Those of them that take ``Setup.few`` clips a query."""
 
@@ -61,17 +61,17 @@ class Setup:
     """What is measured, and how often.
 
     Attributes:
-        voice: The voice of every part that measures one.
+        voice: The voice of every section that measures one.
         systems: The voices that ``systems`` and ``gap`` compare; ``voice`` alone if empty.
         seeds: Clips a query; curves and paraphrases take a quarter of them.
         steps, guidance, template: Of every query; None is the bundle's.
         cure: Against the modality gap, one of ``gap.CURES``; None is as the bundle does.
         prior: Folder of the prior network.
-        step_counts: Of the part ``num_steps``.
-        curve_steps: Of the part ``curves``.
+        step_counts: Of the section ``num_steps``.
+        curve_steps: Of the section ``curves``.
         guidance_scales: Of the guidance curve.
         resynthesis_clips: Real clips sent through the vocoder and Griffin-Lim.
-        teacher_steps: Of the part ``teacher``.
+        teacher_steps: Of the section ``teacher``.
     """
 
     voice: Voice
@@ -204,7 +204,7 @@ def num_steps(study: Study, setup: Setup) -> Report:
 def teacher(study: Study, setup: Setup) -> Report:
     """The ordinary denoiser at many steps, and as many clips of the voice as it is asked.
 
-    Distances depend on the number of clips: the two of this part can be compared.
+    Distances depend on the number of clips: the two of this section can be compared.
     """
     question = setup.question(study, "text", setup.few)
 
@@ -352,7 +352,7 @@ def curves(study: Study, setup: Setup) -> Report:
     return {"curves": {"num_steps": report, "guidance_scale": scales, **more}}
 
 
-PARTS: dict[str, Callable[[Study, Setup], Report]] = {
+SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "text": text,
     "image": image,
     "paraphrases": paraphrases,
@@ -364,7 +364,7 @@ PARTS: dict[str, Callable[[Study, Setup], Report]] = {
     "gap": modality_gap,
     "curves": curves,
 }
-"""Parts by name, in the order of the report."""
+"""Sections by name, in the order of the report."""
 CHEAP = ("text", "image", "paraphrases", "num_steps", "vocoder")
 """What is measured where nothing is asked for: minutes on two cores."""
 
@@ -388,7 +388,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
-    """Check that parts can be measured, before any of them is: voices take hours.
+    """Check that sections can be measured, before any of them is: voices take hours.
 
     Raises:
         InputError: If a Fréchet distance would have fewer than two clips on a side, or nothing is
@@ -397,7 +397,7 @@ def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
         CheckpointError: If the prior is asked for and cannot be read.
     """
     if "paraphrases" in names and not _paraphrases(study):
-        raise InputError("no paraphrase is of these concepts; leave the part paraphrases out")
+        raise InputError("no paraphrase is of these concepts; leave the section paraphrases out")
     if setup.prior is not None and ("gap" in names or setup.cure == "prior"):
         load_prior(setup.prior)
     if not (measured := [name for name in names if name in ASKED]):
@@ -410,8 +410,8 @@ def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
             )
     if "systems" in measured and setup.resynthesis_clips < 2:
         raise InputError(
-            "part systems: a Fréchet distance takes two clips at least; give --resynthesis-clips 2 "
-            "or more"
+            "section systems: a Fréchet distance takes two clips at least; give "
+            "--resynthesis-clips 2 or more"
         )
     kinds = {kind for name in measured for kind in ASKED[name]}
     queries = {kind: len(study.question(kind, 1).queries) for kind in kinds}
@@ -420,7 +420,7 @@ def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
         for kind in ASKED[name]:
             if queries[kind] * seeds < 2:
                 raise InputError(
-                    f"part {name}: it would make one clip, of one {kind} query, and a Fréchet "
+                    f"section {name}: it would make one clip, of one {kind} query, and a Fréchet "
                     f"distance takes two at least; give --seeds {least} or more, or more --concepts"
                 )
 

@@ -42,7 +42,7 @@ METRIC_CODE = code_version(sys.modules[__name__], metrics, intervals, embedding,
 
 @dataclass
 class Study:
-    """Everything that the parts of an evaluation measure with.
+    """Everything that the sections of an evaluation measure with.
 
     Attributes:
         judge: The corpus classifier.

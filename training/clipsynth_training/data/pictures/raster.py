@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from clipsynth_rt.errors import DataError
+from clipsynth_rt.progress import progress
 from clipsynth_training.data.pictures.catalogue import Picture
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,6 @@ def rasterise_all(
     Returns:
         The pictures that were drawn, and uint8 [N, size, size, 4].
     """
-    from tqdm import tqdm
-
     wanted = hashlib.sha256("\n".join(p.id for p in pictures).encode()).hexdigest()
     if cache is not None and cache.is_file():
         with safe_open(cache, "numpy") as stored:
@@ -102,12 +101,14 @@ def rasterise_all(
                 return [p for p in pictures if p.id in drawn_ids], stored.get_tensor("pixels")
     kept: list[Picture] = []
     drawn: list[NDArray[np.uint8]] = []
-    for picture in tqdm(pictures, desc="drawing pictures", unit="picture", disable=None):
-        try:
-            drawn.append(rasterise_rgba(picture, size))
-            kept.append(picture)
-        except DataError as error:
-            logger.info("left out: %s", error)
+    with progress("drawing", len(pictures), "picture") as shown:
+        for picture in pictures:
+            try:
+                drawn.append(rasterise_rgba(picture, size))
+                kept.append(picture)
+            except DataError as error:
+                logger.info("left out: %s", error)
+            shown.advance()
     if not drawn:
         raise DataError("none of the pictures could be drawn")
     pixels = np.stack(drawn)

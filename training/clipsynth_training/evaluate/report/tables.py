@@ -30,7 +30,7 @@ CURVE_COLUMNS = ("top1", "top5", "fad_generated_vs_test")
 
 
 def markdown(report: Figures) -> str:
-    """Return the README's tables of a report, and those of every other part that it has."""
+    """Return the README's tables of a report, and those of every other section that it has."""
     lines = [
         f"Measured {report['measured']} on {report['machine']}; bundle `{report['bundle']}`, "
         f"{_defaults(report)}; "
@@ -62,7 +62,7 @@ def markdown(report: Figures) -> str:
 
 
 def _defaults(report: Figures) -> str:
-    """Return how clips are sampled where nothing is wished."""
+    """Return how clips are sampled by default."""
     if report.get("distilled_default"):
         return f"{report['steps_default']} distilled steps, one network call each"
     return f"{report['steps_default']} steps, guidance {report['guidance_default']:g}"
