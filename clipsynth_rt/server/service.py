@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from clipsynth_rt import __version__
 from clipsynth_rt.audio.clip import AudioClip
 from clipsynth_rt.audio.mel import min_samples
+from clipsynth_rt.bundles.manifest import frame_buckets
 from clipsynth_rt.errors import ClipSynthError, InputError, MissingExtraError
 from clipsynth_rt.server.batcher import (
     Batcher,
@@ -84,6 +85,8 @@ class Service:
                 "clips": limits.clips,
                 "query_chars": limits.query_chars,
                 "duration": min(limits.duration, MAX_DURATION_S),
+                # of a sound that the distilled denoiser makes
+                "distilled_duration": manifest.mel.seconds(frame_buckets(manifest)[-1]),
                 "num_steps": limits.num_steps,
                 "deadline_s": limits.deadline_s,
                 "upload_bytes": limits.upload_bytes,
