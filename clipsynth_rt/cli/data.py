@@ -85,6 +85,12 @@ def openav(
     help="Pixels of a picture, as the CLIP takes.",
 )
 @click.option(
+    "--config",
+    default="edge",
+    show_default=True,
+    help="Of the denoiser that will be trained: its mel spectrogram is written.",
+)
+@click.option(
     "--keep-pictureless",
     is_flag=True,
     help="Take files without a picture track too, for text-conditioned training.",
@@ -98,6 +104,7 @@ def prepare(
     hop: int | None,
     images: int,
     image_size: int,
+    config: str,
     keep_pictureless: bool,
     workers: int | None,
 ) -> None:
@@ -110,8 +117,10 @@ def prepare(
     """
     from clipsynth_training.data import videos as preparation
     from clipsynth_training.data.clips import CutSpec
+    from clipsynth_training.denoiser.config import load_config
 
     cut = CutSpec(
+        mel=load_config(config).mel,
         num_frames=frames,
         hop_frames=hop or frames,
         clips_per_video=clips_per_video,

@@ -97,7 +97,7 @@ def test_the_auxiliary_classifier_is_asked_what_is_hard(
     distil(voice, *auxiliary, "--repeat", "drum=2", "--out", str(voice.parent / "repeated"))
     assert len(drawn[1]) == 10 + 15
     settings = voice.parent / "alike.toml"
-    settings.write_text("emphasis = 0.0\n")
+    settings.write_text("oversampling = 0.0\n")
     distil(voice, *auxiliary, "--config", str(settings), "--out", str(voice.parent / "alike"))
     assert len(drawn[2]) == 10
 

@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 KEPT_STATES = 2
 """Training states that stay: the newest, and the one to go back to should it be damaged."""
-_BLOCK = 32
-_SCALE = ".scale_of_blocks"
 
 
 def default_checkpoint() -> Path:
@@ -103,8 +101,6 @@ def _umask() -> int:
 def load_component(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_part`` wrote.
 
-    Weights of version 0.1 in int8, with a scale for every ``_BLOCK`` values, come back in float32.
-
     Raises:
         CheckpointError: If a file is missing or damaged, or its JSON is no object; the message
             names it.
@@ -116,7 +112,7 @@ def load_component(folder: str | Path, part: str) -> tuple[dict[str, Tensor], di
                 f"{path}: no such file; is {folder} a checkpoint folder with a trained {part}?"
             )
     try:
-        tensors = _in_floats(load_file(weights))
+        tensors = load_file(weights)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: damaged ({error}); train or copy it again") from error
     return tensors, _read_facts(facts)
@@ -130,17 +126,6 @@ def _read_facts(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged ({error}); train or copy it again") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: holds no JSON object; train or copy it again")
-    return found
-
-
-def _in_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with those of int8 blocks in float32."""
-    found = dict(tensors)
-    for key in [key for key in tensors if key.endswith(_SCALE)]:
-        name = key.removesuffix(_SCALE)
-        scale, levels = found.pop(key), found[name]
-        blocks = levels.float().reshape(-1, _BLOCK) * scale.float()[:, None]
-        found[name] = blocks.reshape(levels.shape)
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from clipsynth_rt.bundles.manifest import decode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
 from clipsynth_rt.files import sha256_of
 from clipsynth_training.checkpoint import (
-    hash_weights,
     load_component,
     load_weights,
     save_component,
@@ -214,11 +213,15 @@ def keep_encoder(name: str, pretrained: str | None, out_dir: str | Path) -> dict
     kept = Path(out_dir) / "clip.safetensors"
     if not kept.is_file():
         save_component(out_dir, "clip", tensors, facts)
-    elif hash_weights(load_component(out_dir, "clip")[0]) != hash_weights(tensors):
+    elif not _same_tensors(load_component(out_dir, "clip")[0], tensors):
         raise CheckpointError(
             f"{kept}: another encoder than {name}; choose another --out, or --clip {out_dir}"
         )
     return {}
+
+
+def _same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def load_sentence_encoder(

@@ -144,7 +144,7 @@ def open_run(
     times = [1] * len(names)
     if ear is not None and config.oversampling > 0:
         load_weights(network, begin, "what the student begins with")
-        rollout = Rollout(settings.diffusion, config.steps)
+        rollout = Rollout(settings.diffusion, config.num_steps[0])
         hard = difficulty(network, rollout, text, ear, frames=frames)
         times = repeats(data.label, 1.0 + config.oversampling * hard)
     wanted = {name: n * repeat.get(name, 1) for name, n in zip(names, times, strict=True)}

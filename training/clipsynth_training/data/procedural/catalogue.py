@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from clipsynth_training.data.procedural import (
+    alarms,
+    blasts,
+    impacts,
+    interface,
+    retro,
+    steps,
+    weather,
+)
 from clipsynth_training.data.procedural.model import SoundModel
 
-FAMILIES: tuple[tuple[SoundModel, ...], ...] = ()
+FAMILIES = (
+    alarms.MODELS,
+    blasts.MODELS,
+    impacts.MODELS,
+    interface.MODELS,
+    retro.MODELS,
+    steps.MODELS,
+    weather.MODELS,
+)
 
 
 def load_models() -> tuple[SoundModel, ...]:

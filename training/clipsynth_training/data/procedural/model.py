@@ -7,7 +7,9 @@ room and level are the same for every model and are added by ``space``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -169,8 +171,22 @@ def _is_test_cell(
             cell.append(str(min(int(positions[parameter.name] * _CELLS), _CELLS - 1)))
         else:
             cell.append(str(parameters[parameter.name]))
-    digest = hashlib.sha256("|".join([model.concept, *cell]).encode()).digest()
-    return digest[0] < 256 * TEST_SHARE
+    return "|".join(cell) in _test_cells(model.concept, *map(_cell_names, model.parameters[:2]))
+
+
+def _cell_names(parameter: Range | Choice) -> tuple[str, ...]:
+    """Return the names of a parameter's cells."""
+    if isinstance(parameter, Range):
+        return tuple(str(number) for number in range(_CELLS))
+    return parameter.options
+
+
+@functools.cache
+def _test_cells(concept: str, *names: tuple[str, ...]) -> frozenset[str]:
+    """Return the held-out cells: the fifth with the lowest hashes, and one at least."""
+    cells = ["|".join(cell) for cell in itertools.product(*names)]
+    cells.sort(key=lambda cell: hashlib.sha256(f"{concept}|{cell}".encode()).digest())
+    return frozenset(cells[: max(1, round(TEST_SHARE * len(cells)))])
 
 
 def _limit_length(samples: Waveform, fade_s: float = 0.05) -> Waveform:
