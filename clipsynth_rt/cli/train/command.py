@@ -161,7 +161,7 @@ def denoiser(
 
     set_threads(threads)
     settings = configs.load_config(config)
-    changes = {"variant": variant, "accumulate": accumulate}
+    changes: dict[str, Any] = {"variant": variant, "accumulate": accumulate}
     changes = {name: value for name, value in changes.items() if value is not None}
     if variant is not None and variant not in configs.VARIANTS:
         raise InputError(f"--variant {variant}: must be one of {', '.join(configs.VARIANTS)}")

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -134,6 +135,6 @@ def _with_article(text: str) -> str:
 
 
 @functools.cache
-def _load() -> dict[str, dict[str, dict[str, object]]]:
+def _load() -> dict[str, dict[str, dict[str, Any]]]:
     text = resources.files("clipsynth_training.data.corpus").joinpath("words.toml").read_text()
     return tomllib.loads(text)
