@@ -33,16 +33,46 @@ def command() -> None:
 @click.option(
     "--source-dir", type=_FOLDER, help="Where data fetch put the sources; else the system's."
 )
-@click.option("--clips", default=24000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--edition",
+    type=click.Choice(["1", "2"]),
+    default="1",
+    show_default=True,
+    help="1: soundfonts and pictures at 22 kHz, what the shipped voice learnt from. 2: models, "
+    "recordings and soundfonts at 44.1 kHz with captions, without pictures so far.",
+)
+@click.option(
+    "--recordings",
+    type=_FOLDER,
+    metavar="CACHE",
+    help="For edition 2: where python -m clipsynth_training.data.recordings CACHE put them.",
+)
+@click.option("--clips", type=click.IntRange(min=1), help="24000, of edition 2 40000.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @_WORKERS
 def openav(
-    folder: Path, source_dir: Path | None, clips: int, seed: int, workers: int | None
+    folder: Path,
+    source_dir: Path | None,
+    edition: str,
+    recordings: Path | None,
+    clips: int | None,
+    seed: int,
+    workers: int | None,
 ) -> None:
     """Write the open corpus to DIR: unlabeled videos, and labels apart from them."""
+    if (edition == "2") != (recordings is not None):
+        raise click.UsageError("--edition 2 and --recordings CACHE go together")
+    if recordings is not None:
+        from clipsynth_training.data.corpus import build as second
+
+        report = second.build(folder, recordings, source_dir, clips or 40_000, seed, workers)
+        kinds = ", ".join(f"{n} {kind}" for kind, n in report["clips_by_kind"].items())
+        click.echo(f"{report['concepts']} concepts, {report['hours']:.1f} hours: {kinds}")
+        _echo_skipped(report, folder / "report.json")
+        return
     from clipsynth_training.data import openav as corpus
 
-    report = corpus.build(folder, source_dir, clips, seed, workers)
+    report = corpus.build(folder, source_dir, clips or 24_000, seed, workers)
     for split, count in report["clips"].items():
         shown = report["clips_with_pictures"].get(split, 0)
         pictures = report["pictures"][split]
