@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from clipsynth_rt.errors import InputError
@@ -111,3 +114,69 @@ def test_enormous(tmp_path: Path, side: int) -> None:
 def test_numbers_of_8_bits_in_a_mode_of_32_are_grey_levels() -> None:
     image = PIL.Image.new("L", (16, 16), 200).convert("I")
     np.testing.assert_allclose(load_image(image, 16), 200 / 255, atol=1e-6)
+
+
+def plainly(image: PIL.Image.Image, size: int) -> np.ndarray:
+    """What ``load_image`` means, with every step on the whole picture."""
+    rgba = PIL.ImageOps.exif_transpose(image).convert("RGBA")
+    paper = PIL.Image.new("RGBA", rgba.size, "white")
+    square = PIL.ImageOps.fit(
+        PIL.Image.alpha_composite(paper, rgba).convert("RGB"), (size, size),
+        PIL.Image.Resampling.BICUBIC,
+    )  # fmt: skip
+    return np.asarray(square, np.float32).transpose(2, 0, 1) / 255
+
+
+def landscape(width: int, height: int) -> PIL.Image.Image:
+    """Smooth shades and hard edges."""
+    y, x = np.mgrid[:height, :width] / max(width, height)
+    discs = np.hypot((x * 6) % 1 - 0.5, (y * 6) % 1 - 0.5) < 0.3
+    shades = np.stack([x, y, np.where(discs, 0.9, 0.2), np.where(discs, 1.0, y)], -1)
+    return PIL.Image.fromarray((255 * np.clip(shades, 0, 1)).astype(np.uint8), "RGBA")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB", "LA", "L", "P", "CMYK"])
+@pytest.mark.parametrize("shape", [(1501, 1003), (700, 2011), (97, 61), (20, 30)])
+def test_a_picture_reduced_in_bands_is_the_picture(mode: str, shape: tuple[int, int]) -> None:
+    image = landscape(*shape)
+    image = image.convert(mode) if mode != "CMYK" else image.convert("RGB").convert("CMYK")
+    difference = np.abs(load_image(image, 64) - plainly(image, 64))
+    assert difference.max() < 0.08
+    assert difference.mean() < 0.006
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_orientation_of_a_large_jpeg(tmp_path: Path, turn: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = turn
+    landscape(1600, 1200).convert("RGB").save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with PIL.Image.open(tmp_path / "a.jpg") as image:
+        expected = plainly(image, 32)
+    difference = np.abs(load_image(tmp_path / "a.jpg", 32) - expected)
+    assert difference.mean() < 0.01
+
+
+MEMORY = """
+import resource, sys
+import PIL.Image
+import PIL.ImageOps
+from clipsynth_rt.synthesis.images import load_image
+load_image(PIL.Image.new("RGB", (64, 64)), 64)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_image(sys.argv[1], 64)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.parametrize(
+    ("name", "mode", "most"), [("a.png", "RGB", 85), ("a.jpg", "RGB", 20), ("a.png", "RGBA", 85)]
+)
+def test_a_picture_takes_little_more_memory_than_it_decodes_to(
+    tmp_path: Path, name: str, mode: str, most: float
+) -> None:
+    # 16 million pixels of four bytes are 61 MiB; five copies took 310
+    PIL.Image.new(mode, (4000, 4000), (9, 99, 200)).save(tmp_path / name)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / name)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(run.stdout) < most

@@ -18,7 +18,8 @@ def files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     # folders before links to them: a file keeps the name of where it really lies
-    waiting, links = [folder], []
+    waiting: list[Path] = [folder]
+    links: list[Path] = []
     while waiting or links:
         place = waiting.pop() if waiting else links.pop(0)
         facts = place.stat()

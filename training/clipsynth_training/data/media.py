@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -45,7 +46,8 @@ class Sound:
 
 def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
     """Return the sound track that a player takes: the default one, or else the first."""
-    return _preferred(container.streams.audio)
+    found = sorted(container.streams.audio, key=_not_default)
+    return found[0] if found else None
 
 
 def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
@@ -55,7 +57,8 @@ def picture_stream(container: av.container.InputContainer) -> av.VideoStream | N
         for stream in container.streams.video
         if not stream.disposition & (Disposition.attached_pic | Disposition.still_image)
     ]
-    return _preferred(moving)
+    moving.sort(key=_not_default)
+    return moving[0] if moving else None
 
 
 def read_sound_track(path: str | Path, sample_rate: int, needed: int) -> Sound | None:
@@ -83,7 +86,6 @@ def read_sound_track(path: str | Path, sample_rate: int, needed: int) -> Sound |
             return None
         has_pictures = picture_stream(container) is not None
         timeline = _Timeline(sample_rate, needed)
-        remarks = []
         decoder = _Tolerant(container, stream)
         for frame in decoder:
             timeline.add(frame)
@@ -93,9 +95,11 @@ def read_sound_track(path: str | Path, sample_rate: int, needed: int) -> Sound |
     if not np.isfinite(channels).all():
         raise ValueError("the sound is not finite")
     samples, cancelled = mix_to_mono(channels)
-    remarks += ["gap"] * timeline.gaps + ["damaged_packets"] * decoder.damaged
-    remarks += ["opposite_phase"] * cancelled
-    return Sound(samples, timeline.start_s or 0.0, has_pictures, tuple(dict.fromkeys(remarks)))
+    seen = {
+        "gap": timeline.gaps, "damaged_packets": decoder.damaged, "opposite_phase": cancelled
+    }  # fmt: skip
+    remarks = tuple(name for name, count in seen.items() if count)
+    return Sound(samples, timeline.start_s or 0.0, has_pictures, remarks)
 
 
 def read_pictures(
@@ -138,15 +142,13 @@ def square(frame: av.VideoFrame, size: int, aspect: Fraction | None = None) -> N
         size: Side of the result in pixels.
         aspect: Width of a pixel relative to its height; None is 1.
     """
-    image = frame.to_image()
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     low, high = _ASPECTS
     wide = float(aspect) if aspect is not None and low <= aspect <= high else 1.0
     side = min(image.width * wide, float(image.height))
     left, top = (image.width - side / wide) / 2, (image.height - side) / 2
     box = (left, top, left + side / wide, top + side)
-    pixels = np.asarray(
-        image.resize((size, size), Image.Resampling.BICUBIC, box=box).convert("RGB")
-    )
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
     swap, mirror_x, mirror_y = orientation(frame)
     if swap:
         pixels = pixels.transpose(1, 0, 2)
@@ -160,7 +162,8 @@ def orientation(frame: av.VideoFrame) -> Turn:
         FFmpeg, libavutil/display.h: (x', y') = (a x + c y, b x + d y) for the matrix a b u c d v
         x y w in 16.16 fixed point.
     """
-    matrix = next((bytes(d) for d in frame.side_data if d.type == SideData.DISPLAYMATRIX), b"")
+    side_data: Iterable[Any] = frame.side_data
+    matrix = next((bytes(d) for d in side_data if d.type == SideData.DISPLAYMATRIX), b"")
     if len(matrix) < 36:
         return UPRIGHT
     a, b, _, c, d, *_ = np.frombuffer(matrix[:36], np.int32).tolist()
@@ -169,9 +172,8 @@ def orientation(frame: av.VideoFrame) -> Turn:
     return True, c < 0, b < 0
 
 
-def _preferred(streams):  # type: ignore[no-untyped-def]
-    marked = [stream for stream in streams if stream.disposition & Disposition.default]
-    return next(iter([*marked, *streams]), None)
+def _not_default(stream: av.AudioStream | av.VideoStream) -> bool:
+    return not stream.disposition & Disposition.default
 
 
 class _Tolerant:
@@ -180,11 +182,13 @@ class _Tolerant:
     Where they are as many as the frames, the last one's error is raised at the end.
     """
 
-    def __init__(self, container, stream) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self, container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream
+    ) -> None:
         self._container, self._stream = container, stream
         self.damaged = 0
 
-    def __iter__(self) -> Iterator:  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
         decoded, problem = 0, None
         packets = self._container.demux(self._stream)
         while True:
@@ -224,20 +228,20 @@ class _Timeline:
         time = frame.time
         if self.start_s is None:
             self.start_s = self._end_s = time or 0.0
+        start_s = self.start_s
         silence = 0.0 if time is None else time - self._end_s
         if silence > GAP_S or (self._form is not None and form != self._form):
             self._flush()
-        if silence > GAP_S:
+        if time is not None and silence > GAP_S:
+            self._end_s = time
             self.gaps += 1
             # up to where the frame belongs: what the resampler rounded does not add up
-            at = round((time - self.start_s) * self._rate)
+            at = round((time - start_s) * self._rate)
             count = min(at, self._needed) - self.length
             self._append(np.zeros((1, max(0, count)), np.float32))
         if self._resampler is None:
             layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
             self._resampler, self._form = av.AudioResampler("fltp", layout, self._rate), form
-        if time is not None and silence > GAP_S:
-            self._end_s = time
         self._end_s += frame.samples / frame.sample_rate
         frame.pts = None
         for part in self._resampler.resample(frame):
@@ -256,6 +260,6 @@ class _Timeline:
                 self._append(part.to_ndarray())
         self._resampler = self._form = None
 
-    def _append(self, part: NDArray[np.float32]) -> None:
-        self._parts.append(part)
+    def _append(self, part: NDArray[Any]) -> None:
+        self._parts.append(np.asarray(part, np.float32))
         self.length += part.shape[1]

@@ -46,7 +46,7 @@ def video_id(clip: str) -> str:
 
 def to_int16(audio: NDArray[np.floating]) -> NDArray[np.int16]:
     """Return ``audio`` in [-1, 1] as int16; full scale is 32767, so that +1.0 does not wrap."""
-    return np.round(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
+    return np.asarray(np.round(np.clip(audio, -1.0, 1.0) * 32767.0), np.int16)
 
 
 class ShardWriter:
@@ -105,7 +105,11 @@ class ShardWriter:
             if clip in self.done:
                 raise DataError(f"{self.folder}: clip {clip!r} is there already")
             self.done.add(clip)
-        arrays = {"mel": np.asarray(mel, np.float16), "frames": frames, "audio": audio}
+        arrays: dict[str, NDArray[Any]] = {
+            "mel": np.asarray(mel, np.float16),
+            "frames": frames,
+            "audio": audio,
+        }
         sizes = {name: list(array.shape[1:]) for name, array in arrays.items()}
         if self._sizes is None:
             self._sizes = sizes
@@ -223,7 +227,8 @@ class ShardSet:
         if rows is None:
             return self._read_all(name)
         single = isinstance(rows, (int, np.integer))
-        wanted = np.atleast_1d(np.asarray(rows if single else list(rows), dtype=np.int64))
+        listed = [rows] if isinstance(rows, (int, np.integer)) else list(rows)
+        wanted = np.asarray(listed, dtype=np.int64)
         if wanted.size and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f"rows {wanted.min()}..{wanted.max()} of {len(self)}")
         wanted = wanted % max(len(self), 1)

@@ -125,10 +125,12 @@ class ClipPlan:
 def load_concepts() -> tuple[Concept, ...]:
     """Return the concepts of ``concepts.toml`` in file order."""
     text = resources.files("clipsynth_training.data").joinpath("concepts.toml").read_text()
-    return tuple(
-        Concept(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-        for entry in tomllib.loads(text)["concept"]
-    )
+    entries: list[dict[str, Any]] = tomllib.loads(text)["concept"]
+    return tuple(Concept(**_frozen(entry)) for entry in entries)
+
+
+def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def plan_clips(concepts: Sequence[Concept], num_clips: int, seed: int) -> list[ClipPlan]:
@@ -371,7 +373,7 @@ class Renderer:
         if peak < 1e-4:
             raise DataError(f"{plan.source} {plan.preset}: silent ({plan.concept}, {plan.id})")
         fade = np.minimum(1.0, np.arange(NUM_SAMPLES)[::-1] / 441.0)  # 20 ms: no click at the cut
-        return (mono * (0.9 / peak) * fade).astype(np.float32)
+        return np.asarray(mono * (0.9 / peak) * fade, np.float32)
 
     def play(
         self, plan: ClipPlan, seconds: float = NUM_SAMPLES / MelSpec().sample_rate
@@ -500,7 +502,7 @@ def _read_sample(path: Path) -> NDArray[np.float32]:
     mono = sound.mean(axis=1)[: 5 * rate]
     if rate != RENDER_RATE:
         mono = signal.resample_poly(mono, RENDER_RATE, rate)
-    return mono.astype(np.float32)
+    return np.asarray(mono, np.float32)
 
 
 def _load_fluidsynth() -> Any:

@@ -89,7 +89,8 @@ def _write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def digest(key: Mapping[str, Any]) -> str:

@@ -166,7 +166,7 @@ def prior_fingerprint(folder: str | Path) -> str:
 
 
 def _unit(x: Embeddings) -> Embeddings:
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
 
 
 CURE_CODE = code_version(make_cure, _unit, priors)

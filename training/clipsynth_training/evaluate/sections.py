@@ -314,12 +314,12 @@ def modality_gap(study: Study, setup: Setup) -> Report:
     for voice in setup.systems or (setup.voice,):
         for kind in ("text", "image"):
             plain = study.question(kind, setup.few, **setup.options)
-            for name in (None, *cures):
+            for cured in (None, *cures):
                 # text embeddings are as exported without a cure, and a prior reads texts alone
-                if (kind, name) in (("text", "none"), ("image", "prior")):
+                if (kind, cured) in (("text", "none"), ("image", "prior")):
                     continue
-                row = _of_voice(study, voice, setup.cured(study, plain, name))
-                key = f"{voice.name}, {kind}, {name or 'as exported'}"
+                row = _of_voice(study, voice, setup.cured(study, plain, cured))
+                key = f"{voice.name}, {kind}, {cured or 'as exported'}"
                 report["voices"][key] = {**brief(row), **voice.facts}
     return {"modality_gap": report}
 

@@ -94,7 +94,7 @@ class Study:
         image, shown = embed_frames(self.train.shards, self.clip)
         mean = image.mean(dim=1).numpy()
         mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
-        return (mean * shown.numpy()[:, None]).astype(np.float32)
+        return np.asarray(mean * shown.numpy()[:, None], np.float32)
 
     @cached_property
     def clouds(self) -> Clouds:
@@ -107,7 +107,8 @@ class Study:
     def analyse(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return normalised mels [B, M, F] of waveforms [B, T]."""
         with torch.inference_mode():
-            return MelSpectrogram(self.judge.mel_spec)(torch.from_numpy(clips)).numpy()
+            mel = MelSpectrogram(self.judge.mel_spec)(torch.from_numpy(clips))
+            return np.asarray(mel.numpy(), np.float32)
 
     def retrieval(self) -> Retrieval:
         """Return the retrieval baseline."""

@@ -236,10 +236,9 @@ class Voice:
     def _ask(self, question: Question, query: Any) -> list[NDArray[np.int16]]:
         from PIL import Image
 
+        batch: dict[str, Any] = {"queries": [query] * question.seeds}
         if question.kind == "image":
             batch = {"images": [Image.fromarray(query)] * question.seeds}
-        else:
-            batch = {"queries": [query] * question.seeds}
         seeds = list(range(question.seeds))
         made = self.synthesizer.synth_batch(**batch, seed=seeds, **question.options)
         return [to_int16(clip.waveform) for clip in made]

@@ -95,7 +95,9 @@ class Clip:
 class Source(Protocol):
     """Clips of one concept from one kind of source."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What kind of source it is, as labels name it."""
 
     def splits(self) -> frozenset[str]:
         """Return ``train``, ``test`` or both."""

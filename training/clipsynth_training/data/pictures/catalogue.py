@@ -288,7 +288,7 @@ def _clip_art_name(stem: str, author: str) -> str:
 
 def _svg(data: dict[str, Any], icon: dict[str, Any]) -> str:
     def size(key: str, default: int) -> float:
-        return icon.get(key, data.get(key, default))
+        return float(icon.get(key, data.get(key, default)))
 
     box = (size("left", 0), size("top", 0), size("width", 16), size("height", 16))
     return (
@@ -309,7 +309,8 @@ def _permissive(package: str, license_id: str) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch its package again") from error
 

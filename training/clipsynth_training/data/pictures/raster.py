@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -65,13 +66,13 @@ def rasterise_rgba(picture: Picture, size: int) -> NDArray[np.uint8]:
         image = _open(picture, inner)
         image = image.crop(image.getchannel("A").getbbox())  # clip art may fill a corner of a page
         scale = inner / max(image.size)
-        shape = [max(1, round(side * scale)) for side in image.size]
+        shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         # Pillow resizes RGBa (premultiplied), so that transparent pixels lend no colour.
         drawn = image.convert("RGBa").resize(shape, Image.Resampling.BOX if scale < 0.5 else None)
     except Exception as error:  # the decoders raise a dozen types; each means the same here
         raise DataError(f"{picture.id}: cannot be drawn ({error})") from error
     canvas = Image.new("RGBA", (size, size))
-    canvas.paste(drawn.convert("RGBA"), [(size - side) // 2 for side in shape])
+    canvas.paste(drawn.convert("RGBA"), ((size - shape[0]) // 2, (size - shape[1]) // 2))
     pixels = np.array(canvas)
     if pixels[..., 3].max() < 8:
         raise DataError(f"{picture.id}: drawn empty")
@@ -121,7 +122,7 @@ def rasterise_all(
     return kept, pixels
 
 
-def _open(picture: Picture, size: int):
+def _open(picture: Picture, size: int) -> PIL.Image.Image:
     from PIL import Image
 
     if picture.path is not None:

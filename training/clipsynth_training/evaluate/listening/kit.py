@@ -149,7 +149,7 @@ def low_pass(waveform: NDArray[np.float32], rate: int, cutoff_hz: float) -> NDAr
     filter_ = signal.firwin(
         taps | 1, cutoff_hz + _ANCHOR_EDGE_HZ / 2, window=("kaiser", beta), fs=rate
     )  # odd: symmetric about a sample
-    return signal.convolve(waveform, filter_, mode="same").astype(np.float32)
+    return np.asarray(signal.convolve(waveform, filter_, mode="same"), np.float32)
 
 
 def _least_rate(cutoff_hz: float) -> float:
@@ -258,7 +258,7 @@ def _write(
     for number, trial in enumerate(trials):
         levelled = match_levels(trial["stimuli"], trial["name"])
         names = list(levelled)
-        places = {}
+        places: dict[str, str] = {}
         for place in order.permutation(len(names)):
             system = names[place]
             id_ = f"{number:03d}-{len(places)}-{secrets.token_hex(3)}"

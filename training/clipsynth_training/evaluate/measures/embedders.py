@@ -96,7 +96,8 @@ class PANNs:
         sounds = resampled(clips, sample_rate, self._model.sample_rate)
 
         def run(batch: Tensor) -> Tensor:
-            return self._library.get_scene_embeddings(batch, self._model)
+            found: Tensor = self._library.get_scene_embeddings(batch, self._model)
+            return found
 
         return _in_batches(np.stack(sounds), run)
 
@@ -118,8 +119,9 @@ class Clap:
         files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
         self.fingerprint = digest({path.name: file_hash(path) for path in files})
         with _loading(folder):
-            local = {"local_files_only": True}
-            self._model = ClapModel.from_pretrained(folder, use_safetensors=True, **local).eval()
+            local: dict[str, Any] = {"local_files_only": True}
+            model: Any = ClapModel.from_pretrained(folder, use_safetensors=True, **local)
+            self._model = model.eval()
             self._features = ClapFeatureExtractor.from_pretrained(folder, **local)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, **local)
 
@@ -139,7 +141,7 @@ class Clap:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit vectors of texts, float32 [N, E]."""
         tokens = self._tokenizer(list(texts), padding=True, return_tensors="pt")
-        return self._model.get_text_features(**tokens).pooler_output.numpy()
+        return np.asarray(self._model.get_text_features(**tokens).pooler_output.numpy(), np.float32)
 
 
 class Inception:
@@ -174,7 +176,8 @@ class Inception:
             top = (0.0 - self._spec.mean) / self._spec.std
             grey = ((mel - floor) / (top - floor)).clamp(0.0, 1.0) * 2.0 - 1.0
             image = nn.functional.interpolate(grey[:, None].flip(2), (299, 299), mode="bilinear")
-            return self._model(image.expand(-1, 3, -1, -1))
+            found: Tensor = self._model(image.expand(-1, 3, -1, -1))
+            return found
 
         return _in_batches(np.stack(clips), run)
 
@@ -214,7 +217,7 @@ def resampled(clips: Sequence[Audio], rate: int, wanted: int) -> list[Audio]:
 
 
 def _in_batches(sounds: Audio, run: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    parts = torch.from_numpy(sounds).split(BATCH)
+    parts = torch.split(torch.from_numpy(sounds), BATCH)
     return np.concatenate([run(part).float().numpy() for part in parts])
 
 
@@ -244,8 +247,9 @@ def _read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            return dict(load_file(path))
+        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
 
 
 def _load(model: nn.Module, tensors: dict[str, Any], path: Path) -> None:

@@ -92,13 +92,13 @@ def accuracy(posterior: Rows, target: Labels, labels: Sequence[str]) -> dict[str
     right = order[:, 0] == target
     top5 = (order[:, :5] == target[:, None]).any(axis=1)
     by_concept = {}
-    for index in np.unique(target):
+    for index in np.unique(target).tolist():
         rows = target == index
         heard = np.bincount(order[rows, 0], minlength=len(labels)).argmax()
         by_concept[labels[index]] = {
             "right": int(right[rows].sum()),
             "of": int(rows.sum()),
-            "most_heard": labels[heard],
+            "most_heard": labels[int(heard)],
         }
     return {
         "clips": len(right),
@@ -110,7 +110,10 @@ def accuracy(posterior: Rows, target: Labels, labels: Sequence[str]) -> dict[str
 
 def mean_and_interval(name: str, values: NDArray[np.generic]) -> dict[str, Any]:
     """Return ``name``: the mean of ``values``, and ``name_interval``: its 95% interval."""
-    return {name: float(np.mean(values)), f"{name}_interval": mean_interval(values)}
+    return {
+        name: float(np.mean(np.asarray(values, np.float64))),
+        f"{name}_interval": mean_interval(values),
+    }
 
 
 def mean_posteriors(posterior: Rows, target: Labels) -> NDArray[np.float64]:
@@ -141,7 +144,7 @@ def posterior_divergence(
     known = ~np.isnan(wanted[:, 0])
     p = np.clip(wanted[known], 1e-10, None)
     q = np.clip(posterior[known].astype(np.float64), 1e-10, None)
-    return (p * np.log(p / q)).sum(axis=1)
+    return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
 
 
 def trials(target: Labels) -> Iterator[NDArray[np.int64]]:
@@ -193,7 +196,7 @@ def nearest_distance(embedding: Rows, others: Rows) -> NDArray[np.float64]:
     """Return the cosine distance of each of [N, E] to the nearest of [K, E], [N]."""
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (embedding, others))
     parts = [1.0 - (part @ b.T).max(axis=1) for part in np.array_split(a, len(a) // 512 + 1)]
-    return np.maximum(np.concatenate(parts), 0.0).astype(np.float64)
+    return np.asarray(np.maximum(np.concatenate(parts), 0.0), np.float64)
 
 
 def memorisation(generated: Rows, real_test: Rows, train: Rows) -> dict[str, Any]:
@@ -222,4 +225,4 @@ def _share_above(made: NDArray[np.float64], real: NDArray[np.float64]) -> NDArra
     """Return for each generated clip the share of real clips that lie further; ties count half."""
     ordered = np.sort(real)
     sides = [np.searchsorted(ordered, made, side) for side in ("left", "right")]
-    return 1.0 - np.mean(sides, axis=0) / len(real)
+    return np.asarray(1.0 - np.mean(sides, axis=0) / len(real), np.float64)
