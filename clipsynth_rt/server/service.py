@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from clipsynth_rt import __version__
 from clipsynth_rt.audio.clip import AudioClip
+from clipsynth_rt.audio.mel import min_samples
+from clipsynth_rt.bundles.manifest import frame_buckets
 from clipsynth_rt.errors import ClipSynthError, InputError, MissingExtraError
 from clipsynth_rt.server.batcher import (
     Batcher,
@@ -83,6 +85,8 @@ class Service:
                 "clips": limits.clips,
                 "query_chars": limits.query_chars,
                 "duration": min(limits.duration, MAX_DURATION_S),
+                # of a sound that the distilled denoiser makes
+                "distilled_duration": manifest.mel.seconds(frame_buckets(manifest)[-1]),
                 "num_steps": limits.num_steps,
                 "deadline_s": limits.deadline_s,
                 "upload_bytes": limits.upload_bytes,
@@ -134,7 +138,13 @@ class Service:
         manifest, options = self.synthesizer.bundle.manifest, parsed.request.options
         if parsed.images and "image_encoder" not in manifest.graphs:
             raise invalid(f"the voice {manifest.name} does not understand pictures", "image")
-        init = parsed.init
+        init, shortest = parsed.init, min_samples(manifest.mel)
+        if init is not None and init.audio_s * manifest.mel.sample_rate < shortest:
+            raise invalid(
+                f"the sound is too short, {1000 * init.audio_s:.3g} ms; at least "
+                f"{1000 * shortest / manifest.mel.sample_rate:.3g} ms are needed",
+                "init",
+            )
         try:
             resolved = resolve_options(
                 SynthOptions(**options), manifest, None if init is None else init.audio_s
