@@ -437,18 +437,21 @@ def _sword_draw(p: Parameters, rng: np.random.Generator) -> Waveform:
     )
 
 
-def _creak(p: Parameters, rng: np.random.Generator, material: Material, f0_hz: float, slope: float) -> Waveform:
+def _creak(
+    p: Parameters, rng: np.random.Generator, material: Material, f0_hz: float, slope: float,
+    jitter: float = 0.10, glide: float = 0.4,
+) -> Waveform:
     n = dsp.num_samples(p["duration_s"])
     body = make_body(f0_hz, bodies.box(20, rng), material, rng, slope=slope)
     # the joint slips whenever the twist exceeds friction: pulses whose rate follows the speed
-    course = 0.35 + 0.65 * dsp.hump(n, 0.6) * np.clip(1.0 + 0.4 * dsp.drift(n, 3.0, rng), 0.2, 2.0)
+    course = 0.35 + 0.65 * dsp.hump(n, 0.6) * np.clip(1.0 + glide * dsp.drift(n, 3.0, rng), 0.2, 2.0)
     slips = np.cumsum(p["rate_hz"] * course) / SAMPLE_RATE
     count = int(slips[-1])
-    when = np.searchsorted(slips, np.arange(1, count + 1) + 0.10 * rng.standard_normal(count))
+    when = np.searchsorted(slips, np.arange(1, count + 1) + jitter * rng.standard_normal(count))
     when = np.clip(when, 0, n - 1)
     force = np.zeros(n)
     gap = np.diff(when, prepend=when[0] - 400).clip(1, 2000) / 2000.0
-    np.add.at(force, when, (0.3 + gap) * rng.uniform(0.5, 1.0, count))
+    np.add.at(force, when, (0.3 + gap) * rng.uniform(0.75, 1.0, count))
     force *= dsp.contour(n, [(0, 0.3), (0.1, 1), (0.8, 0.8), (1, 0.2)])
     grain = dsp.burst(rng, 600, 9000, 0.004, 0.0002)
     force = dsp.resonate(force, grain)
@@ -461,8 +464,7 @@ def _wood_creak(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _door_creak(p: Parameters, rng: np.random.Generator) -> Waveform:
     # a dry hinge slips fast enough that its pulses fuse to a squeak
-    q = dict(p)
-    squeak = _creak(q, rng, HARDWOOD.damped(0.35), 300.0, 0.1)
+    squeak = _creak(p, rng, HARDWOOD.damped(1.5), 330.0, 0.1, jitter=0.012, glide=0.22)
     return dsp.finish(dsp.bandpass(squeak, 250, 9000, 1))
 
 
