@@ -73,14 +73,17 @@ def _head(
     base = np.cumsum(f0_hz * glide) * (2 * np.pi / SAMPLE_RATE)
     out = np.zeros(n)
     cutoff = cutoff_hz * 3.0**strength
-    for index, ratio in enumerate(MEMBRANE[:modes] * (1 + 0.01 * rng.standard_normal(modes))):
+    ratios = MEMBRANE[:modes] * (1 + 0.01 * rng.standard_normal(modes))
+    ratios[0] = 1.0
+    for index, ratio in enumerate(ratios):
         if index == 0:
             gain = 1.0
         else:
-            gain = rng.uniform(0.3, 1.0) * (1.0 - 0.8 * centre)
+            gain = rng.uniform(0.3, 0.8) * (1.0 - 0.8 * centre) * rng.choice([-1.0, 1.0])
+            gain /= ratio**0.6
         gain /= 1.0 + (ratio * f0_hz / cutoff) ** 2
         length = ring_s / ratio**slope
-        m = dsp.num_samples(length)
+        m = min(n, dsp.num_samples(length))
         out[:m] += gain * np.sin(ratio * base[:m]) * dsp.decay(m, length)
     return out
 
@@ -342,7 +345,7 @@ def _guiro(p: Parameters, rng: np.random.Generator) -> Waveform:
     when = np.searchsorted(teeth, np.arange(count) + 0.12 * rng.standard_normal(count)).clip(0, n - 1)
     force = np.zeros(n)
     force[when] = rng.uniform(0.5, 1.0, len(when)) * np.interp(when, [0, n], [0.6, 1.0])
-    gourd = make_body(p["f0_hz"], bodies.box(12, rng), Material(14.0, 60.0, 0.0003, 0.2), rng, slope=-0.1)
+    gourd = make_body(p["f0_hz"], bodies.box(12, rng), Material(14.0, 60.0, 0.0003, 0.2), rng, slope=-0.6)
     tick = dsp.burst(rng, 1500, 12000, 0.004, 0.0001)
     return dsp.finish(dsp.resonate(dsp.resonate(force, tick), gourd.response()))
 

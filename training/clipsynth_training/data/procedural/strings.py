@@ -83,6 +83,7 @@ def pluck(
     cutoff = 1.5 + 22.0 * brightness**1.5
     magnitude = np.abs(np.sin(np.pi * harmonic * position)) + 0.02
     magnitude *= rng.uniform(0.6, 1.0, len(harmonic)) / (1.0 + (harmonic / cutoff) ** 2)
+    magnitude /= np.maximum(harmonic, 1.0) ** (1.0 - 0.4 * brightness)
     magnitude[0] = 0.0
     seed = np.fft.irfft(magnitude * np.exp(2j * np.pi * rng.random(len(harmonic))), size)
     line = np.zeros(size + n + whole)
