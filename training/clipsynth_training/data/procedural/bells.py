@@ -8,7 +8,6 @@ Source:
 from __future__ import annotations
 
 import numpy as np
-
 from clipsynth_training.data.procedural import dsp
 from clipsynth_training.data.procedural.bodies import (
     BAR,
@@ -81,7 +80,9 @@ def _tuned(
 def _church_bell(p: Parameters, rng: np.random.Generator) -> Waveform:
     gains = np.array([0.7, 0.9, 0.8, 0.35, 1.0, 0.45, 0.4, 0.6, 0.4, 0.3, 0.22, 0.16, 0.1, 0.08])
     hum_first = CHURCH / CHURCH[0]
-    bell = _tuned(0.5 * p["f0_hz"], hum_first, p["ring_s"], rng, fall=0.55, gains=gains, pairs=0.0016)
+    bell = _tuned(
+        0.5 * p["f0_hz"], hum_first, p["ring_s"], rng, fall=0.55, gains=gains, pairs=0.0016
+    )
     return dsp.finish(bell.strike(rng, p["intensity"], contact=1.1))
 
 
@@ -156,7 +157,9 @@ def _wind_chimes(p: Parameters, rng: np.random.Generator) -> Waveform:
     when = dsp.arrivals(p["rate_hz"], 3.4, rng)
     gains = rng.exponential(0.5, len(when)) * np.interp(when, np.linspace(0, 3.4, 400), gusts)
     when = np.concatenate([[0.0], when])
-    return dsp.finish(dsp.scatter(tubes, when, np.concatenate([[0.6], gains]), rng, 4.1), fade_out_s=0.3)
+    return dsp.finish(
+        dsp.scatter(tubes, when, np.concatenate([[0.6], gains]), rng, 4.1), fade_out_s=0.3
+    )
 
 
 def _gong(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -180,7 +183,9 @@ def _gong(p: Parameters, rng: np.random.Generator) -> Waveform:
 def _triangle(p: Parameters, rng: np.random.Generator) -> Waveform:
     ratios = np.concatenate([[1.0], BAR[1:6] * 0.9, np.sort(rng.uniform(2.0, 14.0, 18))])
     gains = np.concatenate([[0.35], rng.uniform(0.4, 1.0, len(ratios) - 1)])
-    rod = _tuned(p["f0_hz"], ratios, p["ring_s"], rng, fall=0.25, gains=gains, pairs=0.0015, material=STEEL)
+    rod = _tuned(
+        p["f0_hz"], ratios, p["ring_s"], rng, fall=0.25, gains=gains, pairs=0.0015, material=STEEL
+    )
     return dsp.finish(rod.strike(rng, 0.85))
 
 
@@ -201,19 +206,35 @@ def _singing_bowl(p: Parameters, rng: np.random.Generator) -> Waveform:
     swell = 1.0 - dsp.decay(n, 4.0)
     beat = rng.uniform(1.2, 3.5)
     out = np.zeros(n)
-    for index, (ratio, gain) in enumerate(zip(ratios[:3], gains[:3] * [1.0, 0.35, 0.1], strict=True)):
-        depth = 1.0 + 0.35 * np.sin(2 * np.pi * beat * (1 + index) * dsp.times(n) + rng.uniform(0, 6))
+    for index, (ratio, gain) in enumerate(
+        zip(ratios[:3], gains[:3] * [1.0, 0.35, 0.1], strict=True)
+    ):
+        depth = 1.0 + 0.35 * np.sin(
+            2 * np.pi * beat * (1 + index) * dsp.times(n) + rng.uniform(0, 6)
+        )
         out += gain * depth * dsp.sine(p["f0_hz"] * ratio, n)
     rub = dsp.noise_band(n, rng, 1500, 6000) * 0.012
     return dsp.fade((out + rub) * swell, 0.02, 0.3)
 
 
 def _bar_note(
-    p: Parameters, rng: np.random.Generator, ratios: list[float], gains: list[float], fall: float,
-    material: Material, contact: float,
+    p: Parameters,
+    rng: np.random.Generator,
+    ratios: list[float],
+    gains: list[float],
+    fall: float,
+    material: Material,
+    contact: float,
 ) -> Body:
-    return _tuned(p["f0_hz"], np.array(ratios), p["ring_s"], rng, fall=fall, gains=np.array(gains),
-                  material=material)
+    return _tuned(
+        p["f0_hz"],
+        np.array(ratios),
+        p["ring_s"],
+        rng,
+        fall=fall,
+        gains=np.array(gains),
+        material=material,
+    )
 
 
 def _mallet(p: Parameters) -> float:
@@ -254,8 +275,15 @@ def _tubular(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _kalimba_body(f0_hz: float, ring_s: float, rng: np.random.Generator) -> Waveform:
-    tine = _tuned(f0_hz, CANTILEVER[:4], ring_s, rng, fall=1.0, gains=np.array([1.0, 0.14, 0.06, 0.02]),
-                  material=STEEL)
+    tine = _tuned(
+        f0_hz,
+        CANTILEVER[:4],
+        ring_s,
+        rng,
+        fall=1.0,
+        gains=np.array([1.0, 0.14, 0.06, 0.02]),
+        material=STEEL,
+    )
     sound = dsp.unit_peak(tine.strike(rng, 0.5, contact=3.0))
     thumb = dsp.burst(rng, 180, 1600, 0.05)
     return dsp.place([sound, dsp.unit_peak(thumb)], [0.0, 0.0], [1.0, 0.12])
@@ -271,8 +299,15 @@ def _music_box(p: Parameters, rng: np.random.Generator) -> Waveform:
     step = np.clip(np.cumsum(rng.integers(-2, 3, len(when))) + 4, 0, 9)
     notes, starts = [], []
     for start, index in zip(when, step, strict=True):
-        tine = _tuned(p["f0_hz"] * PENTATONIC[index], CANTILEVER[:4], 1.6, rng, fall=0.8,
-                      gains=np.array([1.0, 0.3, 0.12, 0.05]), material=STEEL)
+        tine = _tuned(
+            p["f0_hz"] * PENTATONIC[index],
+            CANTILEVER[:4],
+            1.6,
+            rng,
+            fall=0.8,
+            gains=np.array([1.0, 0.3, 0.12, 0.05]),
+            material=STEEL,
+        )
         notes.append(dsp.unit_peak(tine.strike(rng, 0.6)) * rng.uniform(0.6, 1.0))
         starts.append(start)
         notes.append(0.05 * dsp.unit_peak(dsp.burst(rng, 2500, 9000, 0.02)))
@@ -288,96 +323,188 @@ def _steel_drum(p: Parameters, rng: np.random.Generator) -> Waveform:
     late = note.strike(rng, 0.7, contact=2.0)
     rise = 1.0 - dsp.decay(len(late), 0.12)  # the shell answers with its overtones a little later
     sound = dsp.unit_peak(sound)
-    return dsp.finish(sound + 0.3 * p["brightness"] * dsp.unit_peak(dsp.highpass(late * rise, 2.5 * p["f0_hz"])))
+    return dsp.finish(
+        sound + 0.3 * p["brightness"] * dsp.unit_peak(dsp.highpass(late * rise, 2.5 * p["f0_hz"]))
+    )
 
 
 MODELS: tuple[SoundModel, ...] = (
     SoundModel(
-        "church bell", "bells", (_pitch(160, 720), _ring(2.2, 5.5), INTENSITY), _church_bell,
-        ("bell tower", "cathedral bell", "bell toll"), _ROSSING,
+        "church bell",
+        "bells",
+        (_pitch(160, 720), _ring(2.2, 5.5), INTENSITY),
+        _church_bell,
+        ("bell tower", "cathedral bell", "bell toll"),
+        _ROSSING,
     ),
     SoundModel(
-        "hand bell", "bells", (_pitch(500, 2200), _ring(0.8, 3.6), BRIGHTNESS), _hand_bell,
-        ("small bell", "bell ding"), _ROSSING,
+        "hand bell",
+        "bells",
+        (_pitch(500, 2200), _ring(0.8, 3.6), BRIGHTNESS),
+        _hand_bell,
+        ("small bell", "bell ding"),
+        _ROSSING,
     ),
     SoundModel(
-        "desk bell", "bells", (_pitch(1500, 3400), _ring(0.9, 3.0)), _desk_bell,
-        ("reception bell", "hotel bell", "service bell"), _ROSSING,
+        "desk bell",
+        "bells",
+        (_pitch(1500, 3400), _ring(0.9, 3.0)),
+        _desk_bell,
+        ("reception bell", "hotel bell", "service bell"),
+        _ROSSING,
     ),
     SoundModel(
-        "bicycle bell", "bells",
-        (_pitch(1500, 3400), Range("count", 0.6, 3.4, attribute="count"),
-         Range("rate_hz", 12, 26, log=True, attribute="rate")),
-        _bicycle_bell, ("bike bell",), _ROSSING,
+        "bicycle bell",
+        "bells",
+        (
+            _pitch(1500, 3400),
+            Range("count", 0.6, 3.4, attribute="count"),
+            Range("rate_hz", 12, 26, log=True, attribute="rate"),
+        ),
+        _bicycle_bell,
+        ("bike bell",),
+        _ROSSING,
     ),
     SoundModel(
-        "school bell", "bells",
-        (_pitch(650, 1900), Range("rate_hz", 10, 26, log=True, attribute="rate"),
-         Range("duration_s", 0.9, 3.2, attribute="length")),
-        _electric_bell, ("electric bell", "ringing school bell", "fire bell"), _ROSSING,
+        "school bell",
+        "bells",
+        (
+            _pitch(650, 1900),
+            Range("rate_hz", 10, 26, log=True, attribute="rate"),
+            Range("duration_s", 0.9, 3.2, attribute="length"),
+        ),
+        _electric_bell,
+        ("electric bell", "ringing school bell", "fire bell"),
+        _ROSSING,
     ),
     SoundModel(
-        "ship bell", "bells", (_pitch(550, 1300), Range("count", 0.6, 4.4, attribute="count")), _ship_bell,
-        ("ship's bell", "boat bell", "bell struck in pairs"), _ROSSING,
+        "ship bell",
+        "bells",
+        (_pitch(550, 1300), Range("count", 0.6, 4.4, attribute="count")),
+        _ship_bell,
+        ("ship's bell", "boat bell", "bell struck in pairs"),
+        _ROSSING,
     ),
     SoundModel(
-        "sleigh bells", "bells",
-        (Range("rate_hz", 2.0, 7.0, log=True, attribute="rate"), _pitch(2000, 3800),
-         Range("duration_s", 0.8, 3.6, attribute="length")),
-        _sleigh_bells, ("jingle bells",), _COOK,
+        "sleigh bells",
+        "bells",
+        (
+            Range("rate_hz", 2.0, 7.0, log=True, attribute="rate"),
+            _pitch(2000, 3800),
+            Range("duration_s", 0.8, 3.6, attribute="length"),
+        ),
+        _sleigh_bells,
+        ("jingle bells",),
+        _COOK,
     ),
     SoundModel(
-        "wind chimes", "bells", (Range("rate_hz", 2.0, 9.0, log=True, attribute="rate"), _pitch(420, 1500)),
-        _wind_chimes, ("wind chime", "chimes in the wind"), _COOK, steady=True,
+        "wind chimes",
+        "bells",
+        (Range("rate_hz", 2.0, 9.0, log=True, attribute="rate"), _pitch(420, 1500)),
+        _wind_chimes,
+        ("wind chime", "chimes in the wind"),
+        _COOK,
+        steady=True,
     ),
     SoundModel(
-        "gong", "bells", (_pitch(60, 240), BRIGHTNESS, _ring(2.2, 4.5)), _gong,
-        ("gong hit", "tam-tam"), _ROSSING,
+        "gong",
+        "bells",
+        (_pitch(60, 240), BRIGHTNESS, _ring(2.2, 4.5)),
+        _gong,
+        ("gong hit", "tam-tam"),
+        _ROSSING,
     ),
     SoundModel(
-        "triangle", "bells", (_pitch(900, 1900), _ring(1.0, 4.0)), _triangle,
-        ("triangle hit", "musical triangle"), _ROSSING,
+        "triangle",
+        "bells",
+        (_pitch(900, 1900), _ring(1.0, 4.0)),
+        _triangle,
+        ("triangle hit", "musical triangle"),
+        _ROSSING,
     ),
     SoundModel(
-        "cowbell", "bells", (_pitch(380, 900), _ring(0.15, 0.9), INTENSITY), _cowbell,
-        ("cow bell",), _ROSSING,
+        "cowbell",
+        "bells",
+        (_pitch(380, 900), _ring(0.15, 0.9), INTENSITY),
+        _cowbell,
+        ("cow bell",),
+        _ROSSING,
     ),
     SoundModel(
-        "singing bowl", "bells", (_pitch(130, 720), Choice("kind", ("struck", "rubbed"), "kind")),
-        _singing_bowl, ("tibetan bowl", "meditation bowl"), _ROSSING,
+        "singing bowl",
+        "bells",
+        (_pitch(130, 720), Choice("kind", ("struck", "rubbed"), "kind")),
+        _singing_bowl,
+        ("tibetan bowl", "meditation bowl"),
+        _ROSSING,
     ),
     SoundModel(
-        "xylophone", "tuned percussion", (_pitch(500, 2400), BRIGHTNESS, _ring(0.25, 0.8)), _xylophone,
-        ("xylophone note", "wooden xylophone"), _ROSSING,
+        "xylophone",
+        "tuned percussion",
+        (_pitch(500, 2400), BRIGHTNESS, _ring(0.25, 0.8)),
+        _xylophone,
+        ("xylophone note", "wooden xylophone"),
+        _ROSSING,
     ),
     SoundModel(
-        "marimba", "tuned percussion", (_pitch(110, 900), BRIGHTNESS, _ring(0.45, 1.6)), _marimba,
-        ("marimba note",), _ROSSING,
+        "marimba",
+        "tuned percussion",
+        (_pitch(110, 900), BRIGHTNESS, _ring(0.45, 1.6)),
+        _marimba,
+        ("marimba note",),
+        _ROSSING,
     ),
     SoundModel(
-        "glockenspiel", "tuned percussion", (_pitch(780, 3200), BRIGHTNESS, _ring(0.8, 3.2)), _glockenspiel,
-        ("glockenspiel note", "orchestra bells"), _ROSSING,
+        "glockenspiel",
+        "tuned percussion",
+        (_pitch(780, 3200), BRIGHTNESS, _ring(0.8, 3.2)),
+        _glockenspiel,
+        ("glockenspiel note", "orchestra bells"),
+        _ROSSING,
     ),
     SoundModel(
-        "vibraphone", "tuned percussion",
-        (_pitch(175, 1200), Range("rate_hz", 2.0, 8.0, log=True, attribute="rate"), BRIGHTNESS,
-         _ring(1.5, 3.9)),
-        _vibraphone, ("vibraphone note", "vibes"), _ROSSING,
+        "vibraphone",
+        "tuned percussion",
+        (
+            _pitch(175, 1200),
+            Range("rate_hz", 2.0, 8.0, log=True, attribute="rate"),
+            BRIGHTNESS,
+            _ring(1.5, 3.9),
+        ),
+        _vibraphone,
+        ("vibraphone note", "vibes"),
+        _ROSSING,
     ),
     SoundModel(
-        "tubular bell", "tuned percussion", (_pitch(260, 700), _ring(1.6, 4.0), BRIGHTNESS), _tubular,
-        ("tubular bells", "chime", "grandfather clock chime"), _ROSSING,
+        "tubular bell",
+        "tuned percussion",
+        (_pitch(260, 700), _ring(1.6, 4.0), BRIGHTNESS),
+        _tubular,
+        ("tubular bells", "chime", "grandfather clock chime"),
+        _ROSSING,
     ),
     SoundModel(
-        "kalimba", "tuned percussion", (_pitch(200, 1100), _ring(0.5, 2.2)), _kalimba,
-        ("thumb piano", "mbira"), _ROSSING,
+        "kalimba",
+        "tuned percussion",
+        (_pitch(200, 1100), _ring(0.5, 2.2)),
+        _kalimba,
+        ("thumb piano", "mbira"),
+        _ROSSING,
     ),
     SoundModel(
-        "music box", "tuned percussion", (Range("rate_hz", 2.0, 8.0, log=True, attribute="rate"), _pitch(420, 1100)),
-        _music_box, ("music box melody", "wind-up music box"), _ROSSING,
+        "music box",
+        "tuned percussion",
+        (Range("rate_hz", 2.0, 8.0, log=True, attribute="rate"), _pitch(420, 1100)),
+        _music_box,
+        ("music box melody", "wind-up music box"),
+        _ROSSING,
     ),
     SoundModel(
-        "steel drum", "tuned percussion", (_pitch(180, 900), BRIGHTNESS, _ring(0.5, 1.8)), _steel_drum,
-        ("steelpan", "steel pan note"), _ROSSING,
+        "steel drum",
+        "tuned percussion",
+        (_pitch(180, 900), BRIGHTNESS, _ring(0.5, 1.8)),
+        _steel_drum,
+        ("steelpan", "steel pan note"),
+        _ROSSING,
     ),
 )

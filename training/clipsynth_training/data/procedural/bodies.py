@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
-
 from clipsynth_training.data.procedural import dsp
 from clipsynth_training.data.procedural.model import Waveform
+from numpy.typing import NDArray
+from scipy import special
 
 Ratios = NDArray[np.float64]
 

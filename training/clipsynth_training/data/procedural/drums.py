@@ -8,7 +8,6 @@ Source:
 from __future__ import annotations
 
 import numpy as np
-
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.bodies import (
     BRASS,
@@ -88,7 +87,9 @@ def _head(
     return out
 
 
-def _stick(rng: np.random.Generator, strength: float, low: float, high: float, t60: float) -> Waveform:
+def _stick(
+    rng: np.random.Generator, strength: float, low: float, high: float, t60: float
+) -> Waveform:
     return dsp.unit_peak(dsp.burst(rng, low, high * 2.0 ** (strength - 0.5), t60, 0.0002))
 
 
@@ -101,7 +102,9 @@ def _kick(p: Parameters, rng: np.random.Generator) -> Waveform:
     beater = _stick(rng, p["brightness"], 400, 3500, 0.02)
     air = dsp.unit_peak(dsp.burst(rng, 60, 400, 0.1, 0.002))
     sounds = [shell, head, beater, air]
-    return dsp.finish(dsp.place(sounds, [0, 0, 0, 0], [1.0, 0.12, 0.08 + 0.4 * p["brightness"], 0.15]))
+    return dsp.finish(
+        dsp.place(sounds, [0, 0, 0, 0], [1.0, 0.12, 0.08 + 0.4 * p["brightness"], 0.15])
+    )
 
 
 def _snare_hit(
@@ -137,12 +140,19 @@ def _tom(p: Parameters, rng: np.random.Generator) -> Waveform:
     return dsp.finish(dsp.place([head, stick], [0, 0], [1.0, 0.1 + 0.25 * p["intensity"]]))
 
 
-def _hand_drum(
-    p: Parameters, rng: np.random.Generator, slap_hz: float, cavity: float
-) -> Waveform:
+def _hand_drum(p: Parameters, rng: np.random.Generator, slap_hz: float, cavity: float) -> Waveform:
     strength = p["intensity"]
     head = dsp.unit_peak(
-        _head(p["f0_hz"], p["ring_s"], strength, rng, bend=0.05, modes=18, centre=0.1, cutoff_hz=slap_hz)
+        _head(
+            p["f0_hz"],
+            p["ring_s"],
+            strength,
+            rng,
+            bend=0.05,
+            modes=18,
+            centre=0.1,
+            cutoff_hz=slap_hz,
+        )
     )
     skin = dsp.unit_peak(dsp.burst(rng, 600, slap_hz * 3.0, 0.03, 0.0004))
     n = dsp.num_samples(0.2)
@@ -165,9 +175,15 @@ def _djembe(p: Parameters, rng: np.random.Generator) -> Waveform:
     f0 = p["f0_hz"]
     n = dsp.num_samples(0.5)
     cavity = dsp.sine(f0 * (1 + 0.1 * dsp.decay(n, 0.1)), n) * dsp.decay(n, 0.45)
-    tone = dsp.unit_peak(_head(4.2 * f0, 0.3, strength, rng, modes=16, cutoff_hz=2500.0, centre=0.1))
+    tone = dsp.unit_peak(
+        _head(4.2 * f0, 0.3, strength, rng, modes=16, cutoff_hz=2500.0, centre=0.1)
+    )
     slap = dsp.unit_peak(dsp.burst(rng, 900, 9000, 0.07, 0.0003))
-    gains = [bass, {"bass": 0.12, "tone": 1.0, "slap": 0.55}[kind], {"bass": 0.05, "tone": 0.12, "slap": 0.8}[kind] * (0.4 + 0.6 * strength)]
+    gains = [
+        bass,
+        {"bass": 0.12, "tone": 1.0, "slap": 0.55}[kind],
+        {"bass": 0.05, "tone": 0.12, "slap": 0.8}[kind] * (0.4 + 0.6 * strength),
+    ]
     return dsp.finish(dsp.place([cavity, tone, slap], [0, 0, 0], gains))
 
 
@@ -199,7 +215,16 @@ def _tabla(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _taiko(p: Parameters, rng: np.random.Generator) -> Waveform:
     head = dsp.unit_peak(
-        _head(p["f0_hz"], p["ring_s"], p["intensity"], rng, bend=0.12, modes=20, centre=0.6, cutoff_hz=500)
+        _head(
+            p["f0_hz"],
+            p["ring_s"],
+            p["intensity"],
+            rng,
+            bend=0.12,
+            modes=20,
+            centre=0.6,
+            cutoff_hz=500,
+        )
     )
     shell = make_body(rng.uniform(260, 420), bodies.box(14, rng), WOOD, rng, slope=-0.5)
     slap = dsp.unit_peak(dsp.burst(rng, 200, 1200 + 3000 * p["intensity"], 0.06, 0.0006))
@@ -208,8 +233,14 @@ def _taiko(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _cymbal(
-    low_hz: float, ring_s: float, brightness: float, rng: np.random.Generator,
-    *, build_s: float, num_modes: int = 150, noise: float = 0.8,
+    low_hz: float,
+    ring_s: float,
+    brightness: float,
+    rng: np.random.Generator,
+    *,
+    build_s: float,
+    num_modes: int = 150,
+    noise: float = 0.8,
 ) -> Waveform:
     """Return a cymbal: dense modes, and noise where they are too dense to be told apart.
 
@@ -231,7 +262,9 @@ def _cymbal(
         envelope = dsp.attack_decay(n, max(rise, 0.0005), ring_s * (centre / 2000.0) ** -0.35)
         hiss += share * band * envelope
     hiss = dsp.level(hiss)
-    return dsp.unit_peak(dsp.highpass(out * dsp.attack_decay(n, 0.001, 3 * ring_s) + noise * hiss, 250, 2))
+    return dsp.unit_peak(
+        dsp.highpass(out * dsp.attack_decay(n, 0.001, 3 * ring_s) + noise * hiss, 250, 2)
+    )
 
 
 def _hihat_closed(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -241,7 +274,9 @@ def _hihat_closed(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _hihat_open(p: Parameters, rng: np.random.Generator) -> Waveform:
-    cymbal = dsp.highpass(_cymbal(p["f0_hz"], p["ring_s"], p["brightness"], rng, build_s=0.008), 1500, 2)
+    cymbal = dsp.highpass(
+        _cymbal(p["f0_hz"], p["ring_s"], p["brightness"], rng, build_s=0.008), 1500, 2
+    )
     # the halves touch and sizzle
     sizzle = 1.0 + 0.5 * np.abs(dsp.drift(len(cymbal), 220.0, rng))
     return dsp.finish(cymbal * sizzle)
@@ -272,8 +307,13 @@ def _one_clap(rng: np.random.Generator, centre_hz: float, t60_s: float) -> Wavef
 
 def _drum_clap(p: Parameters, rng: np.random.Generator) -> Waveform:
     hands = round(p["count"])
-    when = np.concatenate([[0.0], np.sort(rng.uniform(0.004, 0.012 + 0.018 * p["spread"], hands - 1))])
-    claps = [_one_clap(rng, p["centre_hz"] * rng.uniform(0.8, 1.25), rng.uniform(0.03, 0.05)) for _ in when]
+    when = np.concatenate(
+        [[0.0], np.sort(rng.uniform(0.004, 0.012 + 0.018 * p["spread"], hands - 1))]
+    )
+    claps = [
+        _one_clap(rng, p["centre_hz"] * rng.uniform(0.8, 1.25), rng.uniform(0.03, 0.05))
+        for _ in when
+    ]
     tail = dsp.burst(rng, p["centre_hz"] / 1.6, 2.2 * p["centre_hz"], 0.22, 0.006)
     sounds = [*claps, dsp.unit_peak(tail)]
     return dsp.finish(
@@ -312,7 +352,9 @@ def _grain_rattle(
     when, strength = dsp.shaken(np.sort(np.append(shakes, back)), length, rate_hz, t60, rng)
     n = dsp.num_samples(length + 0.08)
     force = np.zeros(n)
-    np.add.at(force, (when * SAMPLE_RATE).astype(int), strength * rng.choice([-1.0, 1.0], len(when)))
+    np.add.at(
+        force, (when * SAMPLE_RATE).astype(int), strength * rng.choice([-1.0, 1.0], len(when))
+    )
     bead = dsp.burst(rng, 1500, 18000, 0.004, 0.0001)
     force = dsp.resonate(force, bead)[:n]
     shell = dsp.resonance(force, p["f0_hz"], q) + 0.5 * dsp.resonance(force, second * p["f0_hz"], q)
@@ -333,7 +375,9 @@ def _woodblock(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _claves(p: Parameters, rng: np.random.Generator) -> Waveform:
-    stick = make_body(p["f0_hz"], bodies.BAR[:5], Material(130.0, 12.0, 0.0001, 0.12), rng, slope=-0.8)
+    stick = make_body(
+        p["f0_hz"], bodies.BAR[:5], Material(130.0, 12.0, 0.0001, 0.12), rng, slope=-0.8
+    )
     return dsp.finish(stick.strike(rng, p["intensity"]))
 
 
@@ -342,10 +386,14 @@ def _guiro(p: Parameters, rng: np.random.Generator) -> Waveform:
     speed = dsp.contour(n, [(0, 0.6), (0.3, 0.9), (1.0, 1.3)])
     teeth = np.cumsum(speed * p["rate_hz"]) / SAMPLE_RATE
     count = int(teeth[-1])
-    when = np.searchsorted(teeth, np.arange(count) + 0.12 * rng.standard_normal(count)).clip(0, n - 1)
+    when = np.searchsorted(teeth, np.arange(count) + 0.12 * rng.standard_normal(count)).clip(
+        0, n - 1
+    )
     force = np.zeros(n)
     force[when] = rng.uniform(0.5, 1.0, len(when)) * np.interp(when, [0, n], [0.6, 1.0])
-    gourd = make_body(p["f0_hz"], bodies.box(12, rng), Material(14.0, 60.0, 0.0003, 0.2), rng, slope=-0.6)
+    gourd = make_body(
+        p["f0_hz"], bodies.box(12, rng), Material(14.0, 60.0, 0.0003, 0.2), rng, slope=-0.6
+    )
     tick = dsp.burst(rng, 1500, 12000, 0.004, 0.0001)
     return dsp.finish(dsp.resonate(dsp.resonate(force, tick), gourd.response()))
 
@@ -367,66 +415,204 @@ _SHAKE = Range("rate_hz", 2.0, 8.0, log=True, attribute="rate")
 _LENGTH = Range("duration_s", 0.4, 3.4, log=True, attribute="length")
 
 MODELS: tuple[SoundModel, ...] = (
-    SoundModel("kick drum", "drums", (_pitch(38, 78), _ring(0.18, 0.9), BRIGHTNESS), _kick,
-               ("bass drum", "kick"), _ROSSING),
-    SoundModel("snare drum", "drums",
-               (_pitch(140, 300), Range("wires", 0.0, 1.0, attribute="length"), INTENSITY), _snare,
-               ("snare", "snare hit"), _ROSSING),
-    SoundModel("drum roll", "drums",
-               (Choice("pattern", ("steady", "growing", "fading"), "pattern"),
-                Range("rate_hz", 13, 30, log=True, attribute="rate"), _pitch(150, 280),
-                Range("duration_s", 1.0, 3.8, attribute="length")),
-               _drum_roll, ("snare roll",), _ROSSING),
-    SoundModel("tom drum", "drums", (_pitch(65, 260), _ring(0.3, 1.3), INTENSITY), _tom,
-               ("tom", "tom-tom"), _ROSSING),
-    SoundModel("bongo", "drums", (_pitch(210, 560), _ring(0.10, 0.45), INTENSITY), _bongo,
-               ("bongo hit", "bongo drum"), _ROSSING),
-    SoundModel("conga", "drums", (_pitch(125, 320), _ring(0.18, 0.7), INTENSITY), _conga,
-               ("conga hit", "conga drum"), _ROSSING),
-    SoundModel("djembe", "drums",
-               (Choice("kind", ("bass", "tone", "slap"), "kind"), _pitch(62, 110), INTENSITY), _djembe,
-               ("djembe hit", "african drum"), _ROSSING),
-    SoundModel("timpani", "drums", (_pitch(72, 190), _ring(0.9, 3.4), INTENSITY), _timpani,
-               ("kettledrum", "timpani hit"), _ROSSING),
-    SoundModel("tabla", "drums", (_pitch(110, 420), _ring(0.25, 1.1), Range("bend", 0.0, 0.5)), _tabla,
-               ("tabla hit", "indian drum"), _ROSSING),
-    SoundModel("taiko drum", "drums", (_pitch(45, 130), _ring(0.5, 1.8), INTENSITY), _taiko,
-               ("taiko", "japanese drum", "war drum"), _ROSSING),
-    SoundModel("closed hi-hat", "drums",
-               (_ring(0.05, 0.18), BRIGHTNESS, Range("f0_hz", 300, 700, log=True)), _hihat_closed,
-               ("hi-hat", "closed hat"), _ROSSING),
-    SoundModel("open hi-hat", "drums",
-               (_ring(0.35, 1.4), BRIGHTNESS, Range("f0_hz", 300, 700, log=True)), _hihat_open,
-               ("open hat",), _ROSSING),
-    SoundModel("crash cymbal", "drums",
-               (_ring(1.4, 4.5), BRIGHTNESS, Range("f0_hz", 220, 520, log=True)), _crash,
-               ("cymbal crash", "cymbal"), _ROSSING),
-    SoundModel("ride cymbal", "drums",
-               (_ring(1.2, 3.8), Range("bell", 0.0, 1.0, attribute="brightness"),
-                Range("f0_hz", 220, 520, log=True), Range("brightness", 0.1, 0.8)), _ride,
-               ("ride", "ride cymbal ping"), _ROSSING),
-    SoundModel("clap", "drums",
-               (Range("centre_hz", 800, 1900, log=True, attribute="pitch"),
-                Range("count", 1.6, 6.4, attribute="count"), Range("spread", 0.0, 1.0)),
-               _drum_clap, ("hand claps", "drum machine clap"), _CLAPS),
-    SoundModel("rimshot", "drums", (_pitch(420, 1300), INTENSITY), _rimshot,
-               ("rim shot", "side stick"), _ROSSING),
-    SoundModel("tambourine", "percussion", (_SHAKE, _pitch(2600, 5200), _LENGTH), _tambourine,
-               ("tambourine shake",), _COOK),
-    SoundModel("shaker", "percussion", (_SHAKE, _pitch(2800, 6500), _LENGTH), _shaker,
-               ("egg shaker", "cabasa"), _COOK),
-    SoundModel("maracas", "percussion", (_SHAKE, _pitch(2200, 5200), _LENGTH), _maracas,
-               ("maraca", "rattle"), _COOK),
-    SoundModel("woodblock", "percussion", (_pitch(450, 1900), INTENSITY), _woodblock,
-               ("wood block", "temple block"), _ROSSING),
-    SoundModel("claves", "percussion", (_pitch(1500, 3400), INTENSITY), _claves,
-               ("clave",), _ROSSING),
-    SoundModel("guiro", "percussion",
-               (Range("rate_hz", 45, 220, log=True, attribute="rate"),
-                Range("duration_s", 0.15, 0.9, log=True, attribute="length"), _pitch(900, 2400)),
-               _guiro, ("guiro scrape", "washboard"), _COOK),
-    SoundModel("rainstick", "percussion",
-               (Range("density_hz", 150, 1500, log=True, attribute="intensity"),
-                Range("duration_s", 1.4, 4.0, attribute="length")),
-               _rainstick, ("rain stick",), _COOK),
+    SoundModel(
+        "kick drum",
+        "drums",
+        (_pitch(38, 78), _ring(0.18, 0.9), BRIGHTNESS),
+        _kick,
+        ("bass drum", "kick"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "snare drum",
+        "drums",
+        (_pitch(140, 300), Range("wires", 0.0, 1.0, attribute="length"), INTENSITY),
+        _snare,
+        ("snare", "snare hit"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "drum roll",
+        "drums",
+        (
+            Choice("pattern", ("steady", "growing", "fading"), "pattern"),
+            Range("rate_hz", 13, 30, log=True, attribute="rate"),
+            _pitch(150, 280),
+            Range("duration_s", 1.0, 3.8, attribute="length"),
+        ),
+        _drum_roll,
+        ("snare roll",),
+        _ROSSING,
+    ),
+    SoundModel(
+        "tom drum",
+        "drums",
+        (_pitch(65, 260), _ring(0.3, 1.3), INTENSITY),
+        _tom,
+        ("tom", "tom-tom"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "bongo",
+        "drums",
+        (_pitch(210, 560), _ring(0.10, 0.45), INTENSITY),
+        _bongo,
+        ("bongo hit", "bongo drum"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "conga",
+        "drums",
+        (_pitch(125, 320), _ring(0.18, 0.7), INTENSITY),
+        _conga,
+        ("conga hit", "conga drum"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "djembe",
+        "drums",
+        (Choice("kind", ("bass", "tone", "slap"), "kind"), _pitch(62, 110), INTENSITY),
+        _djembe,
+        ("djembe hit", "african drum"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "timpani",
+        "drums",
+        (_pitch(72, 190), _ring(0.9, 3.4), INTENSITY),
+        _timpani,
+        ("kettledrum", "timpani hit"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "tabla",
+        "drums",
+        (_pitch(110, 420), _ring(0.25, 1.1), Range("bend", 0.0, 0.5)),
+        _tabla,
+        ("tabla hit", "indian drum"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "taiko drum",
+        "drums",
+        (_pitch(45, 130), _ring(0.5, 1.8), INTENSITY),
+        _taiko,
+        ("taiko", "japanese drum", "war drum"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "closed hi-hat",
+        "drums",
+        (_ring(0.05, 0.18), BRIGHTNESS, Range("f0_hz", 300, 700, log=True)),
+        _hihat_closed,
+        ("hi-hat", "closed hat"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "open hi-hat",
+        "drums",
+        (_ring(0.35, 1.4), BRIGHTNESS, Range("f0_hz", 300, 700, log=True)),
+        _hihat_open,
+        ("open hat",),
+        _ROSSING,
+    ),
+    SoundModel(
+        "crash cymbal",
+        "drums",
+        (_ring(1.4, 4.5), BRIGHTNESS, Range("f0_hz", 220, 520, log=True)),
+        _crash,
+        ("cymbal crash", "cymbal"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "ride cymbal",
+        "drums",
+        (
+            _ring(1.2, 3.8),
+            Range("bell", 0.0, 1.0, attribute="brightness"),
+            Range("f0_hz", 220, 520, log=True),
+            Range("brightness", 0.1, 0.8),
+        ),
+        _ride,
+        ("ride", "ride cymbal ping"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "clap",
+        "drums",
+        (
+            Range("centre_hz", 800, 1900, log=True, attribute="pitch"),
+            Range("count", 1.6, 6.4, attribute="count"),
+            Range("spread", 0.0, 1.0),
+        ),
+        _drum_clap,
+        ("hand claps", "drum machine clap"),
+        _CLAPS,
+    ),
+    SoundModel(
+        "rimshot",
+        "drums",
+        (_pitch(420, 1300), INTENSITY),
+        _rimshot,
+        ("rim shot", "side stick"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "tambourine",
+        "percussion",
+        (_SHAKE, _pitch(2600, 5200), _LENGTH),
+        _tambourine,
+        ("tambourine shake",),
+        _COOK,
+    ),
+    SoundModel(
+        "shaker",
+        "percussion",
+        (_SHAKE, _pitch(2800, 6500), _LENGTH),
+        _shaker,
+        ("egg shaker", "cabasa"),
+        _COOK,
+    ),
+    SoundModel(
+        "maracas",
+        "percussion",
+        (_SHAKE, _pitch(2200, 5200), _LENGTH),
+        _maracas,
+        ("maraca", "rattle"),
+        _COOK,
+    ),
+    SoundModel(
+        "woodblock",
+        "percussion",
+        (_pitch(450, 1900), INTENSITY),
+        _woodblock,
+        ("wood block", "temple block"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "claves", "percussion", (_pitch(1500, 3400), INTENSITY), _claves, ("clave",), _ROSSING
+    ),
+    SoundModel(
+        "guiro",
+        "percussion",
+        (
+            Range("rate_hz", 45, 220, log=True, attribute="rate"),
+            Range("duration_s", 0.15, 0.9, log=True, attribute="length"),
+            _pitch(900, 2400),
+        ),
+        _guiro,
+        ("guiro scrape", "washboard"),
+        _COOK,
+    ),
+    SoundModel(
+        "rainstick",
+        "percussion",
+        (
+            Range("density_hz", 150, 1500, log=True, attribute="intensity"),
+            Range("duration_s", 1.4, 4.0, attribute="length"),
+        ),
+        _rainstick,
+        ("rain stick",),
+        _COOK,
+    ),
 )

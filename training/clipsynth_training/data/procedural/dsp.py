@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import signal
-
 from clipsynth_training.data.procedural.model import SAMPLE_RATE, Waveform
+from numpy.typing import ArrayLike
+from scipy import fft, signal
 
 Parameters = Mapping[str, Any]
 """Drawn values by name: a float for every ``Range``, a str for every ``Choice``."""
@@ -73,9 +72,10 @@ def white(n: int, rng: np.random.Generator) -> Waveform:
 
 def tilted(n: int, rng: np.random.Generator, db_per_octave: float) -> Waveform:
     """Return noise of unit variance whose level changes by ``db_per_octave`` above 50 Hz."""
-    spectrum = np.fft.rfft(rng.standard_normal(n))
-    frequency = np.maximum(np.fft.rfftfreq(n, 1.0 / SAMPLE_RATE), 50.0)
-    noise = np.fft.irfft(spectrum * (frequency / 1000.0) ** (db_per_octave / 6.0206), n)
+    size = fft.next_fast_len(n, real=True)
+    spectrum = fft.rfft(rng.standard_normal(size))
+    frequency = np.maximum(fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 50.0)
+    noise = fft.irfft(spectrum * (frequency / 1000.0) ** (db_per_octave / 6.0206), size)[:n]
     return noise / max(float(np.std(noise)), 1e-12)
 
 
@@ -130,8 +130,10 @@ def moving_noise(
         middle = bottom + (band + 0.5) * spacing
         if 2.0 ** (middle - spacing / 2) > 20_000.0:
             continue
+        low_hz, high_hz = 2.0 ** (middle - spacing / 2), 2.0 ** (middle + spacing / 2)
         weight = np.exp(-0.5 * ((place - middle) / (0.5 * width_octaves)) ** 2)
-        out += weight * bandpass(noise, 2.0 ** (middle - spacing / 2), 2.0 ** (middle + spacing / 2), 1)
+        # white noise has more power in a higher band of the same ratio
+        out += weight * 2.0 ** (-0.5 * (middle - bottom)) * bandpass(noise, low_hz, high_hz, 1)
     return out
 
 
@@ -179,8 +181,10 @@ def ring(
 
 def resonate(force: Waveform, response: Waveform) -> Waveform:
     """Convolve a contact force with a body's impulse response; as long as both together."""
-    return signal.oaconvolve(force, response) if len(force) > 4 * len(response) else (
-        signal.fftconvolve(force, response)
+    return (
+        signal.oaconvolve(force, response)
+        if len(force) > 4 * len(response)
+        else (signal.fftconvolve(force, response))
     )
 
 
@@ -233,12 +237,16 @@ def scatter(
 
 
 def place(
-    sounds: Sequence[Waveform], starts_s: ArrayLike, gains: ArrayLike = 1.0,
+    sounds: Sequence[Waveform],
+    starts_s: ArrayLike,
+    gains: ArrayLike = 1.0,
     duration_s: float | None = None,
 ) -> Waveform:
     """Add every sound at its own time."""
     starts = np.round(np.atleast_1d(starts_s) * SAMPLE_RATE).astype(int)
-    return _place(sounds, starts, np.broadcast_to(np.asarray(gains, float), starts.shape), duration_s)
+    return _place(
+        sounds, starts, np.broadcast_to(np.asarray(gains, float), starts.shape), duration_s
+    )
 
 
 def _place(

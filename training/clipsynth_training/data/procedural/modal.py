@@ -8,7 +8,6 @@ Source:
 from __future__ import annotations
 
 import numpy as np
-
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.bodies import (
     BAR,
@@ -64,10 +63,10 @@ def _door_knock(p: Parameters, rng: np.random.Generator) -> Waveform:
     count = round(p["count"])
     door = make_body(p["f0_hz"], bodies.plate(34, 0.48), WOOD.damped(0.8), rng, slope=-0.55)
     when = np.arange(count) / p["rate_hz"] * (1.0 + 0.03 * rng.standard_normal(count))
-    knocks = [
-        door.strike(rng, p["intensity"] * rng.uniform(0.8, 1.0), contact=1.6) for _ in when
-    ]
-    thud = dsp.sine(0.55 * p["f0_hz"], dsp.num_samples(0.16)) * dsp.decay(dsp.num_samples(0.16), 0.16)
+    knocks = [door.strike(rng, p["intensity"] * rng.uniform(0.8, 1.0), contact=1.6) for _ in when]
+    thud = dsp.sine(0.55 * p["f0_hz"], dsp.num_samples(0.16)) * dsp.decay(
+        dsp.num_samples(0.16), 0.16
+    )
     knocks = [dsp.place([k, thud * 0.25 * np.max(np.abs(k))], [0.0, 0.0]) for k in knocks]
     return dsp.finish(dsp.place(knocks, when))
 
@@ -137,8 +136,15 @@ def _sword_clash(p: Parameters, rng: np.random.Generator) -> Waveform:
     parts, starts = [], []
     for _ in range(2):
         f0 = p["f0_hz"] * rng.uniform(0.8, 1.25)
-        blade = make_body(f0, BAR ** 0.9, _rings_for(STEEL, f0, p["ring_s"]), rng,
-                          roughness=0.03, pairs=0.006, slope=0.25)
+        blade = make_body(
+            f0,
+            BAR**0.9,
+            _rings_for(STEEL, f0, p["ring_s"]),
+            rng,
+            roughness=0.03,
+            pairs=0.006,
+            slope=0.25,
+        )
         parts.append(blade.strike(rng, p["intensity"]))
         starts.append(0.0)
         grind = dsp.noise_band(dsp.num_samples(0.22), rng, 2500, 15000) * dsp.attack_decay(
@@ -239,8 +245,9 @@ def _pebble(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _marble(p: Parameters, rng: np.random.Generator) -> Waveform:
     ball = make_body(p["f0_hz"], np.array([1.0, 1.5, 2.1, 2.7, 3.1]), GLASS.damped(18.0), rng)
-    return _drop(ball, 0.8, p["height_s"], rng.uniform(0.72, 0.84), rng, floor=_floor(rng),
-                 floor_gain=0.12)
+    return _drop(
+        ball, 0.8, p["height_s"], rng.uniform(0.72, 0.84), rng, floor=_floor(rng), floor_gain=0.12
+    )
 
 
 def _ping_pong(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -262,18 +269,26 @@ def _basketball(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _plank(p: Parameters, rng: np.random.Generator) -> Waveform:
     planks = [
-        make_body(p["f0_hz"] * r, BAR ** 0.8, HARDWOOD.damped(1.5), rng, roughness=0.03, slope=-0.3)
+        make_body(p["f0_hz"] * r, BAR**0.8, HARDWOOD.damped(1.5), rng, roughness=0.03, slope=-0.3)
         for r in (1.0, 1.03)
     ]
-    return _drop(planks, p["intensity"], rng.uniform(0.12, 0.22), rng.uniform(0.4, 0.55), rng,
-                 floor=_floor(rng), floor_gain=0.8)
+    return _drop(
+        planks,
+        p["intensity"],
+        rng.uniform(0.12, 0.22),
+        rng.uniform(0.4, 0.55),
+        rng,
+        floor=_floor(rng),
+        floor_gain=0.8,
+    )
 
 
 def _metal_plate_drop(p: Parameters, rng: np.random.Generator) -> Waveform:
     f0 = p["f0_hz"]
     material = _rings_for(SHEET, f0, p["ring_s"])
-    disc = make_body(f0, np.concatenate([DISC, DISC[2:10] * 1.41]), material, rng, pairs=0.006,
-                     roughness=0.02)
+    disc = make_body(
+        f0, np.concatenate([DISC, DISC[2:10] * 1.41]), material, rng, pairs=0.006, roughness=0.02
+    )
     turns = np.cumsum(np.linspace(0.13, 0.022, 22)) * rng.uniform(0.7, 1.3)
     fall = np.linspace(0.7, 0.1, 22)
     spots = [dsp.unit_peak(disc.strike(rng, 0.4)) for _ in range(4)]
@@ -288,22 +303,34 @@ def _rocks(p: Parameters, rng: np.random.Generator) -> Waveform:
     for _ in range(18):
         f0 = 900.0 * 2.0 ** (-2.6 * p["size"]) * rng.lognormal(0.0, 0.45)
         ratios = np.concatenate([[1.0], np.sort(rng.uniform(1.2, 9.0, 12))])
-        rocks.append(make_body(f0, ratios, STONE, rng, slope=-0.2).strike(rng, rng.uniform(0.4, 1), contact=2))
+        rocks.append(
+            make_body(f0, ratios, STONE, rng, slope=-0.2).strike(
+                rng, rng.uniform(0.4, 1), contact=2
+            )
+        )
     rate = 10.0 + 40.0 * p["intensity"]
     length = rng.uniform(1.6, 3.6)
     when = dsp.arrivals(rate, length, rng)
-    strength = rng.exponential(0.5, len(when)) * np.interp(when / length, [0, 0.15, 1], [1, 0.9, 0.1])
+    strength = rng.exponential(0.5, len(when)) * np.interp(
+        when / length, [0, 0.15, 1], [1, 0.9, 0.1]
+    )
     rumble = dsp.lowpass(rng.standard_normal(dsp.num_samples(length)), 140)
     rumble *= dsp.contour(len(rumble), [(0, 0), (0.08, 1), (1, 0)])
     mix = dsp.scatter(rocks, when, strength, rng)
-    return dsp.finish(dsp.place([dsp.unit_peak(mix), dsp.unit_peak(rumble)], [0, 0], [1, 0.5 * p["size"]]))
+    return dsp.finish(
+        dsp.place([dsp.unit_peak(mix), dsp.unit_peak(rumble)], [0, 0], [1, 0.5 * p["size"]])
+    )
 
 
 # Many small things
 
 
 def _jingle(
-    things: list[Waveform], p: Parameters, rng: np.random.Generator, rate_hz: float, t60_s: float,
+    things: list[Waveform],
+    p: Parameters,
+    rng: np.random.Generator,
+    rate_hz: float,
+    t60_s: float,
     gate: float = 0.0,
 ) -> Waveform:
     length = p["duration_s"]
@@ -311,8 +338,12 @@ def _jingle(
     when, strength = dsp.shaken(shakes, length, rate_hz, t60_s, rng)
     first = np.array([0.0])
     return dsp.finish(
-        dsp.scatter(things, np.concatenate([first, when]),
-                    np.concatenate([first + 1.0, np.maximum(strength, gate)]), rng)
+        dsp.scatter(
+            things,
+            np.concatenate([first, when]),
+            np.concatenate([first + 1.0, np.maximum(strength, gate)]),
+            rng,
+        )
     )
 
 
@@ -329,7 +360,9 @@ def _keys(p: Parameters, rng: np.random.Generator) -> Waveform:
     keys = []
     for _ in range(18):
         f0 = 3600.0 * 2.0 ** (-1.0 * p["size"]) * rng.uniform(0.8, 1.5)
-        body = make_body(f0, BAR[:5] ** 0.75, BRASS.damped(14.0), rng, roughness=0.06, longest_s=0.22)
+        body = make_body(
+            f0, BAR[:5] ** 0.75, BRASS.damped(14.0), rng, roughness=0.06, longest_s=0.22
+        )
         keys.append(body.strike(rng, rng.uniform(0.4, 1.0)))
     return _jingle(keys, p, rng, 45.0, 0.5)
 
@@ -338,7 +371,9 @@ def _chain(p: Parameters, rng: np.random.Generator) -> Waveform:
     links = []
     for _ in range(18):
         f0 = 2400.0 * 2.0 ** (-2.0 * p["size"]) * rng.uniform(0.85, 1.3)
-        body = make_body(f0, CUP[:8] ** 0.8, STEEL.damped(45.0), rng, roughness=0.06, longest_s=0.16)
+        body = make_body(
+            f0, CUP[:8] ** 0.8, STEEL.damped(45.0), rng, roughness=0.06, longest_s=0.16
+        )
         links.append(body.strike(rng, rng.uniform(0.3, 1.0)))
     return _jingle(links, p, rng, 90.0, 0.7)
 
@@ -347,8 +382,9 @@ def _cutlery(p: Parameters, rng: np.random.Generator) -> Waveform:
     pieces = []
     for _ in range(16):
         f0 = p["f0_hz"] * rng.uniform(0.7, 1.7)
-        body = make_body(f0, BAR[:7] ** 0.85, STEEL.damped(14.0), rng, roughness=0.05, pairs=0.01,
-                         longest_s=0.45)
+        body = make_body(
+            f0, BAR[:7] ** 0.85, STEEL.damped(14.0), rng, roughness=0.05, pairs=0.01, longest_s=0.45
+        )
         pieces.append(body.strike(rng, rng.uniform(0.3, 1.0)))
     return _jingle(pieces, p, rng, 26.0, 0.8)
 
@@ -366,11 +402,15 @@ def _screws(p: Parameters, rng: np.random.Generator) -> Waveform:
     screws = []
     for _ in range(20):
         f0 = 4200.0 * 2.0 ** (-1.2 * p["size"]) * rng.uniform(0.7, 1.5)
-        body = make_body(f0, BAR[:4] ** 0.7, STEEL.damped(60.0), rng, roughness=0.08, longest_s=0.08)
+        body = make_body(
+            f0, BAR[:4] ** 0.7, STEEL.damped(60.0), rng, roughness=0.08, longest_s=0.08
+        )
         screws.append(body.strike(rng, rng.uniform(0.2, 1.0)))
     tin = make_body(rng.uniform(500, 900), bodies.plate(20, 0.8), SHEET.damped(9.0), rng)
     mix = _jingle(screws, p, rng, 150.0, 0.5)
-    return dsp.finish(mix + 0.5 * dsp.level(dsp.resonate(mix, tin.response())[: len(mix)]) * np.std(mix))
+    return dsp.finish(
+        mix + 0.5 * dsp.level(dsp.resonate(mix, tin.response())[: len(mix)]) * np.std(mix)
+    )
 
 
 # Scraped and rolled
@@ -380,11 +420,17 @@ def _strokes(p: Parameters, rng: np.random.Generator, duration_s: float) -> Wave
     """Return the speed of a hand that goes back and forth, in [0, 1]."""
     n = dsp.num_samples(duration_s)
     phase = p["rate_hz"] * dsp.times(n) + 0.08 * dsp.drift(n, 2.0, rng)
-    return np.abs(np.sin(np.pi * phase)) ** 0.8 * np.clip(1.0 + 0.2 * dsp.drift(n, 8.0, rng), 0.2, 1.6)
+    return np.abs(np.sin(np.pi * phase)) ** 0.8 * np.clip(
+        1.0 + 0.2 * dsp.drift(n, 8.0, rng), 0.2, 1.6
+    )
 
 
 def _scrape(
-    body: bodies.Body, speed: Waveform, grit_hz: float, rng: np.random.Generator, dry: float = 0.35,
+    body: bodies.Body,
+    speed: Waveform,
+    grit_hz: float,
+    rng: np.random.Generator,
+    dry: float = 0.35,
 ) -> Waveform:
     force = dsp.moving_noise(grit_hz * (0.15 + speed), 1.8, rng) * speed
     force = dsp.unit_peak(force)
@@ -410,7 +456,9 @@ def _stone_drag(p: Parameters, rng: np.random.Generator) -> Waveform:
     speed = speed * np.clip(1.0 + 0.5 * dsp.drift(n, 20.0, rng), 0.05, 2.5)
     grit = _scrape(body, speed, 1400.0, rng, dry=0.25)
     n = len(grit)
-    rumble = dsp.lowpass(rng.standard_normal(n), 110) * np.interp(np.arange(n), np.arange(len(speed)), speed)
+    rumble = dsp.lowpass(rng.standard_normal(n), 110) * np.interp(
+        np.arange(n), np.arange(len(speed)), speed
+    )
     return dsp.finish(dsp.unit_peak(grit) + 0.6 * p["size"] * dsp.unit_peak(rumble))
 
 
@@ -425,26 +473,44 @@ def _knife_sharpening(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _sword_draw(p: Parameters, rng: np.random.Generator) -> Waveform:
-    blade = make_body(p["f0_hz"], BAR ** 0.92, _rings_for(STEEL, p["f0_hz"], 1.4), rng,
-                      roughness=0.02, pairs=0.005, slope=0.35)
+    blade = make_body(
+        p["f0_hz"],
+        BAR**0.92,
+        _rings_for(STEEL, p["f0_hz"], 1.4),
+        rng,
+        roughness=0.02,
+        pairs=0.005,
+        slope=0.35,
+    )
     n = dsp.num_samples(p["duration_s"])
     speed = dsp.contour(n, [(0, 0.1), (0.1, 0.5), (0.85, 1.0), (1, 0.0)])
-    force = dsp.unit_peak(dsp.moving_noise(2500.0 + 6500.0 * np.linspace(0, 1, n), 1.4, rng) * speed)
+    force = dsp.unit_peak(
+        dsp.moving_noise(2500.0 + 6500.0 * np.linspace(0, 1, n), 1.4, rng) * speed
+    )
     wet = dsp.unit_peak(dsp.resonate(force, blade.response()))
     release = blade.strike(rng, 0.7)
     return dsp.finish(
-        dsp.place([wet, force, dsp.unit_peak(release)], [0, 0, 0.93 * p["duration_s"]], [0.8, 0.6, 0.6])
+        dsp.place(
+            [wet, force, dsp.unit_peak(release)], [0, 0, 0.93 * p["duration_s"]], [0.8, 0.6, 0.6]
+        )
     )
 
 
 def _creak(
-    p: Parameters, rng: np.random.Generator, material: Material, f0_hz: float, slope: float,
-    jitter: float = 0.10, glide: float = 0.4,
+    p: Parameters,
+    rng: np.random.Generator,
+    material: Material,
+    f0_hz: float,
+    slope: float,
+    jitter: float = 0.10,
+    glide: float = 0.4,
 ) -> Waveform:
     n = dsp.num_samples(p["duration_s"])
     body = make_body(f0_hz, bodies.box(20, rng), material, rng, slope=slope)
     # the joint slips whenever the twist exceeds friction: pulses whose rate follows the speed
-    course = 0.35 + 0.65 * dsp.hump(n, 0.6) * np.clip(1.0 + glide * dsp.drift(n, 3.0, rng), 0.2, 2.0)
+    course = 0.35 + 0.65 * dsp.hump(n, 0.6) * np.clip(
+        1.0 + glide * dsp.drift(n, 3.0, rng), 0.2, 2.0
+    )
     slips = np.cumsum(p["rate_hz"] * course) / SAMPLE_RATE
     count = int(slips[-1])
     when = np.searchsorted(slips, np.arange(1, count + 1) + jitter * rng.standard_normal(count))
@@ -473,11 +539,15 @@ def _bottle_roll(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _barrel_roll(p: Parameters, rng: np.random.Generator) -> Waveform:
-    return _roll(p, rng, make_body(p["f0_hz"], bodies.box(26, rng), WOOD.damped(0.5), rng, slope=-0.4), 700.0)
+    return _roll(
+        p, rng, make_body(p["f0_hz"], bodies.box(26, rng), WOOD.damped(0.5), rng, slope=-0.4), 700.0
+    )
 
 
 def _can_roll(p: Parameters, rng: np.random.Generator) -> Waveform:
-    return _roll(p, rng, make_body(p["f0_hz"], bodies.plate(30, 0.7), SHEET.damped(4.0), rng), 2200.0)
+    return _roll(
+        p, rng, make_body(p["f0_hz"], bodies.plate(30, 0.7), SHEET.damped(4.0), rng), 2200.0
+    )
 
 
 def _roll(p: Parameters, rng: np.random.Generator, body: bodies.Body, grit_hz: float) -> Waveform:
@@ -498,8 +568,13 @@ def _roll(p: Parameters, rng: np.random.Generator, body: bodies.Body, grit_hz: f
 
 
 def _shards(
-    material: Material, f0_hz: float, ratios: bodies.Ratios, count: int, spread_s: float,
-    rng: np.random.Generator, longest_s: float,
+    material: Material,
+    f0_hz: float,
+    ratios: bodies.Ratios,
+    count: int,
+    spread_s: float,
+    rng: np.random.Generator,
+    longest_s: float,
 ) -> Waveform:
     kinds = []
     for _ in range(26):
@@ -522,17 +597,23 @@ def _glass_shatter(p: Parameters, rng: np.random.Generator) -> Waveform:
     ratios = bodies.plate(12, 0.7) ** 0.8
     fall = _shards(GLASS.damped(4.0), f0, ratios, count, spread, rng, 0.45)
     crack = dsp.burst(rng, 900, 16000, 0.16 + 0.1 * p["size"], 0.0004)
-    pane = make_body(1100.0 * 2 ** (-1.5 * p["size"]), bodies.plate(30, 0.8), GLASS.damped(6.0), rng)
+    pane = make_body(
+        1100.0 * 2 ** (-1.5 * p["size"]), bodies.plate(30, 0.8), GLASS.damped(6.0), rng
+    )
     blow = dsp.unit_peak(pane.strike(rng, p["intensity"]))
     hiss = dsp.burst(rng, 5000, 18000, spread, 0.02)
     sounds = [dsp.unit_peak(crack), blow, dsp.unit_peak(fall), dsp.unit_peak(hiss)]
-    return dsp.finish(dsp.place(sounds, [0, 0, 0, 0.01], [0.5 + 0.4 * p["intensity"], 0.6, 0.9, 0.10]))
+    return dsp.finish(
+        dsp.place(sounds, [0, 0, 0, 0.01], [0.5 + 0.4 * p["intensity"], 0.6, 0.9, 0.10])
+    )
 
 
 def _plate_break(p: Parameters, rng: np.random.Generator) -> Waveform:
     f0 = 2600.0 * 2.0 ** (-1.5 * p["size"])
     count = int(8 + 26 * p["intensity"])
-    fall = _shards(CERAMIC.damped(3.0), f0, DISC[:9] ** 0.85, count, 0.4 + 0.4 * p["size"], rng, 0.3)
+    fall = _shards(
+        CERAMIC.damped(3.0), f0, DISC[:9] ** 0.85, count, 0.4 + 0.4 * p["size"], rng, 0.3
+    )
     crack = dsp.burst(rng, 400, 9000, 0.09, 0.0003)
     whole = make_body(0.5 * f0, DISC, CERAMIC.damped(4.0), rng).strike(rng, p["intensity"])
     sounds = [dsp.unit_peak(crack), dsp.unit_peak(whole), dsp.unit_peak(fall)]
@@ -544,7 +625,7 @@ def _crate_break(p: Parameters, rng: np.random.Generator) -> Waveform:
     kinds = []
     for _ in range(20):
         f = f0 * rng.lognormal(0.3, 0.45)
-        body = make_body(f, BAR ** 0.75, WOOD, rng, roughness=0.06, slope=-0.2)
+        body = make_body(f, BAR**0.75, WOOD, rng, roughness=0.06, slope=-0.2)
         kinds.append(body.strike(rng, rng.uniform(0.4, 1.0)))
     splinters = [dsp.burst(rng, 700, 9000, rng.uniform(0.008, 0.03), 0.0002) for _ in range(10)]
     n_pieces = int(10 + 22 * p["intensity"])
@@ -552,8 +633,12 @@ def _crate_break(p: Parameters, rng: np.random.Generator) -> Waveform:
     when = rng.exponential(spread / 1.6, n_pieces)
     fall = dsp.scatter(kinds, when, rng.exponential(0.7, n_pieces) * np.exp(-when / spread), rng)
     cracks = rng.exponential(0.06, 4 * n_pieces)
-    tear = dsp.scatter(splinters, cracks, rng.exponential(0.4, len(cracks)) * np.exp(-cracks / 0.12), rng)
-    blow = make_body(f0 * 0.5, bodies.box(26, rng), WOOD, rng, slope=-0.4).strike(rng, p["intensity"], contact=2)
+    tear = dsp.scatter(
+        splinters, cracks, rng.exponential(0.4, len(cracks)) * np.exp(-cracks / 0.12), rng
+    )
+    blow = make_body(f0 * 0.5, bodies.box(26, rng), WOOD, rng, slope=-0.4).strike(
+        rng, p["intensity"], contact=2
+    )
     sounds = [dsp.unit_peak(blow), dsp.unit_peak(tear), dsp.unit_peak(fall)]
     return dsp.finish(dsp.place(sounds, [0, 0, 0.01], [1.0, 0.35 + 0.35 * p["intensity"], 0.7]))
 
@@ -564,17 +649,24 @@ def _twig(p: Parameters, rng: np.random.Generator) -> Waveform:
     fibres = [dsp.burst(rng, 1200, 12000, rng.uniform(0.004, 0.012), 0.0001) for _ in range(8)]
     count = int(4 + 22 * p["intensity"])
     before = rng.random(count) ** 0.4 * (0.05 + 0.12 * p["size"])
-    crackle = dsp.scatter(fibres, before, rng.exponential(0.18, count) * (0.3 + before / before.max()), rng)
+    crackle = dsp.scatter(
+        fibres, before, rng.exponential(0.18, count) * (0.3 + before / before.max()), rng
+    )
     snap = dsp.place([stick.strike(rng, 1.0), stick.strike(rng, 0.8)], [0, 0.004])
     crack = dsp.burst(rng, 800, 15000, 0.03, 0.0001)
     return dsp.finish(
-        dsp.place([crackle, dsp.unit_peak(snap), dsp.unit_peak(crack)], [0, before.max(), before.max()],
-                  [0.35, 1.0, 0.8])
+        dsp.place(
+            [crackle, dsp.unit_peak(snap), dsp.unit_peak(crack)],
+            [0, before.max(), before.max()],
+            [0.35, 1.0, 0.8],
+        )
     )
 
 
 def _latch(p: Parameters, rng: np.random.Generator) -> Waveform:
-    bolt = make_body(p["f0_hz"], BAR[:6] ** 0.8, STEEL.damped(45.0), rng, roughness=0.05, longest_s=0.12)
+    bolt = make_body(
+        p["f0_hz"], BAR[:6] ** 0.8, STEEL.damped(45.0), rng, roughness=0.05, longest_s=0.12
+    )
     case = make_body(rng.uniform(280, 600), bodies.box(16, rng), WOOD, rng, slope=-0.4)
     gap = p["gap_s"]
     sounds = [bolt.strike(rng, 0.5), bolt.strike(rng, 0.9), case.strike(rng, 0.8)]
@@ -590,194 +682,360 @@ _HEIGHT = Range("height_s", 0.16, 0.42, log=True, attribute="length")
 
 MODELS: tuple[SoundModel, ...] = (
     SoundModel(
-        "knock on wood", "impacts", (_pitch(140, 900), INTENSITY), _wood_knock,
-        ("wood hit", "wooden knock", "tapping wood"), _PAI,
+        "knock on wood",
+        "impacts",
+        (_pitch(140, 900), INTENSITY),
+        _wood_knock,
+        ("wood hit", "wooden knock", "tapping wood"),
+        _PAI,
     ),
     SoundModel(
-        "door knock", "impacts",
+        "door knock",
+        "impacts",
         (
             Range("rate_hz", 2.2, 7.5, log=True, attribute="rate"),
             Range("count", 1.6, 6.4, attribute="count"),
-            _pitch(75, 190), INTENSITY,
+            _pitch(75, 190),
+            INTENSITY,
         ),
-        _door_knock, ("knocking on a door", "knock knock"), _FARNELL,
+        _door_knock,
+        ("knocking on a door", "knock knock"),
+        _FARNELL,
     ),
     SoundModel(
-        "metal clang", "impacts", (_pitch(110, 1100), _ringing(0.35, 3.6), INTENSITY), _metal_clang,
-        ("metal hit", "clank", "metallic impact"), _PAI,
+        "metal clang",
+        "impacts",
+        (_pitch(110, 1100), _ringing(0.35, 3.6), INTENSITY),
+        _metal_clang,
+        ("metal hit", "clank", "metallic impact"),
+        _PAI,
     ),
     SoundModel(
-        "anvil hit", "impacts", (_pitch(650, 1900), _ringing(0.8, 3.5), INTENSITY), _anvil,
-        ("hammer on anvil", "blacksmith hammer"), _PAI,
+        "anvil hit",
+        "impacts",
+        (_pitch(650, 1900), _ringing(0.8, 3.5), INTENSITY),
+        _anvil,
+        ("hammer on anvil", "blacksmith hammer"),
+        _PAI,
     ),
     SoundModel(
-        "pipe hit", "impacts", (_pitch(160, 1300), _ringing(0.5, 3.6), INTENSITY), _pipe,
-        ("metal pipe", "steel pipe clang"), _PAI,
+        "pipe hit",
+        "impacts",
+        (_pitch(160, 1300), _ringing(0.5, 3.6), INTENSITY),
+        _pipe,
+        ("metal pipe", "steel pipe clang"),
+        _PAI,
     ),
     SoundModel(
-        "hammer on nail", "impacts",
+        "hammer on nail",
+        "impacts",
         (
             Range("rate_hz", 1.5, 4.5, log=True, attribute="rate"),
             Range("count", 1.6, 6.4, attribute="count"),
-            _pitch(1100, 2800), INTENSITY,
+            _pitch(1100, 2800),
+            INTENSITY,
         ),
-        _hammer_nail, ("hammering", "hammering a nail"), _PAI,
+        _hammer_nail,
+        ("hammering", "hammering a nail"),
+        _PAI,
     ),
     SoundModel(
-        "glass clink", "impacts", (_pitch(1300, 4600), _ringing(0.4, 2.6), INTENSITY), _glass_clink,
-        ("glasses clinking", "cheers", "wine glass toast"), _PAI,
+        "glass clink",
+        "impacts",
+        (_pitch(1300, 4600), _ringing(0.4, 2.6), INTENSITY),
+        _glass_clink,
+        ("glasses clinking", "cheers", "wine glass toast"),
+        _PAI,
     ),
     SoundModel(
-        "ceramic cup tap", "impacts", (_pitch(900, 3200), _ringing(0.12, 0.7), INTENSITY), _bell_like_cup,
-        ("teacup clink", "mug tap", "ceramic clink"), _PAI,
+        "ceramic cup tap",
+        "impacts",
+        (_pitch(900, 3200), _ringing(0.12, 0.7), INTENSITY),
+        _bell_like_cup,
+        ("teacup clink", "mug tap", "ceramic clink"),
+        _PAI,
     ),
     SoundModel(
-        "stone hit", "impacts", (_pitch(500, 3200), INTENSITY), _stone_hit,
-        ("rocks knocking together", "stone impact"), _PAI,
+        "stone hit",
+        "impacts",
+        (_pitch(500, 3200), INTENSITY),
+        _stone_hit,
+        ("rocks knocking together", "stone impact"),
+        _PAI,
     ),
     SoundModel(
-        "sword clash", "impacts", (_pitch(500, 1700), _ringing(0.6, 2.6), INTENSITY), _sword_clash,
-        ("swords clashing", "blades clashing", "sword hit"), _PAI,
+        "sword clash",
+        "impacts",
+        (_pitch(500, 1700), _ringing(0.6, 2.6), INTENSITY),
+        _sword_clash,
+        ("swords clashing", "blades clashing", "sword hit"),
+        _PAI,
     ),
     SoundModel(
-        "door slam", "impacts", (_pitch(55, 130), INTENSITY), _door_slam,
-        ("slamming door", "door closing hard"), _FARNELL,
+        "door slam",
+        "impacts",
+        (_pitch(55, 130), INTENSITY),
+        _door_slam,
+        ("slamming door", "door closing hard"),
+        _FARNELL,
     ),
     SoundModel(
-        "coin drop", "drops", (_pitch(2600, 6000), Range("height_s", 0.1, 0.3, log=True, attribute="length")),
-        _coin_drop, ("dropping a coin", "coin on a table"), _PAI,
+        "coin drop",
+        "drops",
+        (_pitch(2600, 6000), Range("height_s", 0.1, 0.3, log=True, attribute="length")),
+        _coin_drop,
+        ("dropping a coin", "coin on a table"),
+        _PAI,
     ),
     SoundModel(
-        "plastic cup drop", "drops", (_pitch(420, 1500), _HEIGHT), _plastic_cup,
-        ("plastic cup falling", "plastic clatter"), _PAI,
+        "plastic cup drop",
+        "drops",
+        (_pitch(420, 1500), _HEIGHT),
+        _plastic_cup,
+        ("plastic cup falling", "plastic clatter"),
+        _PAI,
     ),
     SoundModel(
-        "tin can drop", "drops", (_pitch(500, 1500), _HEIGHT), _tin_can,
-        ("can falling", "dropping a tin can"), _PAI,
+        "tin can drop",
+        "drops",
+        (_pitch(500, 1500), _HEIGHT),
+        _tin_can,
+        ("can falling", "dropping a tin can"),
+        _PAI,
     ),
     SoundModel(
-        "pebble drop", "drops", (_pitch(1400, 4200), _HEIGHT), _pebble,
-        ("small stone falling", "pebble bouncing"), _PAI,
+        "pebble drop",
+        "drops",
+        (_pitch(1400, 4200), _HEIGHT),
+        _pebble,
+        ("small stone falling", "pebble bouncing"),
+        _PAI,
     ),
     SoundModel(
-        "marble bouncing", "drops", (_pitch(3200, 7500), _HEIGHT), _marble,
-        ("marble drop", "glass ball bouncing"), _PAI,
+        "marble bouncing",
+        "drops",
+        (_pitch(3200, 7500), _HEIGHT),
+        _marble,
+        ("marble drop", "glass ball bouncing"),
+        _PAI,
     ),
     SoundModel(
-        "ping pong ball", "drops", (_pitch(900, 2200), _HEIGHT), _ping_pong,
-        ("table tennis ball bouncing", "ping pong ball bouncing"), _PAI,
+        "ping pong ball",
+        "drops",
+        (_pitch(900, 2200), _HEIGHT),
+        _ping_pong,
+        ("table tennis ball bouncing", "ping pong ball bouncing"),
+        _PAI,
     ),
     SoundModel(
-        "basketball bouncing", "drops",
+        "basketball bouncing",
+        "drops",
         (_pitch(65, 130), Range("height_s", 0.35, 0.8, log=True, attribute="length")),
-        _basketball, ("ball bounce", "dribbling a basketball"), _PAI,
+        _basketball,
+        ("ball bounce", "dribbling a basketball"),
+        _PAI,
     ),
     SoundModel(
-        "wooden plank drop", "drops", (_pitch(110, 420), INTENSITY), _plank,
-        ("plank falling", "wood falling on the floor"), _PAI,
+        "wooden plank drop",
+        "drops",
+        (_pitch(110, 420), INTENSITY),
+        _plank,
+        ("plank falling", "wood falling on the floor"),
+        _PAI,
     ),
     SoundModel(
-        "metal lid drop", "drops", (_pitch(260, 900), _ringing(0.4, 2.2)), _metal_plate_drop,
-        ("pot lid falling", "metal plate wobbling", "dropped metal tray"), _PAI,
+        "metal lid drop",
+        "drops",
+        (_pitch(260, 900), _ringing(0.4, 2.2)),
+        _metal_plate_drop,
+        ("pot lid falling", "metal plate wobbling", "dropped metal tray"),
+        _PAI,
     ),
     SoundModel(
-        "rocks falling", "drops", (_SIZE, INTENSITY), _rocks,
-        ("rockslide", "falling rocks", "rubble"), _COOK,
+        "rocks falling",
+        "drops",
+        (_SIZE, INTENSITY),
+        _rocks,
+        ("rockslide", "falling rocks", "rubble"),
+        _COOK,
     ),
     SoundModel(
-        "coins jingling", "small objects", (_SHAKES, _SIZE, _LENGTH), _coins_jingling,
-        ("coins in a pocket", "shaking coins", "bag of coins"), _COOK,
+        "coins jingling",
+        "small objects",
+        (_SHAKES, _SIZE, _LENGTH),
+        _coins_jingling,
+        ("coins in a pocket", "shaking coins", "bag of coins"),
+        _COOK,
     ),
     SoundModel(
-        "keys jingling", "small objects", (_SHAKES, _SIZE, _LENGTH), _keys,
-        ("key ring", "bunch of keys", "shaking keys"), _COOK,
+        "keys jingling",
+        "small objects",
+        (_SHAKES, _SIZE, _LENGTH),
+        _keys,
+        ("key ring", "bunch of keys", "shaking keys"),
+        _COOK,
     ),
     SoundModel(
-        "chain rattling", "small objects", (_SHAKES, _SIZE, _LENGTH), _chain,
-        ("chains", "rattling chain", "metal chain"), _COOK,
+        "chain rattling",
+        "small objects",
+        (_SHAKES, _SIZE, _LENGTH),
+        _chain,
+        ("chains", "rattling chain", "metal chain"),
+        _COOK,
     ),
     SoundModel(
-        "cutlery", "small objects", (_SHAKES, _pitch(1100, 2600), _LENGTH), _cutlery,
-        ("silverware rattling", "forks and knives", "cutlery drawer"), _COOK,
+        "cutlery",
+        "small objects",
+        (_SHAKES, _pitch(1100, 2600), _LENGTH),
+        _cutlery,
+        ("silverware rattling", "forks and knives", "cutlery drawer"),
+        _COOK,
     ),
     SoundModel(
-        "box of glass", "small objects", (_SHAKES, _pitch(1300, 3600), _LENGTH), _box_of_glass,
-        ("bottles rattling", "glasses rattling", "crate of bottles"), _COOK,
+        "box of glass",
+        "small objects",
+        (_SHAKES, _pitch(1300, 3600), _LENGTH),
+        _box_of_glass,
+        ("bottles rattling", "glasses rattling", "crate of bottles"),
+        _COOK,
     ),
     SoundModel(
-        "screws in a tin", "small objects", (_SHAKES, _SIZE, _LENGTH), _screws,
-        ("tin of nails", "shaking screws", "nuts and bolts rattling"), _COOK,
+        "screws in a tin",
+        "small objects",
+        (_SHAKES, _SIZE, _LENGTH),
+        _screws,
+        ("tin of nails", "shaking screws", "nuts and bolts rattling"),
+        _COOK,
     ),
     SoundModel(
-        "metal scrape", "friction",
+        "metal scrape",
+        "friction",
         (
-            _LENGTH, Range("grit_hz", 1500, 7000, log=True, attribute="brightness"), _pitch(250, 1200),
+            _LENGTH,
+            Range("grit_hz", 1500, 7000, log=True, attribute="brightness"),
+            _pitch(250, 1200),
         ),
-        _metal_scrape, ("scraping metal", "metal scratch"), _FOLEY,
+        _metal_scrape,
+        ("scraping metal", "metal scratch"),
+        _FOLEY,
     ),
     SoundModel(
-        "stone dragging", "friction", (_SIZE, Range("duration_s", 0.9, 3.8, log=True, attribute="length")),
-        _stone_drag, ("stone door sliding", "stone grinding", "heavy stone sliding"), _FOLEY,
+        "stone dragging",
+        "friction",
+        (_SIZE, Range("duration_s", 0.9, 3.8, log=True, attribute="length")),
+        _stone_drag,
+        ("stone door sliding", "stone grinding", "heavy stone sliding"),
+        _FOLEY,
     ),
     SoundModel(
-        "knife sharpening", "friction",
+        "knife sharpening",
+        "friction",
         (
-            Range("rate_hz", 0.9, 3.2, log=True, attribute="rate"), _pitch(700, 1800),
+            Range("rate_hz", 0.9, 3.2, log=True, attribute="rate"),
+            _pitch(700, 1800),
             Range("duration_s", 1.2, 3.8, attribute="length"),
         ),
-        _knife_sharpening, ("sharpening a blade", "whetstone"), _FOLEY,
+        _knife_sharpening,
+        ("sharpening a blade", "whetstone"),
+        _FOLEY,
     ),
     SoundModel(
-        "sword being drawn", "friction",
+        "sword being drawn",
+        "friction",
         (Range("duration_s", 0.22, 0.9, log=True, attribute="length"), _pitch(500, 1500)),
-        _sword_draw, ("unsheathing a sword", "drawing a blade"), _FOLEY,
+        _sword_draw,
+        ("unsheathing a sword", "drawing a blade"),
+        _FOLEY,
     ),
     SoundModel(
-        "wood creak", "friction",
-        (Range("rate_hz", 18, 110, log=True, attribute="rate"),
-         Range("duration_s", 0.5, 2.6, log=True, attribute="length"), _pitch(180, 600)),
-        _wood_creak, ("creaking wood", "floorboard creak"), _FARNELL,
+        "wood creak",
+        "friction",
+        (
+            Range("rate_hz", 18, 110, log=True, attribute="rate"),
+            Range("duration_s", 0.5, 2.6, log=True, attribute="length"),
+            _pitch(180, 600),
+        ),
+        _wood_creak,
+        ("creaking wood", "floorboard creak"),
+        _FARNELL,
     ),
     SoundModel(
-        "door creak", "friction",
-        (Range("rate_hz", 140, 620, log=True, attribute="pitch"),
-         Range("duration_s", 0.6, 3.2, log=True, attribute="length")),
-        _door_creak, ("creaky door", "squeaky hinge", "old door opening"), _FARNELL,
+        "door creak",
+        "friction",
+        (
+            Range("rate_hz", 140, 620, log=True, attribute="pitch"),
+            Range("duration_s", 0.6, 3.2, log=True, attribute="length"),
+        ),
+        _door_creak,
+        ("creaky door", "squeaky hinge", "old door opening"),
+        _FARNELL,
     ),
     SoundModel(
-        "bottle rolling", "friction",
+        "bottle rolling",
+        "friction",
         (Range("rate_hz", 1.5, 6.0, log=True, attribute="rate"), _pitch(900, 2800), _LENGTH),
-        _bottle_roll, ("glass bottle rolling", "rolling bottle"), _FOLEY,
+        _bottle_roll,
+        ("glass bottle rolling", "rolling bottle"),
+        _FOLEY,
     ),
     SoundModel(
-        "barrel rolling", "friction",
-        (Range("rate_hz", 0.8, 3.0, log=True, attribute="rate"), _pitch(70, 200),
-         Range("duration_s", 1.2, 3.9, attribute="length")),
-        _barrel_roll, ("wooden barrel rolling",), _FOLEY,
+        "barrel rolling",
+        "friction",
+        (
+            Range("rate_hz", 0.8, 3.0, log=True, attribute="rate"),
+            _pitch(70, 200),
+            Range("duration_s", 1.2, 3.9, attribute="length"),
+        ),
+        _barrel_roll,
+        ("wooden barrel rolling",),
+        _FOLEY,
     ),
     SoundModel(
-        "can rolling", "friction",
+        "can rolling",
+        "friction",
         (Range("rate_hz", 1.5, 6.0, log=True, attribute="rate"), _pitch(500, 1500), _LENGTH),
-        _can_roll, ("tin can rolling", "empty can rolling"), _FOLEY,
+        _can_roll,
+        ("tin can rolling", "empty can rolling"),
+        _FOLEY,
     ),
     SoundModel(
-        "glass shattering", "breaking", (_SIZE, INTENSITY), _glass_shatter,
-        ("breaking glass", "window smash", "shattered glass"), _COOK,
+        "glass shattering",
+        "breaking",
+        (_SIZE, INTENSITY),
+        _glass_shatter,
+        ("breaking glass", "window smash", "shattered glass"),
+        _COOK,
     ),
     SoundModel(
-        "plate breaking", "breaking", (_SIZE, INTENSITY), _plate_break,
-        ("ceramic smash", "dish breaking", "pot smashing"), _COOK,
+        "plate breaking",
+        "breaking",
+        (_SIZE, INTENSITY),
+        _plate_break,
+        ("ceramic smash", "dish breaking", "pot smashing"),
+        _COOK,
     ),
     SoundModel(
-        "wooden crate break", "breaking", (_SIZE, INTENSITY), _crate_break,
-        ("wood breaking", "crate smash", "wood splintering"), _COOK,
+        "wooden crate break",
+        "breaking",
+        (_SIZE, INTENSITY),
+        _crate_break,
+        ("wood breaking", "crate smash", "wood splintering"),
+        _COOK,
     ),
     SoundModel(
-        "twig snap", "breaking", (_SIZE, INTENSITY), _twig,
-        ("branch snapping", "stick breaking", "snapping twig"), _COOK,
+        "twig snap",
+        "breaking",
+        (_SIZE, INTENSITY),
+        _twig,
+        ("branch snapping", "stick breaking", "snapping twig"),
+        _COOK,
     ),
     SoundModel(
-        "lock click", "impacts", (_pitch(1300, 3400), Range("gap_s", 0.03, 0.22, log=True, attribute="length")),
-        _latch, ("door latch", "bolt sliding", "unlocking a door"), _FARNELL,
+        "lock click",
+        "impacts",
+        (_pitch(1300, 3400), Range("gap_s", 0.03, 0.22, log=True, attribute="length")),
+        _latch,
+        ("door latch", "bolt sliding", "unlocking a door"),
+        _FARNELL,
     ),
 )

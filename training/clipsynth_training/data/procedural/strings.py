@@ -11,7 +11,6 @@ Source:
 from __future__ import annotations
 
 import numpy as np
-
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.bodies import CANTILEVER, STEEL, make_body
 from clipsynth_training.data.procedural.dsp import Parameters
@@ -65,12 +64,14 @@ def pluck(
     period = SAMPLE_RATE / f0_hz
     whole = int(period - 2.0)
     part = period - 2.0 - whole
-    order3 = np.array([
-        -part * (part - 1) * (part - 2) / 6,
-        (part + 1) * (part - 1) * (part - 2) / 2,
-        -(part + 1) * part * (part - 2) / 2,
-        (part + 1) * part * (part - 1) / 6,
-    ])
+    order3 = np.array(
+        [
+            -part * (part - 1) * (part - 2) / 6,
+            (part + 1) * (part - 1) * (part - 2) / 2,
+            -(part + 1) * part * (part - 2) / 2,
+            (part + 1) * part * (part - 1) / 6,
+        ]
+    )
     side = 0.25 * loss
     smooth = np.array([side, 1.0 - 2.0 * side, side])
     at_f0 = 1.0 - 2.0 * side + 2.0 * side * np.cos(2 * np.pi / period)
@@ -112,41 +113,63 @@ def _finger(rng: np.random.Generator, low: float, high: float, gain: float) -> W
 
 
 def _plucked(
-    string: Waveform, noise: Waveform, peaks: list[tuple[float, float, float]], rng: np.random.Generator
+    string: Waveform,
+    noise: Waveform,
+    peaks: list[tuple[float, float, float]],
+    rng: np.random.Generator,
 ) -> Waveform:
     mixed = dsp.place([string, noise], [0.0, 0.0])
     return dsp.finish(_body(mixed, peaks, rng), fade_out_s=0.02)
 
 
 def _guitar(p: Parameters, rng: np.random.Generator) -> Waveform:
-    string = pluck(p["f0_hz"], p["ring_s"], p["brightness"], rng, position=rng.uniform(0.12, 0.3), loss=0.35)
+    string = pluck(
+        p["f0_hz"], p["ring_s"], p["brightness"], rng, position=rng.uniform(0.12, 0.3), loss=0.35
+    )
     return _plucked(string, _finger(rng, 200, 4000, 0.12), _GUITAR_BODY, rng)
 
 
 def _bass(p: Parameters, rng: np.random.Generator) -> Waveform:
-    string = pluck(p["f0_hz"], p["ring_s"], 0.15 + 0.6 * p["brightness"], rng, position=0.2, loss=0.6)
+    string = pluck(
+        p["f0_hz"], p["ring_s"], 0.15 + 0.6 * p["brightness"], rng, position=0.2, loss=0.6
+    )
     return _plucked(string, _finger(rng, 80, 1800, 0.1), [(90.0, 3.0, 0.5), (700.0, 2.0, 0.3)], rng)
 
 
 def _harp(p: Parameters, rng: np.random.Generator) -> Waveform:
     string = pluck(p["f0_hz"], p["ring_s"], 0.5 * p["brightness"], rng, position=0.42, loss=0.25)
-    return _plucked(string, _finger(rng, 200, 2000, 0.05), [(180.0, 6.0, 0.4), (420.0, 6.0, 0.3)], rng)
+    return _plucked(
+        string, _finger(rng, 200, 2000, 0.05), [(180.0, 6.0, 0.4), (420.0, 6.0, 0.3)], rng
+    )
 
 
 def _banjo(p: Parameters, rng: np.random.Generator) -> Waveform:
-    string = pluck(p["f0_hz"], p["ring_s"], 0.5 + 0.5 * p["brightness"], rng, position=0.1, loss=0.3)
+    string = pluck(
+        p["f0_hz"], p["ring_s"], 0.5 + 0.5 * p["brightness"], rng, position=0.1, loss=0.3
+    )
     head = [(310.0, 5.0, 0.8), (620.0, 5.0, 0.9), (950.0, 4.0, 0.7), (2600.0, 2.0, 0.8)]
     return _plucked(string, _finger(rng, 500, 9000, 0.35), head, rng)
 
 
 def _ukulele(p: Parameters, rng: np.random.Generator) -> Waveform:
-    string = pluck(p["f0_hz"], p["ring_s"], 0.1 + 0.5 * p["brightness"], rng, position=0.25, loss=0.6)
-    return _plucked(string, _finger(rng, 300, 3500, 0.15), [(200.0, 9.0, 0.8), (410.0, 9.0, 0.9), (720.0, 7.0, 0.4)], rng)
+    string = pluck(
+        p["f0_hz"], p["ring_s"], 0.1 + 0.5 * p["brightness"], rng, position=0.25, loss=0.6
+    )
+    return _plucked(
+        string,
+        _finger(rng, 300, 3500, 0.15),
+        [(200.0, 9.0, 0.8), (410.0, 9.0, 0.9), (720.0, 7.0, 0.4)],
+        rng,
+    )
 
 
 def _koto(p: Parameters, rng: np.random.Generator) -> Waveform:
-    string = pluck(p["f0_hz"], p["ring_s"], 0.3 + 0.6 * p["brightness"], rng, position=0.08, loss=0.3)
-    return _plucked(string, _finger(rng, 1200, 9000, 0.3), [(160.0, 8.0, 0.5), (430.0, 7.0, 0.5)], rng)
+    string = pluck(
+        p["f0_hz"], p["ring_s"], 0.3 + 0.6 * p["brightness"], rng, position=0.08, loss=0.3
+    )
+    return _plucked(
+        string, _finger(rng, 1200, 9000, 0.3), [(160.0, 8.0, 0.5), (430.0, 7.0, 0.5)], rng
+    )
 
 
 def _sitar(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -158,7 +181,9 @@ def _sitar(p: Parameters, rng: np.random.Generator) -> Waveform:
     formant = dsp.resonance(buzz, 2600.0 * rng.uniform(0.85, 1.2), 1.5)
     mixed = string + 0.9 * buzz + 1.2 * formant
     for ratio in (1.0, 1.125, 1.25, 1.5, 1.875, 2.0):  # sympathetic strings answer
-        mixed += 0.12 * dsp.resonance(string, f0 * ratio * 2.0 ** (0.003 * rng.standard_normal()), 900.0)
+        mixed += 0.12 * dsp.resonance(
+            string, f0 * ratio * 2.0 ** (0.003 * rng.standard_normal()), 900.0
+        )
     return dsp.finish(mixed, fade_out_s=0.03)
 
 
@@ -179,7 +204,9 @@ def _piano(p: Parameters, rng: np.random.Generator) -> Waveform:
     stiffness = 1.2e-4 * (f0 / 130.0) ** 0.8
     partial = f0 * k * np.sqrt((1 + stiffness * k**2) / (1 + stiffness))
     hammer = 1.0 / (1.0 + (partial / (500.0 + 3600.0 * p["intensity"])) ** 2) ** 0.8
-    gain = hammer * (np.abs(np.sin(np.pi * k / 8.3)) + 0.06) / k**0.25 * rng.uniform(0.7, 1.0, count)
+    gain = (
+        hammer * (np.abs(np.sin(np.pi * k / 8.3)) + 0.06) / k**0.25 * rng.uniform(0.7, 1.0, count)
+    )
     ring = p["ring_s"] / (1.0 + 0.09 * k * (f0 / 260.0) ** 0.5)
     detune = 1.0 + 0.0005 * rng.standard_normal((2, 1))
     frequency = np.concatenate([partial, *(partial * detune)])
@@ -189,7 +216,8 @@ def _piano(p: Parameters, rng: np.random.Generator) -> Waveform:
     sound = dsp.ring(frequency, t60, gains, p["ring_s"])
     thump = dsp.burst(rng, 60, 500, 0.12, 0.002)
     return dsp.finish(
-        dsp.place([dsp.unit_peak(sound), dsp.unit_peak(thump)], [0, 0], [1.0, 0.06]), fade_out_s=0.03
+        dsp.place([dsp.unit_peak(sound), dsp.unit_peak(thump)], [0, 0], [1.0, 0.06]),
+        fade_out_s=0.03,
     )
 
 
@@ -253,7 +281,9 @@ def _ruler(p: Parameters, rng: np.random.Generator) -> Waveform:
     swing = np.sin(phase) * fall
     # on every downward swing the ruler hits the table edge and its higher modes rattle
     slap = np.diff((swing < -0.1 * fall).astype(float), prepend=0.0).clip(0.0) * fall
-    rattle = make_body(rng.uniform(280, 480), CANTILEVER[:6] ** 0.9, bodies.PLASTIC, rng, slope=-0.2)
+    rattle = make_body(
+        rng.uniform(280, 480), CANTILEVER[:6] ** 0.9, bodies.PLASTIC, rng, slope=-0.2
+    )
     click = dsp.resonate(slap, rattle.strike(rng, 0.9))[:n]
     buzz = dsp.highpass(np.tanh(3.0 * swing) * fall, 150, 1)
     return dsp.finish(0.35 * swing + 0.5 * dsp.unit_peak(click) + 0.35 * buzz)
@@ -269,15 +299,25 @@ def _bow_release(p: Parameters, rng: np.random.Generator) -> Waveform:
     centre = dsp.contour(m, [(0, 700), (0.3, 1900), (1, 900)])
     whoosh = dsp.moving_noise(centre, 1.2, rng, 6) * dsp.hump(m, 1.5)
     parts = [string, drop, dsp.unit_peak(thud), dsp.unit_peak(whoosh)]
-    return dsp.finish(dsp.place(parts, [0, 0, 0, 0.01], [0.6, 0.6, 0.6, 0.35 * (0.3 + p["intensity"])]))
+    return dsp.finish(
+        dsp.place(parts, [0, 0, 0, 0.01], [0.6, 0.6, 0.6, 0.35 * (0.3 + p["intensity"])])
+    )
 
 
 def _jaw_harp(p: Parameters, rng: np.random.Generator) -> Waveform:
     n = dsp.num_samples(p["ring_s"])
     f0 = p["f0_hz"]
     k = np.arange(1, int(9000 / f0))
-    reed = dsp.ring(f0 * k, p["ring_s"] / (1 + 0.01 * k), 1.0 / k**0.35, p["ring_s"], rng.uniform(0, 0.6, len(k)))[:n]
-    sweep = dsp.contour(n, [(0, rng.uniform(500, 900)), (rng.uniform(0.3, 0.6), rng.uniform(1400, 2600)), (1, 600)])
+    reed = dsp.ring(
+        f0 * k,
+        p["ring_s"] / (1 + 0.01 * k),
+        1.0 / k**0.35,
+        p["ring_s"],
+        rng.uniform(0, 0.6, len(k)),
+    )[:n]
+    sweep = dsp.contour(
+        n, [(0, rng.uniform(500, 900)), (rng.uniform(0.3, 0.6), rng.uniform(1400, 2600)), (1, 600)]
+    )
     # the mouth's resonance glides over the harmonics: bands of the reed, mixed as it moves
     out = np.zeros(n)
     centres = 400.0 * 2.0 ** np.arange(0, 3.0, 0.25)
@@ -295,7 +335,9 @@ def _boing(p: Parameters, rng: np.random.Generator) -> Waveform:
     base = p["f0_hz"] * wobble * dsp.contour(n, [(0, 1.0), (1, 1.5)])
     out = np.zeros(n)
     for k, ratio in enumerate((1.0, 2.0, 3.01, 4.2, 5.6, 7.1)):
-        out += dsp.sine(base * ratio, n) * dsp.decay(n, p["ring_s"] / (1 + 0.25 * k)) / (1 + 0.7 * k)
+        out += (
+            dsp.sine(base * ratio, n) * dsp.decay(n, p["ring_s"] / (1 + 0.25 * k)) / (1 + 0.7 * k)
+        )
     knock = make_body(900, bodies.DISC[:8], STEEL.damped(20.0), rng).strike(rng, 0.6)
     return dsp.finish(dsp.place([dsp.unit_peak(out), dsp.unit_peak(knock)], [0, 0], [1.0, 0.25]))
 
@@ -311,19 +353,31 @@ def _wavetable(harmonics: Waveform, frequency_hz: Waveform) -> Waveform:
 
 
 def _bowed(
-    p: Parameters, rng: np.random.Generator, peaks: list[tuple[float, float, float]], attack_s: float
+    p: Parameters,
+    rng: np.random.Generator,
+    peaks: list[tuple[float, float, float]],
+    attack_s: float,
 ) -> Waveform:
     n = dsp.num_samples(p["duration_s"])
     t = dsp.times(n)
     depth = 0.006 * np.clip((t - 0.25) / 0.4, 0, 1)
     vibrato = 1.0 + depth * np.sin(2 * np.pi * rng.uniform(5.0, 6.3) * t + rng.uniform(0, 6))
-    f = p["f0_hz"] * vibrato * (1.0 + 0.0012 * dsp.drift(n, 9.0, rng)) * (1 - 0.012 * dsp.decay(n, 0.12))
+    f = (
+        p["f0_hz"]
+        * vibrato
+        * (1.0 + 0.0012 * dsp.drift(n, 9.0, rng))
+        * (1 - 0.012 * dsp.decay(n, 0.12))
+    )
     k = np.arange(1, int(min(60, 16_000 / p["f0_hz"])))
     # Helmholtz motion is a sawtooth; a slow bow rounds its corner
     corner = 3.0 + 30.0 * p["brightness"] ** 1.5
     saw = _wavetable(1.0 / k / (1.0 + (k / corner) ** 2), f)
     rise = np.minimum(1.0, t / attack_s)
-    envelope = rise**1.3 * (1.0 + 0.06 * dsp.drift(n, 5.0, rng)) * dsp.contour(n, [(0, 0.9), (0.3, 1), (1, 0.8)])
+    envelope = (
+        rise**1.3
+        * (1.0 + 0.06 * dsp.drift(n, 5.0, rng))
+        * dsp.contour(n, [(0, 0.9), (0.3, 1), (1, 0.8)])
+    )
     gate = np.clip((_wavetable(np.array([1.0]), f) + 0.4), 0, 1)  # rosin noise comes in pulses
     hair = dsp.noise_band(n, rng, 1200, 9000) * (0.25 + gate) * (0.012 + 0.06 * dsp.decay(n, 0.3))
     out = _body((saw + 0.5 * hair * np.std(saw) * 3.0) * envelope, peaks, rng)
@@ -331,24 +385,49 @@ def _bowed(
 
 
 def _violin(p: Parameters, rng: np.random.Generator) -> Waveform:
-    peaks = [(280.0, 12.0, 0.6), (460.0, 12.0, 0.9), (560.0, 10.0, 0.8), (1150.0, 4.0, 0.6), (2600.0, 1.6, 1.2)]
+    peaks = [
+        (280.0, 12.0, 0.6),
+        (460.0, 12.0, 0.9),
+        (560.0, 10.0, 0.8),
+        (1150.0, 4.0, 0.6),
+        (2600.0, 1.6, 1.2),
+    ]
     return _bowed(p, rng, peaks, 0.09)
 
 
 def _cello(p: Parameters, rng: np.random.Generator) -> Waveform:
-    peaks = [(105.0, 10.0, 0.6), (180.0, 10.0, 0.9), (230.0, 9.0, 0.8), (500.0, 4.0, 0.5), (1300.0, 1.8, 0.9)]
+    peaks = [
+        (105.0, 10.0, 0.6),
+        (180.0, 10.0, 0.9),
+        (230.0, 9.0, 0.8),
+        (500.0, 4.0, 0.5),
+        (1300.0, 1.8, 0.9),
+    ]
     return _bowed(p, rng, peaks, 0.14)
 
 
 def _blown(
-    p: Parameters, rng: np.random.Generator, harmonics: list[float], breath: float, attack_s: float,
+    p: Parameters,
+    rng: np.random.Generator,
+    harmonics: list[float],
+    breath: float,
+    attack_s: float,
     vibrato: float,
 ) -> Waveform:
     n = dsp.num_samples(p["duration_s"])
     t = dsp.times(n)
-    wave = np.sin(2 * np.pi * rng.uniform(4.4, 5.6) * t + rng.uniform(0, 6)) * np.clip((t - 0.2) / 0.5, 0, 1)
-    f = p["f0_hz"] * (1 + 0.3 * vibrato * 0.01 * wave + 0.0015 * dsp.drift(n, 6.0, rng) - 0.02 * dsp.decay(n, 0.12))
-    pressure = np.minimum(1, t / attack_s) * (1 + 0.12 * vibrato * wave + 0.04 * dsp.drift(n, 8.0, rng))
+    wave = np.sin(2 * np.pi * rng.uniform(4.4, 5.6) * t + rng.uniform(0, 6)) * np.clip(
+        (t - 0.2) / 0.5, 0, 1
+    )
+    f = p["f0_hz"] * (
+        1
+        + 0.3 * vibrato * 0.01 * wave
+        + 0.0015 * dsp.drift(n, 6.0, rng)
+        - 0.02 * dsp.decay(n, 0.12)
+    )
+    pressure = np.minimum(1, t / attack_s) * (
+        1 + 0.12 * vibrato * wave + 0.04 * dsp.drift(n, 8.0, rng)
+    )
     tone = _wavetable(np.array(harmonics), f) * pressure**1.3
     hiss = dsp.noise_band(n, rng, 300, 14000) * 0.25
     tuned = dsp.resonance(dsp.white(n, rng), p["f0_hz"], 25.0) * 4.0
@@ -359,7 +438,9 @@ def _blown(
 
 
 def _flute(p: Parameters, rng: np.random.Generator) -> Waveform:
-    return _blown(p, rng, [1, 0.45, 0.22, 0.12, 0.05, 0.03, 0.015], 0.10 + 0.15 * p["breath"], 0.06, 1.0)
+    return _blown(
+        p, rng, [1, 0.45, 0.22, 0.12, 0.05, 0.03, 0.015], 0.10 + 0.15 * p["breath"], 0.06, 1.0
+    )
 
 
 def _recorder(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -384,14 +465,25 @@ def _human_whistle(p: Parameters, rng: np.random.Generator) -> Waveform:
         "wolf": [(0, 0.65), (0.38, 1.35), (0.46, 1.35), (0.5, 0.8), (0.7, 1.2), (1, 0.55)],
         "two-note": [(0, 1.0), (0.45, 1.0), (0.5, 1.33), (1, 1.33)],
     }[p["pattern"]]
-    bend = dsp.lowpass(np.concatenate([np.full(4000, shape[0][1]), dsp.contour(n, shape)]), 12, 1)[4000:]
-    f = p["f0_hz"] * bend * (1 + 0.004 * np.sin(2 * np.pi * 5.3 * t) + 0.002 * dsp.drift(n, 12.0, rng))
-    gap = 1.0 if p["pattern"] not in ("wolf", "two-note") else dsp.contour(
-        n, [(0, 1), (0.455, 1), (0.475, 0.03), (0.5, 1), (1, 1)]
+    bend = dsp.lowpass(np.concatenate([np.full(4000, shape[0][1]), dsp.contour(n, shape)]), 12, 1)[
+        4000:
+    ]
+    f = (
+        p["f0_hz"]
+        * bend
+        * (1 + 0.004 * np.sin(2 * np.pi * 5.3 * t) + 0.002 * dsp.drift(n, 12.0, rng))
+    )
+    gap = (
+        1.0
+        if p["pattern"] not in ("wolf", "two-note")
+        else dsp.contour(n, [(0, 1), (0.455, 1), (0.475, 0.03), (0.5, 1), (1, 1)])
     )
     envelope = np.minimum(1, t / 0.04) * (1 + 0.08 * dsp.drift(n, 9.0, rng)) * gap
     tone = dsp.sine(f, n) + 0.03 * dsp.sine(2 * f, n)
-    air = dsp.moving_noise(np.broadcast_to(f, n), 0.5, rng, 6) * 0.08 + dsp.noise_band(n, rng, 2000, 12000) * 0.006
+    air = (
+        dsp.moving_noise(np.broadcast_to(f, n), 0.5, rng, 6) * 0.08
+        + dsp.noise_band(n, rng, 2000, 12000) * 0.006
+    )
     return dsp.finish(dsp.fade((tone + air) * envelope, 0.01, 0.05))
 
 
@@ -402,72 +494,242 @@ def _didgeridoo(p: Parameters, rng: np.random.Generator) -> Waveform:
     f = p["f0_hz"] * (1 + 0.004 * dsp.drift(n, 4.0, rng))
     buzz = _wavetable(np.where(k % 2 == 1, 1.0, 0.45) / k**0.7, f)
     buzz *= 1 + 0.35 * np.sin(2 * np.pi * p["rate_hz"] * t + rng.uniform(0, 6))
-    mouth = np.sin(2 * np.pi * 0.5 * p["rate_hz"] * t + rng.uniform(0, 6)) + 0.4 * dsp.drift(n, 2.0, rng)
+    mouth = np.sin(2 * np.pi * 0.5 * p["rate_hz"] * t + rng.uniform(0, 6)) + 0.4 * dsp.drift(
+        n, 2.0, rng
+    )
     sweep = 900.0 * 2.0 ** (0.75 * mouth)
     out = dsp.lowpass(buzz, 500, 1)
     for centre in 450.0 * 2.0 ** np.arange(0, 2.4, 0.3):
-        out += 1.6 * np.exp(-0.5 * (np.log2(sweep / centre) / 0.2) ** 2) * dsp.resonance(buzz, centre, 7.0)
+        out += (
+            1.6
+            * np.exp(-0.5 * (np.log2(sweep / centre) / 0.2) ** 2)
+            * dsp.resonance(buzz, centre, 7.0)
+        )
     out += dsp.noise_band(n, rng, 300, 3000) * 0.03
     return dsp.finish_steady(out)
 
 
 MODELS: tuple[SoundModel, ...] = (
-    SoundModel("acoustic guitar", "strings", (_pitch(82, 660), BRIGHTNESS, _ring(1.2, 3.9)), _guitar,
-               ("guitar pluck", "guitar note", "plucked guitar string"), _KS),
-    SoundModel("bass guitar", "strings", (_pitch(41, 165), BRIGHTNESS, _ring(0.8, 3.5)), _bass,
-               ("bass note", "bass pluck", "plucked bass"), _KS),
-    SoundModel("harp", "strings", (_pitch(110, 1200), _ring(1.2, 3.9), BRIGHTNESS), _harp,
-               ("harp note", "harp pluck"), _KS),
-    SoundModel("banjo", "strings", (_pitch(146, 780), _ring(0.35, 1.3), BRIGHTNESS), _banjo,
-               ("banjo note", "banjo pluck"), _KS),
-    SoundModel("ukulele", "strings", (_pitch(262, 880), _ring(0.6, 1.8), BRIGHTNESS), _ukulele,
-               ("ukulele note", "ukulele pluck"), _KS),
-    SoundModel("koto", "strings", (_pitch(130, 880), _ring(0.8, 2.8), BRIGHTNESS), _koto,
-               ("koto note", "japanese zither"), _KS),
-    SoundModel("sitar", "strings", (_pitch(110, 520), _ring(1.4, 3.9), BRIGHTNESS), _sitar,
-               ("sitar note", "sitar twang"), _KS),
-    SoundModel("harpsichord", "strings", (_pitch(110, 900), _ring(0.9, 3.2), BRIGHTNESS), _harpsichord,
-               ("harpsichord note",), _KS),
-    SoundModel("piano", "strings", (_pitch(55, 1300), Range("intensity", 0.1, 1.0, attribute="intensity"),
-                                    _ring(1.2, 4.0)), _piano, ("piano note", "piano key"), _ROSSING),
-    SoundModel("guitar strum", "strings",
-               (Choice("kind", tuple(_CHORDS), "kind"), _pitch(82, 175),
-                Range("spread_s", 0.008, 0.06, log=True, attribute="rate", rising=False), BRIGHTNESS),
-               _strum, ("guitar chord", "strummed guitar chord"), _KS),
-    SoundModel("electric guitar", "strings",
-               (_pitch(82, 330), Range("drive", 0.0, 1.0, attribute="intensity"),
-                Range("duration_s", 0.6, 3.2, attribute="length")),
-               _electric_guitar, ("power chord", "distorted guitar"), _KS),
-    SoundModel("rubber band", "strings", (_pitch(90, 420), _ring(0.25, 0.9)), _rubber_band,
-               ("rubber band twang", "plucked rubber band"), _KS),
-    SoundModel("ruler twang", "strings",
-               (_pitch(22, 80), _ring(0.5, 1.8), Range("climb", 1.3, 4.5, log=True)), _ruler,
-               ("ruler on a desk", "vibrating ruler"), _ROSSING),
-    SoundModel("bow and arrow", "strings", (_pitch(70, 190), _ring(0.25, 0.8),
-                                           Range("intensity", 0.15, 1.0, attribute="intensity")),
-               _bow_release, ("arrow shot", "bow release", "bowstring twang"), _KS),
-    SoundModel("jaw harp", "strings", (_pitch(55, 130), _ring(0.6, 2.2)), _jaw_harp,
-               ("mouth harp", "jew's harp twang"), _COOK),
-    SoundModel("boing", "strings", (_pitch(90, 380), _ring(0.4, 1.6),
-                                    Range("rate_hz", 6, 18, log=True, attribute="rate")),
-               _boing, ("spring boing", "cartoon spring", "bouncy spring"), _COOK),
-    SoundModel("violin", "strings", (_pitch(196, 1200), Range("duration_s", 0.5, 3.6, attribute="length"), BRIGHTNESS),
-               _violin, ("violin note", "bowed violin"), _ROSSING),
-    SoundModel("cello", "strings", (_pitch(65, 420), Range("duration_s", 0.7, 3.8, attribute="length"), BRIGHTNESS),
-               _cello, ("cello note", "bowed cello"), _ROSSING),
-    SoundModel("flute", "winds", (_pitch(262, 1600), Range("duration_s", 0.5, 3.2, attribute="length"),
-                                  Range("breath", 0.0, 1.0)), _flute, ("flute note",), _COOK),
-    SoundModel("recorder", "winds", (_pitch(523, 1900), Range("duration_s", 0.4, 2.6, attribute="length"),
-                                     Range("breath", 0.0, 1.0)), _recorder, ("recorder note",), _COOK),
-    SoundModel("pan flute", "winds", (_pitch(260, 1300), Range("duration_s", 0.35, 2.4, attribute="length"),
-                                      Range("breath", 0.0, 1.0)), _pan_flute, ("panpipes", "pan pipe note"), _COOK),
-    SoundModel("blowing over a bottle", "winds",
-               (_pitch(95, 420), Range("duration_s", 0.5, 2.6, attribute="length"), Range("breath", 0.0, 1.0)),
-               _bottle_blow, ("bottle blow", "blown bottle"), _COOK),
-    SoundModel("whistling", "winds",
-               (Choice("pattern", ("rising", "falling", "steady", "wolf", "two-note"), "pattern"),
-                _pitch(900, 2300), Range("duration_s", 0.35, 1.6, log=True, attribute="length")),
-               _human_whistle, ("human whistle", "person whistling", "whistle"), _COOK),
-    SoundModel("didgeridoo", "winds", (_pitch(50, 95), Range("rate_hz", 1.0, 5.0, log=True, attribute="rate")),
-               _didgeridoo, ("didgeridoo drone",), _ROSSING, steady=True),
+    SoundModel(
+        "acoustic guitar",
+        "strings",
+        (_pitch(82, 660), BRIGHTNESS, _ring(1.2, 3.9)),
+        _guitar,
+        ("guitar pluck", "guitar note", "plucked guitar string"),
+        _KS,
+    ),
+    SoundModel(
+        "bass guitar",
+        "strings",
+        (_pitch(41, 165), BRIGHTNESS, _ring(0.8, 3.5)),
+        _bass,
+        ("bass note", "bass pluck", "plucked bass"),
+        _KS,
+    ),
+    SoundModel(
+        "harp",
+        "strings",
+        (_pitch(110, 1200), _ring(1.2, 3.9), BRIGHTNESS),
+        _harp,
+        ("harp note", "harp pluck"),
+        _KS,
+    ),
+    SoundModel(
+        "banjo",
+        "strings",
+        (_pitch(146, 780), _ring(0.35, 1.3), BRIGHTNESS),
+        _banjo,
+        ("banjo note", "banjo pluck"),
+        _KS,
+    ),
+    SoundModel(
+        "ukulele",
+        "strings",
+        (_pitch(262, 880), _ring(0.6, 1.8), BRIGHTNESS),
+        _ukulele,
+        ("ukulele note", "ukulele pluck"),
+        _KS,
+    ),
+    SoundModel(
+        "koto",
+        "strings",
+        (_pitch(130, 880), _ring(0.8, 2.8), BRIGHTNESS),
+        _koto,
+        ("koto note", "japanese zither"),
+        _KS,
+    ),
+    SoundModel(
+        "sitar",
+        "strings",
+        (_pitch(110, 520), _ring(1.4, 3.9), BRIGHTNESS),
+        _sitar,
+        ("sitar note", "sitar twang"),
+        _KS,
+    ),
+    SoundModel(
+        "harpsichord",
+        "strings",
+        (_pitch(110, 900), _ring(0.9, 3.2), BRIGHTNESS),
+        _harpsichord,
+        ("harpsichord note",),
+        _KS,
+    ),
+    SoundModel(
+        "piano",
+        "strings",
+        (_pitch(55, 1300), Range("intensity", 0.1, 1.0, attribute="intensity"), _ring(1.2, 4.0)),
+        _piano,
+        ("piano note", "piano key"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "guitar strum",
+        "strings",
+        (
+            Choice("kind", tuple(_CHORDS), "kind"),
+            _pitch(82, 175),
+            Range("spread_s", 0.008, 0.06, log=True, attribute="rate", rising=False),
+            BRIGHTNESS,
+        ),
+        _strum,
+        ("guitar chord", "strummed guitar chord"),
+        _KS,
+    ),
+    SoundModel(
+        "electric guitar",
+        "strings",
+        (
+            _pitch(82, 330),
+            Range("drive", 0.0, 1.0, attribute="intensity"),
+            Range("duration_s", 0.6, 3.2, attribute="length"),
+        ),
+        _electric_guitar,
+        ("power chord", "distorted guitar"),
+        _KS,
+    ),
+    SoundModel(
+        "rubber band",
+        "strings",
+        (_pitch(90, 420), _ring(0.25, 0.9)),
+        _rubber_band,
+        ("rubber band twang", "plucked rubber band"),
+        _KS,
+    ),
+    SoundModel(
+        "ruler twang",
+        "strings",
+        (_pitch(22, 80), _ring(0.5, 1.8), Range("climb", 1.3, 4.5, log=True)),
+        _ruler,
+        ("ruler on a desk", "vibrating ruler"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "bow and arrow",
+        "strings",
+        (_pitch(70, 190), _ring(0.25, 0.8), Range("intensity", 0.15, 1.0, attribute="intensity")),
+        _bow_release,
+        ("arrow shot", "bow release", "bowstring twang"),
+        _KS,
+    ),
+    SoundModel(
+        "jaw harp",
+        "strings",
+        (_pitch(55, 130), _ring(0.6, 2.2)),
+        _jaw_harp,
+        ("mouth harp", "jew's harp twang"),
+        _COOK,
+    ),
+    SoundModel(
+        "boing",
+        "strings",
+        (_pitch(90, 380), _ring(0.4, 1.6), Range("rate_hz", 6, 18, log=True, attribute="rate")),
+        _boing,
+        ("spring boing", "cartoon spring", "bouncy spring"),
+        _COOK,
+    ),
+    SoundModel(
+        "violin",
+        "strings",
+        (_pitch(196, 1200), Range("duration_s", 0.5, 3.6, attribute="length"), BRIGHTNESS),
+        _violin,
+        ("violin note", "bowed violin"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "cello",
+        "strings",
+        (_pitch(65, 420), Range("duration_s", 0.7, 3.8, attribute="length"), BRIGHTNESS),
+        _cello,
+        ("cello note", "bowed cello"),
+        _ROSSING,
+    ),
+    SoundModel(
+        "flute",
+        "winds",
+        (
+            _pitch(262, 1600),
+            Range("duration_s", 0.5, 3.2, attribute="length"),
+            Range("breath", 0.0, 1.0),
+        ),
+        _flute,
+        ("flute note",),
+        _COOK,
+    ),
+    SoundModel(
+        "recorder",
+        "winds",
+        (
+            _pitch(523, 1900),
+            Range("duration_s", 0.4, 2.6, attribute="length"),
+            Range("breath", 0.0, 1.0),
+        ),
+        _recorder,
+        ("recorder note",),
+        _COOK,
+    ),
+    SoundModel(
+        "pan flute",
+        "winds",
+        (
+            _pitch(260, 1300),
+            Range("duration_s", 0.35, 2.4, attribute="length"),
+            Range("breath", 0.0, 1.0),
+        ),
+        _pan_flute,
+        ("panpipes", "pan pipe note"),
+        _COOK,
+    ),
+    SoundModel(
+        "blowing over a bottle",
+        "winds",
+        (
+            _pitch(95, 420),
+            Range("duration_s", 0.5, 2.6, attribute="length"),
+            Range("breath", 0.0, 1.0),
+        ),
+        _bottle_blow,
+        ("bottle blow", "blown bottle"),
+        _COOK,
+    ),
+    SoundModel(
+        "whistling",
+        "winds",
+        (
+            Choice("pattern", ("rising", "falling", "steady", "wolf", "two-note"), "pattern"),
+            _pitch(900, 2300),
+            Range("duration_s", 0.35, 1.6, log=True, attribute="length"),
+        ),
+        _human_whistle,
+        ("human whistle", "person whistling", "whistle"),
+        _COOK,
+    ),
+    SoundModel(
+        "didgeridoo",
+        "winds",
+        (_pitch(50, 95), Range("rate_hz", 1.0, 5.0, log=True, attribute="rate")),
+        _didgeridoo,
+        ("didgeridoo drone",),
+        _ROSSING,
+        steady=True,
+    ),
 )
