@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from clipsynth_training.data.procedural import bodies, dsp, modal
 from clipsynth_training.data.procedural.model import MAX_SECONDS, SAMPLE_RATE, draw
 
@@ -47,7 +46,7 @@ def test_ring_is_the_sum_of_damped_sines():
 
 
 def test_mode_ratios_are_those_of_the_textbook():
-    # Fletcher and Rossing: free bar 2.756, 5.404; cantilever 6.267; membrane 1.594, 2.136; ring 2.83
+    # Fletcher and Rossing: bar 2.756, 5.404; cantilever 6.267; membrane 1.594, 2.136; ring 2.83
     np.testing.assert_allclose(bodies.BAR[1:3], [2.756, 5.404], rtol=1e-3)
     np.testing.assert_allclose(bodies.CANTILEVER[1], 6.267, rtol=1e-3)
     np.testing.assert_allclose(bodies.MEMBRANE[1:3], [1.594, 2.136], rtol=1e-3)

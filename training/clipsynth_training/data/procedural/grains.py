@@ -114,9 +114,17 @@ def _thud(rng: np.random.Generator, hz: float, t60_s: float) -> Waveform:
 
 
 def _step_bank(
-    surface: str, weight: float, toe_s: float, rng: np.random.Generator, count: int = 5
+    surface: str,
+    weight: float,
+    toe_s: float,
+    rng: np.random.Generator,
+    count: int = 5,
+    span_s: float = 0.3,
 ) -> list[Waveform]:
-    """Return a few different steps on one surface; a heavy one is louder low down."""
+    """Return a few different steps on one surface, soft ground giving way for ``span_s``.
+
+    A heavy step is louder low down.
+    """
     thud_hz = 115.0 * 2.0 ** (-0.9 * weight)
     steps = []
     if surface == "wood":
@@ -152,18 +160,19 @@ def _step_bank(
             scuff = dsp.burst(rng, 1500, 8000, 0.09, 0.02)
             step = _peaks((heel, 0, 0.8), (toe, toe_s, 0.4), (scuff, toe_s, 0.10), (thud, 0, low))
         elif surface == "gravel":
-            stones = _crunch(rng, chips, int(70 + 60 * weight), 0.24, toe_s)
-            bed = dsp.burst(rng, 400, 3500, 0.26, 0.02)
+            stones = _crunch(rng, chips, int(70 + 60 * weight), 0.7 * span_s, toe_s)
+            bed = dsp.burst(rng, 400, 3500, 0.85 * span_s, 0.02)
             step = _peaks((stones, 0, 1.0), (bed, 0.01, 0.35), (thud, 0, 0.6 * low))
         elif surface == "snow":
-            n = dsp.num_samples(0.32)
+            n = dsp.num_samples(1.05 * span_s)
             # crystals break in quick succession: a creak in the noise
             pulse = np.clip(
                 np.sin(2 * np.pi * np.cumsum(150.0 + 90.0 * dsp.drift(n, 14.0, rng)) / SAMPLE_RATE),
                 0,
                 1,
             )
-            press = dsp.noise_band(n, rng, 500, 3800) * (0.35 + pulse) * dsp.hump(n, 0.7)
+            press_down = dsp.contour(n, [(0, 0), (0.08, 1), (0.3, 0.5), (0.5, 0.8), (1, 0)])
+            press = dsp.noise_band(n, rng, 500, 3800) * (0.35 + pulse) * press_down
             press += (
                 0.4
                 * dsp.noise_band(n, rng, 3000, 9000)
@@ -172,25 +181,25 @@ def _step_bank(
             )
             step = _peaks((press, 0, 1.0), (thud, 0.02, 0.5 * low))
         elif surface == "grass":
-            n = dsp.num_samples(0.26)
+            n = dsp.num_samples(0.85 * span_s)
             swish = dsp.noise_band(n, rng, 1500, 9000) * dsp.hump(n, 1.3) * _course(n, rng, 60, 0.6)
             step = _peaks((swish, 0, 0.55), (dsp.lowpass(thud, 220), 0.01, 0.9 * low))
         elif surface == "leaves":
-            crackle = _crunch(rng, chips, int(60 + 50 * weight), 0.3, toe_s)
-            n = dsp.num_samples(0.3)
+            crackle = _crunch(rng, chips, int(60 + 50 * weight), 0.8 * span_s, toe_s)
+            n = dsp.num_samples(span_s)
             swish = dsp.noise_band(n, rng, 2500, 11000) * dsp.hump(n)
             step = _peaks((crackle, 0, 1.0), (swish, 0, 0.18), (thud, 0, 0.4 * low))
         elif surface == "mud":
-            n = dsp.num_samples(0.3)
+            n = dsp.num_samples(span_s)
             squelch = dsp.moving_noise(
                 dsp.contour(n, [(0, 500), (0.5, 350), (1, 1300)]), 1.2, rng, 6
             )
             squelch *= dsp.contour(n, [(0, 0.6), (0.25, 1), (0.6, 0.4), (0.85, 0.8), (1, 0)])
             squelch *= _course(n, rng, 70, 0.7)
             suck = dsp.sine(dsp.contour(2600, [(0, 350), (1, 1100)]), 2600) * dsp.hump(2600)
-            step = _peaks((squelch, 0, 0.9), (suck, 0.17, 0.35), (thud, 0, low))
+            step = _peaks((squelch, 0, 0.9), (suck, 0.55 * span_s, 0.35), (thud, 0, low))
         else:  # sand
-            n = dsp.num_samples(0.3)
+            n = dsp.num_samples(span_s)
             hiss = dsp.noise_band(n, rng, 700, 6500) * dsp.contour(
                 n, [(0, 0), (0.12, 1), (0.4, 0.5), (0.55, 0.7), (1, 0)]
             )
@@ -208,7 +217,7 @@ def _walk(
     surface: str, rate_hz: float, weight: float, duration_s: float, rng: np.random.Generator
 ) -> Waveform:
     toe = 0.13 / rate_hz if rate_hz < 2.6 else 0.06 / rate_hz  # a runner lands almost flat
-    steps = _step_bank(surface, weight, toe, rng)
+    steps = _step_bank(surface, weight, toe, rng, span_s=min(0.3, 0.6 / rate_hz))
     when = dsp.beats(rate_hz, duration_s, 0.05, rng)
     side = np.where(np.arange(len(when)) % 2, 0.88, 1.0)  # one foot is heavier
     return dsp.finish(dsp.scatter(steps, when, side * rng.uniform(0.8, 1.0, len(when)), rng))
