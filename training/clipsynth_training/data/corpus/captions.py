@@ -9,6 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -135,5 +136,5 @@ def _with_article(text: str) -> str:
 
 
 @functools.cache
-def _load() -> dict[str, dict[str, dict[str, object]]]:
+def _load() -> dict[str, dict[str, dict[str, Any]]]:
     return read_toml(resources.files("clipsynth_training.data.corpus") / "words.toml")
