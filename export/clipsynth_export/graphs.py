@@ -229,7 +229,7 @@ def calibration_steps(source: ExportSource, graph: str = DENOISER) -> tuple[Case
         DenoiserStepGraph(unet, source.diffusion).eval(), source.mel.n_mels, seed=1
     )
     cases: list[Case] = []
-    for one in embeddings.split(1):
+    for one in torch.split(embeddings, 1):
         cases += walk.steps(one, source.diffusion.default_frames, count, guidance=guidance)
     return tuple(cases)
 

@@ -56,6 +56,8 @@ from clipsynth_training.evaluate import study as study_module
 from clipsynth_training.evaluate.cache import Cache, digest
 from clipsynth_training.evaluate.listening.kit import mushra_kit
 from clipsynth_training.evaluate.measures import embedders, intervals, metrics
+from clipsynth_training.evaluate.obedience import score
+from clipsynth_training.evaluate.obedience.score import Ladder
 from clipsynth_training.evaluate.protocol import LabelledClips
 from clipsynth_training.evaluate.report import page, tables
 from clipsynth_training.evaluate.sections import Setup
@@ -527,3 +529,36 @@ def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):
     assert found["concepts"] == 2
     assert found["text"]["by_concept"].keys() == {"drum", "bird"}
     assert found["image"]["clips"] == 8
+
+
+def test_obedience_is_measured_on_what_the_voice_makes(study, setup, monkeypatch):
+    ladders = (
+        Ladder("pitch", "pitch_hz", ("a low drum", "a high drum")),
+        Ladder("loudness", "level_db", ("a quiet drum", "a drum", "a loud drum")),
+        Ladder("loudness", "level_db", ("a quiet drum", "a loud drum")),
+    )
+    monkeypatch.setattr(sections, "load_ladders", lambda: ladders)
+    monkeypatch.setattr(score, "load_ladders", lambda: ladders)
+    asked = []
+    answer = setup.voice.answer
+
+    def louder(question, cache, progress):
+        """The voice's own sounds, each query's louder than the one's before."""
+        asked.append(question.queries)
+        sounds = answer(question, cache, progress)
+        gains = np.repeat(
+            [{"a quiet drum": 0.05, "a drum": 0.2}.get(q, 0.9) for q in question.queries],
+            question.seeds,
+        )
+        audio = np.round(sounds.audio * gains[:, None]).astype(np.int16)
+        return dataclasses.replace(sounds, audio=audio)
+
+    monkeypatch.setattr(setup.voice, "answer", louder)
+    found = report.evaluate(study, setup, ["obedience"])
+    assert asked == [("a low drum", "a high drum", "a quiet drum", "a drum", "a loud drum")]
+    figures = found["obedience"]
+    assert found["seeds"] == {"obedience": setup.seeds}
+    assert figures["by_attribute"]["loudness"]["share"] == 1.0
+    assert figures["triples"]["share"] == 1.0
+    assert figures["by_attribute"]["pitch"]["of"] == setup.seeds
+    assert "| loudness | " in tables.markdown(found)

@@ -18,6 +18,7 @@ from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training.clip.prior import load_prior
 from clipsynth_training.evaluate import gap
 from clipsynth_training.evaluate.measures.metrics import mean_and_interval
+from clipsynth_training.evaluate.obedience.score import load_ladders, obedience, queries_of
 from clipsynth_training.evaluate.paraphrases import load_paraphrases
 from clipsynth_training.evaluate.report.html import file_name
 from clipsynth_training.evaluate.study import Study
@@ -352,6 +353,23 @@ def curves(study: Study, setup: Setup) -> Report:
     return {"curves": {"num_steps": report, "guidance_scale": scales, **more}}
 
 
+def attribute_obedience(study: Study, setup: Setup) -> Report:
+    """Whether sounds have the attributes that their queries name, by signal processing alone."""
+    queries = queries_of(load_ladders())
+    # labels do not matter here: nothing is classified
+    question = Question("text", queries, [0] * len(queries), setup.seeds, setup.options)
+    question = setup.cured(study, question, setup.cure)
+    sounds = setup.voice.answer(question, study.cache, study.progress)
+    rows = dict(zip(queries, range(0, len(sounds.audio), setup.seeds), strict=True))
+    rate = setup.voice.synthesizer.bundle.manifest.mel.sample_rate
+    found = obedience(
+        lambda query, seeds: sounds.clips(slice(rows[query], rows[query] + seeds)),
+        rate,
+        setup.seeds,
+    )
+    return {"obedience": {"queries": len(queries), **found}}
+
+
 SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "text": text,
     "image": image,
@@ -363,6 +381,7 @@ SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "templates": templates,
     "gap": modality_gap,
     "curves": curves,
+    "obedience": attribute_obedience,
 }
 """Sections by name, in the order of the report."""
 CHEAP = ("text", "image", "paraphrases", "num_steps", "vocoder")

@@ -52,6 +52,8 @@ def markdown(report: Figures) -> str:
             lines += ["", *_figures(title, report[title])]
     if "modality_gap" in report:
         lines += ["", *_gap(report["modality_gap"])]
+    if "obedience" in report:
+        lines += ["", *_obedience(report["obedience"])]
     if "curves" in report:
         for sampler, rows in report["curves"]["num_steps"].items():
             lines += ["", *_curve(f"steps, {sampler}", rows)]
@@ -153,6 +155,18 @@ def _gap(found: Figures) -> list[str]:
         cells = " | ".join(f"{v:.3f} ({low:.3f}–{high:.3f})" for v, (low, high) in pairs)
         lines.append(f"| {name} | {cells} |")
     return [*lines, "", *_figures("voice, query, cure", found["voices"])]
+
+
+def _obedience(found: Figures) -> list[str]:
+    rows = dict(found["by_attribute"])
+    rows["all pairs (chance 50%)"] = found["pairs"]
+    rows["triples (chance 17%)"] = found["triples"]
+    lines = ["| obedience | comparisons | in the right order |", "| --- | ---: | ---: |"]
+    for name, row in rows.items():
+        low, high = row["share_interval"]
+        share = f"{_percent(row['share'])} ({100 * low:.0f}–{100 * high:.0f})"
+        lines.append(f"| {name} | {row['of']} | {share} |")
+    return lines
 
 
 def cell(row: Figures, key: str) -> str:
