@@ -35,7 +35,7 @@ _FOLDER = click.Path(path_type=Path)
     "sections",
     multiple=True,
     help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, "
-    "gap, curves, teacher, obedience, or all; may be repeated.",
+    "gap, curves, teacher, obedience, one-shots, or all; may be repeated.",
 )
 @click.option(
     "--system",

@@ -58,6 +58,7 @@ from clipsynth_training.evaluate.listening.kit import mushra_kit
 from clipsynth_training.evaluate.measures import embedders, intervals, metrics
 from clipsynth_training.evaluate.obedience import score
 from clipsynth_training.evaluate.obedience.score import Ladder
+from clipsynth_training.evaluate.one_shots import score as hits_module
 from clipsynth_training.evaluate.protocol import LabelledClips
 from clipsynth_training.evaluate.report import page, tables
 from clipsynth_training.evaluate.sections import Setup
@@ -529,6 +530,26 @@ def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):
     assert found["concepts"] == 2
     assert found["text"]["by_concept"].keys() == {"drum", "bird"}
     assert found["image"]["clips"] == 8
+
+
+def test_one_shots_are_measured_on_what_the_voice_makes(study, setup, monkeypatch):
+    monkeypatch.setattr(sections, "load_hits", lambda: ("drum", "gunshot"))
+    monkeypatch.setattr(hits_module, "load_hits", lambda: ("drum", "gunshot"))
+    answer = setup.voice.answer
+
+    def whole(question, cache, progress):
+        """A hit of the first query, and one that is cut of the second."""
+        sounds = answer(question, cache, progress)
+        time = np.arange(11025) / 22050
+        hit = np.round(30000 * np.exp(-time / 0.07) * np.cos(2000 * time)).astype(np.int16)
+        cut = np.where(time < 0.1, hit, 0).astype(np.int16)
+        audio = np.stack([hit] * question.seeds + [cut] * question.seeds)
+        return dataclasses.replace(sounds, audio=audio)
+
+    monkeypatch.setattr(setup.voice, "answer", whole)
+    found = report.evaluate(study, setup, ["one-shots"])
+    assert found["one_shots"]["by_hit"] == {"drum": 1.0, "gunshot": 0.0}
+    assert "| usable as they are | 50.0% " in tables.markdown(found)
 
 
 def test_obedience_is_measured_on_what_the_voice_makes(study, setup, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clipsynth_rt.errors import DataError, InputError
@@ -19,6 +20,7 @@ from clipsynth_training.clip.prior import load_prior
 from clipsynth_training.evaluate import gap
 from clipsynth_training.evaluate.measures.metrics import mean_and_interval
 from clipsynth_training.evaluate.obedience.score import load_ladders, obedience, queries_of
+from clipsynth_training.evaluate.one_shots.score import load_hits, one_shots
 from clipsynth_training.evaluate.paraphrases import load_paraphrases
 from clipsynth_training.evaluate.report.html import file_name
 from clipsynth_training.evaluate.study import Study
@@ -356,18 +358,13 @@ def curves(study: Study, setup: Setup) -> Report:
 def attribute_obedience(study: Study, setup: Setup) -> Report:
     """Whether sounds have the attributes that their queries name, by signal processing alone."""
     queries = queries_of(load_ladders())
-    # labels do not matter here: nothing is classified
-    question = Question("text", queries, [0] * len(queries), setup.seeds, setup.options)
-    question = setup.cured(study, question, setup.cure)
-    sounds = setup.voice.answer(question, study.cache, study.progress)
-    rows = dict(zip(queries, range(0, len(sounds.audio), setup.seeds), strict=True))
-    rate = setup.voice.synthesizer.bundle.manifest.mel.sample_rate
-    found = obedience(
-        lambda query, seeds: sounds.clips(slice(rows[query], rows[query] + seeds)),
-        rate,
-        setup.seeds,
-    )
+    found = obedience(*_unclassified(study, setup, queries), setup.seeds)
     return {"obedience": {"queries": len(queries), **found}}
+
+
+def hits(study: Study, setup: Setup) -> Report:
+    """Whether hits begin at once and end by themselves."""
+    return {"one_shots": one_shots(*_unclassified(study, setup, load_hits()), setup.seeds)}
 
 
 SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
@@ -382,6 +379,7 @@ SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "gap": modality_gap,
     "curves": curves,
     "obedience": attribute_obedience,
+    "one-shots": hits,
 }
 """Sections by name, in the order of the report."""
 CHEAP = ("text", "image", "paraphrases", "num_steps", "vocoder")
@@ -457,6 +455,21 @@ def _paraphrases(study: Study) -> dict[str, int]:
 def brief(scores: Report) -> Report:
     """Return scores without the figures of every concept."""
     return {key: value for key, value in scores.items() if key != "by_concept"}
+
+
+def _unclassified(
+    study: Study, setup: Setup, queries: Sequence[str]
+) -> tuple[Callable[[str, int], Sequence[NDArray[np.float32]]], int]:
+    """Ask queries that are no labels; return what gives the sounds of each, and their rate."""
+    question = Question("text", queries, [0] * len(queries), setup.seeds, setup.options)
+    question = setup.cured(study, question, setup.cure)
+    sounds = setup.voice.answer(question, study.cache, study.progress)
+    rows = dict(zip(queries, range(0, len(sounds.audio), setup.seeds), strict=True))
+
+    def take(query: str, seeds: int) -> Sequence[NDArray[np.float32]]:
+        return sounds.clips(slice(rows[query], rows[query] + seeds))
+
+    return take, setup.voice.synthesizer.bundle.manifest.mel.sample_rate
 
 
 def _of_voice(study: Study, voice: Voice, question: Question, *, full: bool = False) -> Report:

@@ -54,6 +54,8 @@ def markdown(report: Figures) -> str:
         lines += ["", *_gap(report["modality_gap"])]
     if "obedience" in report:
         lines += ["", *_obedience(report["obedience"])]
+    if "one_shots" in report:
+        lines += ["", *_one_shots(report["one_shots"])]
     if "curves" in report:
         for sampler, rows in report["curves"]["num_steps"].items():
             lines += ["", *_curve(f"steps, {sampler}", rows)]
@@ -166,6 +168,21 @@ def _obedience(found: Figures) -> list[str]:
         low, high = row["share_interval"]
         share = f"{_percent(row['share'])} ({100 * low:.0f}–{100 * high:.0f})"
         lines.append(f"| {name} | {row['of']} | {share} |")
+    return lines
+
+
+def _one_shots(found: Figures) -> list[str]:
+    names = {
+        "usable": "usable as they are",
+        "starts_at_once": "start within 10 ms",
+        "ends_by_itself": "tail ends by itself",
+        "no_silence_after": "no silence after the tail",
+        "no_cut_edge": "no cut edge",
+    }
+    lines = [f"| {found['clips']} one-shots | share |", "| --- | ---: |"]
+    for key, name in names.items():
+        low, high = found[f"{key}_interval"]
+        lines.append(f"| {name} | {_percent(found[key])} ({100 * low:.0f}–{100 * high:.0f}) |")
     return lines
 
 
