@@ -47,6 +47,7 @@ from clipsynth_training.evaluate import (
     evaluation as report,
 )
 from clipsynth_training.evaluate import (
+    foley,
     gap,
     protocol,
     sections,
@@ -530,6 +531,42 @@ def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):
     assert found["concepts"] == 2
     assert found["text"]["by_concept"].keys() == {"drum", "bird"}
     assert found["image"]["clips"] == 8
+
+
+def test_the_classes_of_the_foley_contest(study, setup, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("DogBark", "footstep", "Gun Shot", "Keyboard", "Moving_Motor_Vehicle", "rain"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            sound = 0.1 * rng.normal(size=44100)
+            soundfile.write(tmp_path / name / f"{number}.wav", sound, 44100)
+    asked = dataclasses.replace(setup, foley_dir=tmp_path, foley_clips=3)
+    with pytest.raises(InputError, match=r"needs a folder SneezeCough with two WAV files or more"):
+        report.evaluate(study, asked, ["foley"])
+    (tmp_path / "Sneeze_Cough").mkdir()
+    for number in range(3):
+        soundfile.write(
+            tmp_path / "Sneeze_Cough" / f"{number}.wav", 0.1 * rng.normal(size=9000), 22050
+        )
+    found = report.evaluate(study, asked, ["foley"])["foley"]
+    assert list(found["by_class"]) == list(foley.QUERIES)
+    assert found["clips_a_class"] == 3
+    for key in ("fad_judge", "kad_judge"):
+        values = [row[key] for row in found["by_class"].values()]
+        assert np.isfinite(values).all()
+        assert found["mean"][key] == pytest.approx(np.mean(values))
+    for needed, message in ((None, "needs --foley DIR"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            report.evaluate(study, dataclasses.replace(setup, foley_dir=needed), ["foley"])
+    assert "foley" not in report.check_sections(["all"])
+
+
+def test_sounds_in_the_format_of_the_contest():
+    for seconds, rate in ((1.0, 44100), (9.0, 22050)):
+        (sound,) = foley.contest_format([np.ones(round(seconds * rate), np.float32)], rate)
+        assert sound.shape == (88200,)
+        assert sound.dtype == np.float32
+        assert sound[11025] == pytest.approx(1.0, abs=0.01)
 
 
 def test_one_shots_are_measured_on_what_the_voice_makes(study, setup, monkeypatch):

@@ -162,7 +162,7 @@ def _powers(sound: Samples, rate: int) -> NDArray[np.float64]:
     sums = np.concatenate([[0.0], np.cumsum(squares)])
     starts = np.arange(0, max(1, len(squares) - size + 1), hop)
     ends = np.minimum(starts + size, len(squares))
-    return np.maximum(sums[ends] - sums[starts], 0.0) / size
+    return np.asarray(np.maximum(sums[ends] - sums[starts], 0.0) / size, np.float64)
 
 
 def _span(sound: Samples, rate: int) -> tuple[int, int]:
@@ -199,7 +199,7 @@ def _normalised_difference(
     lags = np.arange(longest)
     normalised = difference * lags / np.maximum(total, 1e-30)
     normalised[:, 0] = 1.0
-    return normalised
+    return np.asarray(normalised, np.float64)
 
 
 def _first_dips(
