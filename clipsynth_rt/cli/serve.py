@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -47,8 +48,21 @@ _MILLIONS = FiniteRange(min=0, max=1e6, min_open=True)
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
-    metavar="NAME",
-    help="Another name of this server, such as a proxy's.",
+    metavar="HOST[:PORT]",
+    help="Another name of this server, such as a proxy's; with a port, that port alone.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may use this server, such as https://app.example.",
+)
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    help="Path under which a proxy shows this server, such as /sounds.",
 )
 @click.option("--queue", type=_COUNT, default=16, show_default=True, help="Sounds that may wait.")
 @click.option("--batch", type=_COUNT, default=4, show_default=True, help="Sounds made at once.")
@@ -58,6 +72,16 @@ _MILLIONS = FiniteRange(min=0, max=1e6, min_open=True)
 @click.option("--max-steps", type=_COUNT, default=50, show_default=True)
 @click.option("--max-upload", type=_MILLIONS, default=10.0, show_default=True, help="MB.")
 @click.option("--max-pixels", type=_MILLIONS, default=25.0, show_default=True, help="Millions.")
+@click.option(
+    "--max-form-pixels", type=_MILLIONS, default=50.0, show_default=True, help="Millions a request."
+)
+@click.option(
+    "--max-connections",
+    type=_COUNT,
+    default=1000,
+    show_default=True,
+    help="At once; fewer where the limit of open files is lower.",
+)
 @click.option("--deadline", type=_AMOUNT, default=60.0, show_default=True, help="Seconds.")
 @click.option("--log-queries", is_flag=True, help="Let logs hold what is asked for.")
 def command(
@@ -70,6 +94,8 @@ def command(
     token_file: Path | None,
     allow_anonymous: bool,
     allowed_hosts: tuple[str, ...],
+    allowed_origins: tuple[str, ...],
+    root_path: str,
     queue: int,
     batch: int,
     max_clips: int | None,
@@ -78,6 +104,8 @@ def command(
     max_steps: int,
     max_upload: float,
     max_pixels: float,
+    max_form_pixels: float,
+    max_connections: int,
     deadline: float,
     log_queries: bool,
 ) -> None:
@@ -91,7 +119,6 @@ def command(
     """  # noqa: D301  (click reads \b as "keep these lines")
     from clipsynth_rt.server import Limits, Settings, create_app
     from clipsynth_rt.server.logs import json_logs
-    from clipsynth_rt.server.middleware import host_name
     from clipsynth_rt.server.run import listen, run
     from clipsynth_rt.server.settings import LOOPBACK
     from clipsynth_rt.synthesis.synthesizer import Synthesizer
@@ -113,14 +140,13 @@ def command(
         deadline_s=deadline,
         upload_bytes=round(max_upload * 1e6),
         image_pixels=round(max_pixels * 1e6),
+        form_pixels=round(max_form_pixels * 1e6),
+        connections=max_connections,
     )
-    for name in allowed_hosts:
-        if "/" in name or not host_name(name):
-            raise click.UsageError(f"--allowed-host {name!r} is no name, such as sounds.example")
-    # as the header's name is compared
-    names = [host_name(name) for name in (*LOOPBACK, host, *allowed_hosts)]
-    hosts = frozenset(filter(None, names)) if local or allowed_hosts else None
-    settings = Settings(limits, token, hosts, log_queries)
+    hosts = _hosts(host, allowed_hosts) if local or allowed_hosts else None
+    settings = Settings(
+        limits, token, hosts, _origins(allowed_origins), _root_path(root_path), log_queries
+    )
     with (
         listen(host, port) as listener,
         Synthesizer.from_bundle(
@@ -132,12 +158,52 @@ def command(
         where = f"[{host}]" if ":" in host else host
         click.echo(
             f"{synthesizer.bundle.manifest.name} on {synthesizer.provider}: "
-            f"http://{where}:{listener.getsockname()[1]} (Ctrl+C stops)"
+            f"http://{where}:{listener.getsockname()[1]}{settings.root_path} (Ctrl+C stops)"
         )
         if token is None and not local:
             click.echo("warning: anyone who reaches this machine can use it", err=True)
         with json_logs(sys.stderr, queries=log_queries):
             run(app, settings, listener)
+
+
+def _hosts(host: str, allowed: tuple[str, ...]) -> frozenset[str]:
+    """Return the server's own names as ``Settings.hosts`` has them."""
+    from clipsynth_rt.server.middleware import format_host, split_host
+    from clipsynth_rt.server.settings import LOOPBACK
+
+    hosts = set()
+    for name in (*LOOPBACK, host, *allowed):
+        split = split_host(name)
+        if split is None:
+            raise click.UsageError(
+                f"--allowed-host {name!r} is no name, such as sounds.example or sounds.example:8443"
+            )
+        hosts.add(format_host(*split))
+    return frozenset(hosts)
+
+
+def _origins(allowed: tuple[str, ...]) -> frozenset[str]:
+    """Return origins as browsers send them: in lower case, without a default port."""
+    from clipsynth_rt.server.middleware import format_origin, split_origin
+
+    origins = set()
+    for text in allowed:
+        split = split_origin(text)
+        if split is None:
+            raise click.UsageError(
+                f"--allow-origin {text!r} is no origin, such as https://app.example"
+            )
+        origins.add(format_origin(*split))
+    return frozenset(origins)
+
+
+def _root_path(path: str) -> str:
+    stripped = path.strip("/")
+    if not stripped:
+        return ""
+    if not re.fullmatch(r"[\w.~-]+(/[\w.~-]+)*", stripped, re.ASCII):
+        raise click.UsageError(f"--root-path {path!r} is no path, such as /sounds")
+    return f"/{stripped}"
 
 
 def read_token(path: Path | None) -> str | None:

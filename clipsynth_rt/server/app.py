@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,13 +16,20 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from clipsynth_rt import __version__
 from clipsynth_rt.server import openapi
-from clipsynth_rt.server.middleware import Gate
-from clipsynth_rt.server.problems import ProblemError, answer_problem, state_of
-from clipsynth_rt.server.responses import json_answer, sound_answer, zip_answer
+from clipsynth_rt.server.middleware import RequestMiddleware
+from clipsynth_rt.server.problems import ProblemError, problem_response, state_of
+from clipsynth_rt.server.responses import (
+    EncodedClip,
+    clip_data,
+    file_response,
+    json_response,
+    zip_response,
+)
 from clipsynth_rt.server.service import Service
 from clipsynth_rt.server.settings import Settings
 
@@ -48,7 +56,7 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
         yield
-        # in a thread, so that answers for what is still being made go out
+        # in a thread, so that responses for what is still being made go out
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -62,29 +70,48 @@ def create_app(synthesizer: Synthesizer, settings: Settings | None = None) -> Fa
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Gate, settings=settings, metrics=service.metrics)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["Content-Disposition", "Retry-After", *openapi.HEADERS],
+        )
+    app.add_middleware(RequestMiddleware, settings=settings, metrics=service.metrics)
     for kind in (ProblemError, HTTPException):
         app.add_exception_handler(kind, _on_problem)
-    app.include_router(api)
+    if settings.token is None:
+        app.include_router(api)
+    else:
+        # declared only where it is asked for
+        checks = [Depends(_check_token)]
+        app.include_router(api, dependencies=checks, responses=openapi.TOKEN_RESPONSES)
     app.include_router(public)
     app.mount("/static", StaticFiles(directory=STATIC))
+    describe = app.openapi
+
+    def describe_with_names() -> dict[str, Any]:
+        described = describe()
+        described.setdefault("components", {}).setdefault("schemas", {}).update(openapi.SCHEMAS)
+        return described
+
+    app.openapi = describe_with_names  # type: ignore[method-assign]
     return app
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
-    return answer_problem(request, error)
+    return problem_response(request, error)
 
 
-bearer = HTTPBearer(auto_error=False, description="Where the server was started with a token.")
+bearer = HTTPBearer(auto_error=False, description="The token that the server was started with.")
 
 
 async def _check_token(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> None:
-    token = request.app.state.service.settings.token
-    if token is None:
-        return
+    token: str = request.app.state.service.settings.token
     given = credentials.credentials if credentials is not None else ""
     if not hmac.compare_digest(given.encode(), token.encode()):
         what = "the token is wrong" if given else "this server asks for a token"
@@ -96,7 +123,7 @@ async def _check_token(
         )
 
 
-api = APIRouter(dependencies=[Depends(_check_token)])
+api = APIRouter()
 public = APIRouter()
 
 
@@ -108,34 +135,48 @@ public = APIRouter()
     openapi_extra={"requestBody": openapi.SYNTH_BODY},
 )
 async def synth(request: Request) -> Response:
-    """Make one sound or several, from words as JSON or from pictures as a form.
+    """Make one sound or several, from text as JSON or from pictures or a sound as a form.
 
     The same request gives the same sounds, whatever else is asked for at the same time.
     """
     service: Service = request.app.state.service
     began = time.perf_counter()
-    wanted = await service.bodies.read(request)
-    asked, noted = wanted.request, state_of(request)["log"]
-    noted |= {"clips": wanted.count, "format": asked.format, "pictures": len(wanted.images)}
+    parsed = await service.reader.read(request)
+    fields, noted = parsed.request, state_of(request)["log"]
+    noted |= {"clips": parsed.count, "format": fields.format, "pictures": len(parsed.images)}
     if service.settings.log_queries:
-        noted["queries"] = asked.texts
-    jobs = service.jobs(wanted)
-    most = service.settings.limits.deadline_s
-    deadline_s = min(most, asked.deadline_s or most)
-    clips = await service.make(jobs, request, deadline_s, time.perf_counter() - began)
-    takes = await service.encode(clips, jobs, asked.format)
+        noted["queries"] = fields.texts
+    jobs = service.jobs(parsed)
+    longest = service.settings.limits.deadline_s
+    deadline_s = min(longest, fields.deadline_s or longest)
+    spent_s = time.perf_counter() - began
+    if fields.response_format == "ndjson":
+        service.submit(jobs)
+        clips = service.stream(jobs, fields.format, deadline_s, spent_s)
+        return StreamingResponse(_lines(clips, request), media_type="application/x-ndjson")
+    made = await service.make(jobs, request, deadline_s, spent_s)
+    encoded = await service.encode(made, jobs, fields.format)
     noted |= {
-        "rtf": round(max(clip.rtf for clip in clips), 6),
+        "rtf": round(max(clip.rtf for clip in made), 6),
         "queue_s": round(max(job.waited_s for job in jobs), 6),
         "batch": max(job.batch for job in jobs),
     }
-    answer = asked.answer or ("sound" if len(takes) == 1 else "zip")
-    if answer == "sound":
-        return sound_answer(takes[0])
-    return json_answer(takes) if answer == "json" else zip_answer(takes)
+    response_format = fields.response_format or ("file" if len(encoded) == 1 else "zip")
+    if response_format == "file":
+        return file_response(encoded[0])
+    return json_response(encoded) if response_format == "json" else zip_response(encoded)
 
 
-@api.get("/v1/bundle", summary="The voice", responses=openapi.BUNDLE_RESPONSES)
+async def _lines(clips: AsyncIterator[EncodedClip], request: Request) -> AsyncIterator[str]:
+    """Yield a line of JSON for each clip, and one for the problem that ends them early."""
+    try:
+        async for encoded in clips:
+            yield f"{json.dumps(clip_data(encoded))}\n"
+    except ProblemError as error:
+        yield f"{bytes(problem_response(request, error).body).decode()}\n"
+
+
+@api.get("/v1/bundle", summary="The voice")
 async def bundle(request: Request) -> dict[str, Any]:
     """Say what the voice is and how good it is, and what this server allows."""
     facts: dict[str, Any] = request.app.state.service.facts
@@ -149,17 +190,20 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@public.get("/healthz", summary="Whether the server runs")
-async def healthz() -> dict[str, str]:
-    """Answer, which is all that it says."""
-    return {"status": "ok"}
+@public.get("/healthz", summary="Whether the server runs", responses=openapi.HEALTH_RESPONSES)
+async def healthz(request: Request) -> JSONResponse:
+    """Say whether the process works: 503 once the thread that makes sounds has died."""
+    failed = request.app.state.service.batcher.failure is not None
+    return JSONResponse({"status": "failed" if failed else "ok"}, 503 if failed else 200)
 
 
 @public.get("/readyz", summary="Whether the voice is ready", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request) -> JSONResponse:
-    """Say whether sounds are made: 503 while the server stops."""
-    ready = request.app.state.service.batcher.ready
-    return JSONResponse({"status": "ready" if ready else "stopping"}, 200 if ready else 503)
+    """Say whether sounds are made: 503 while the server stops, or after it failed."""
+    batcher = request.app.state.service.batcher
+    if batcher.ready:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "failed" if batcher.failure else "stopping"}, 503)
 
 
 @public.get("/", include_in_schema=False)

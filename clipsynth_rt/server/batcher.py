@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsynth_rt.synthesis.synthesizer import Cancel
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRY_S = 120
 
@@ -38,27 +41,37 @@ class QueueClosedError(Exception):
     """The server is about to stop, and takes nothing more."""
 
 
+class PanicError(Exception):
+    """A library failed in a way that is no ``Exception``, such as a panic of Rust code."""
+
+
+class WorkerDiedError(Exception):
+    """The thread that makes clips ended; none of those that wait will be made."""
+
+
 @dataclass(eq=False)
 class Job:
     """One clip that is waited for.
 
     Attributes:
-        plan: The options with every blank filled in: jobs of equal plans are made together.
-        options: What ``synth_batch`` is given.
+        resolved: The options with every blank filled in; jobs of equal ones are made together.
+        options: The arguments of ``synth_batch``.
         seed: Of its noise.
-        query: What to hear, or None where a picture asks.
+        query: What to hear, or None where a picture is given.
         image: The picture.
+        init: The sound to make a variation of, if any: the same object for a request's jobs.
         waited_s: How long it was in the queue.
         batch: How many clips it was made with.
         future: The clip.
         abandoned: Whether nobody waits for it any longer.
     """
 
-    plan: ResolvedOptions
+    resolved: ResolvedOptions
     options: SynthKwargs
     seed: int
     query: str | None = None
     image: Image | None = None
+    init: AudioClip | None = None
     waited_s: float = 0.0
     batch: int = 0
     future: Future[AudioClip] = field(default_factory=Future)
@@ -66,9 +79,10 @@ class Job:
     entered: float = field(default_factory=time.perf_counter)
 
     @property
-    def kind(self) -> tuple[bool, ResolvedOptions]:
+    def kind(self) -> tuple[bool, int | None, ResolvedOptions]:
         """What jobs of one batch have in common."""
-        return self.image is None, self.plan
+        init = None if self.init is None else id(self.init)
+        return self.image is None, init, self.resolved
 
 
 Make = Callable[[Sequence[Job], "Cancel"], list[AudioClip]]
@@ -88,24 +102,30 @@ class _Abandoned:
 class Batcher:
     """Makes clips one batch at a time, in the order in which they came.
 
-    A batch is the clip that has waited longest and others that wish for the same steps, guidance,
-    length and so on. Nothing waits for company: a batch is what came while the last one was made.
+    A batch is the clip that has waited longest and others of the same options. No clip waits for
+    others: a batch is what came while the last one was made.
 
     Args:
         make: Makes a batch.
         capacity: Clips that may wait; those being made are not among them.
-        most: Clips in a batch.
+        max_batch: Clips in a batch.
+
+    Attributes:
+        failure: What ended the thread that makes clips, if anything did.
+        on_death: Called on that thread when that happens.
     """
 
-    def __init__(self, make: Make, capacity: int, most: int) -> None:
-        self._synth, self.capacity, self._most = make, capacity, most
+    def __init__(self, make: Make, capacity: int, max_batch: int) -> None:
+        self._synth, self.capacity, self._max_batch = make, capacity, max_batch
+        self.failure: BaseException | None = None
+        self.on_death: Callable[[], None] = lambda: None
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._changed = threading.Condition()
         self._closed = False
         self._clip_s = 1.0
-        self._first: Callable[[], None] | None = None
-        self._begun: Future[None] = Future()
+        self._warm_up: Callable[[], None] | None = None
+        self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="clipsynth-worker", daemon=True)
 
     def start(self, first: Callable[[], None] | None = None) -> None:
@@ -119,9 +139,9 @@ class Batcher:
             Exception: What ``first`` raises.
         """
         if self._thread.ident is None:
-            self._first = first
+            self._warm_up = first
             self._thread.start()
-        self._begun.result()
+        self._started.result()
 
     @property
     def depth(self) -> int:
@@ -134,7 +154,7 @@ class Batcher:
         return self._thread.is_alive() and not self._closed
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take all clips of a request, or none.
+        """EncodedClip all clips of a request, or none.
 
         Raises:
             QueueFullError: If they do not all fit.
@@ -171,7 +191,7 @@ class Batcher:
             self._waiting = [job for job in self._waiting if not job.abandoned]
 
     def close(self) -> None:
-        """Take nothing more, finish what was taken, and return when that is done."""
+        """EncodedClip nothing more, finish what was taken, and return when that is done."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -180,23 +200,42 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            if self._first is not None:
-                self._first()
-            self._begun.set_result(None)
+            if self._warm_up is not None:
+                self._warm_up()
+            self._started.set_result(None)
         # for who waits for it in start
         except BaseException as error:
-            self._begun.set_exception(error)
+            self._started.set_exception(error)
             return
-        while batch := self._next():
-            began = time.perf_counter()
-            for job in batch:
-                job.waited_s, job.batch = began - job.entered, len(batch)
-            if self._make(batch):
-                taken = (time.perf_counter() - began) / len(batch)
-                # follows a change of load within a few clips
-                self._clip_s += 0.3 * (taken - self._clip_s)
-            with self._changed:
-                self._running = []
+        try:
+            while batch := self._next():
+                self._time(batch)
+        # whatever it is, those who wait must hear of it
+        except BaseException as error:
+            self._die(error)
+
+    def _time(self, batch: Sequence[Job]) -> None:
+        """Make a batch, and measure how long a clip takes."""
+        began = time.perf_counter()
+        for job in batch:
+            job.waited_s, job.batch = began - job.entered, len(batch)
+        if self._make(batch):
+            taken = (time.perf_counter() - began) / len(batch)
+            # follows a change of load within a few clips
+            self._clip_s += 0.3 * (taken - self._clip_s)
+        with self._changed:
+            self._running = []
+
+    def _die(self, error: BaseException) -> None:
+        logger.critical("the thread that makes sounds died", exc_info=error)
+        with self._changed:
+            self._closed, self.failure = True, error
+            jobs = self._running + self._waiting
+            self._running, self._waiting = [], []
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(WorkerDiedError())
+        self.on_death()
 
     def _next(self) -> list[Job]:
         """Wait for clips and return the next batch, empty once the queue is closed and done."""
@@ -207,7 +246,7 @@ class Batcher:
                         return []
                     self._changed.wait()
                 kind = self._waiting[0].kind
-                alike = [job for job in self._waiting if job.kind == kind][: self._most]
+                alike = [job for job in self._waiting if job.kind == kind][: self._max_batch]
                 # sizes 1, 2, 4, ...: some providers compile for each size that they meet
                 batch = alike[: 1 << (len(alike).bit_length() - 1)]
                 self._waiting = [job for job in self._waiting if job not in batch]
@@ -222,17 +261,27 @@ class Batcher:
         except CancelledError as error:
             for job in batch:
                 job.future.set_exception(error)
-        # whatever it is, it must reach who waits for the clip, and not end this thread
-        except Exception as error:
+        # whatever it is, it must reach who waits for the clip, and not end this thread: a panic of
+        # the tokenizer's library is no Exception
+        except BaseException as error:
             if len(batch) > 1:
                 # one clip's failure must not be its neighbours'
                 for job in batch:
                     job.batch = 1
                     self._make([job])
             else:
-                batch[0].future.set_exception(error)
+                batch[0].future.set_exception(_as_exception(error))
         else:
             for job, clip in zip(batch, clips, strict=True):
                 job.future.set_result(clip)
             return True
         return False
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return an error as one that an event loop hands on."""
+    if isinstance(error, Exception):
+        return error
+    panic = PanicError(f"{type(error).__name__}: {error}")
+    panic.__cause__ = error
+    return panic

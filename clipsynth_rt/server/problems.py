@@ -1,4 +1,4 @@
-"""Errors as answers: one JSON shape for all of them (RFC 9457)."""
+"""Errors as responses: one JSON shape for all of them (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProblemBody(BaseModel):
                 "title": "Unprocessable Entity",
                 "status": 422,
                 "code": "invalid",
-                "detail": "steps: must be at most 50, got 1000",
+                "detail": "num_steps: at most 50, got 1000",
                 "field": "num_steps",
                 "request_id": "0f8fad5bd9cb469fa16570867728950e",
             }
@@ -41,7 +41,7 @@ class ProblemBody(BaseModel):
 
 
 class ProblemError(Exception):
-    """An answer that is an error.
+    """A response that is an error.
 
     Args:
         status: HTTP status.
@@ -65,7 +65,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     def response(self, request_id: str) -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         body: dict[str, Any] = {
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -116,12 +116,12 @@ def state_of(request: Request) -> dict[str, Any]:
     return noted
 
 
-def answer_problem(request: Request, error: Exception) -> JSONResponse:
-    """Answer with a problem, and note its code for the log and the metrics."""
+def problem_response(request: Request, error: Exception) -> JSONResponse:
+    """Respond with a problem, and note its code for the log and the metrics."""
     if isinstance(error, HTTPException):
         headers = dict(error.headers or {})
         if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"  # see Gate
+            headers["Allow"] = "GET, HEAD"  # see RequestMiddleware
         details = {
             404: f"there is no {request.url.path:.100}; see /openapi.json",
             405: f"{request.method:.20} is not allowed here; use {headers.get('Allow', '')}",

@@ -1,4 +1,4 @@
-"""Finished clips as answers: a sound file, an archive, or JSON."""
+"""Finished clips as responses: a sound file, an archive, or JSON."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MEDIA_TYPES = {
 
 
 @dataclass(frozen=True)
-class Take:
-    """A clip as a sound file, and what is said about it.
+class EncodedClip:
+    """A clip as a sound file, and its facts.
 
     Attributes:
         clip: The clip; its stage ``write`` is the encoding.
@@ -44,7 +44,7 @@ class Take:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is said about it, as JSON data."""
+        """Facts of the clip, as JSON data."""
         clip = self.clip
         return {
             "query": clip.query,
@@ -63,13 +63,13 @@ class Take:
         }
 
 
-def sound_answer(take: Take) -> Response:
-    """Return a sound file; what is said about it stands in the headers."""
-    clip = take.clip
-    stages = {"queue": take.waited_s, **clip.stages_s}
+def file_response(encoded: EncodedClip) -> Response:
+    """Return a sound file; its facts stand in the headers."""
+    clip = encoded.clip
+    stages = {"queue": encoded.waited_s, **clip.stages_s}
     timing = ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
     headers = {
-        "Content-Disposition": _attachment(f"{file_stem(clip.query)}.{take.format}"),
+        "Content-Disposition": _attachment(f"{file_stem(clip.query)}.{encoded.format}"),
         "Server-Timing": timing,
         "Clipsynth-Seed": str(clip.seed),
         "Clipsynth-Num-Steps": str(clip.num_steps),
@@ -79,34 +79,35 @@ def sound_answer(take: Take) -> Response:
         "Clipsynth-Provider": clip.provider,
         "Clipsynth-Network-Calls": str(clip.network_calls),
         "Clipsynth-Distilled": str(clip.distilled).lower(),
-        "Clipsynth-Batch": str(take.batch),
+        "Clipsynth-Batch": str(encoded.batch),
     }
-    return Response(take.data, headers=headers, media_type=MEDIA_TYPES[take.format])
+    return Response(encoded.data, headers=headers, media_type=MEDIA_TYPES[encoded.format])
 
 
-def json_answer(takes: Sequence[Take]) -> Response:
+def json_response(clips: Sequence[EncodedClip]) -> Response:
     """Return everything as JSON, the sounds in base64."""
-    clips = [
-        {
-            **take.facts,
-            "media_type": MEDIA_TYPES[take.format],
-            "sound": base64.b64encode(take.data).decode(),
-        }
-        for take in takes
-    ]
-    return JSONResponse({"clips": clips})
+    return JSONResponse({"clips": [clip_data(clip) for clip in clips]})
 
 
-def zip_answer(takes: Sequence[Take]) -> Response:
+def clip_data(encoded: EncodedClip) -> dict[str, Any]:
+    """Return a clip and its facts as JSON data, the sound in base64."""
+    return {
+        **encoded.facts,
+        "media_type": MEDIA_TYPES[encoded.format],
+        "sound": base64.b64encode(encoded.data).decode(),
+    }
+
+
+def zip_response(clips: Sequence[EncodedClip]) -> Response:
     """Return an archive of sound files and a manifest.json that lists them."""
     buffer = io.BytesIO()
     listed = []
     # stored: sound does not get smaller
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for i, take in enumerate(takes, 1):
-            name = f"{i:02}-{file_stem(take.clip.query)}.{take.format}"
-            archive.writestr(name, take.data)
-            listed.append({"file": name, **take.facts})
+        for i, encoded in enumerate(clips, 1):
+            name = f"{i:02}-{file_stem(encoded.clip.query)}.{encoded.format}"
+            archive.writestr(name, encoded.data)
+            listed.append({"file": name, **encoded.facts})
         archive.writestr("manifest.json", json.dumps({"clips": listed}, indent=1))
     headers = {"Content-Disposition": _attachment("sounds.zip")}
     return Response(buffer.getvalue(), headers=headers, media_type="application/zip")

@@ -1,7 +1,8 @@
-"""What a request for sounds may hold, and how it is read from JSON or from a form."""
+"""Fields of a request for sounds, read from JSON or from a form."""
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -30,7 +31,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         }
     },
     "several sounds": {
-        "value": {"queries": ["violin", "flute"], "seed": [1, 2], "format": "ogg", "answer": "zip"}
+        "value": {
+            "queries": ["violin", "flute"],
+            "seed": [1, 2],
+            "format": "ogg",
+            "response_format": "zip",
+        }
     },
 }
 
@@ -52,7 +58,29 @@ def _field(name: str, **bounds: float) -> Any:
 class SynthRequest(BaseModel):
     """One sound or several; what is left out is what the voice does best."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        # what the schema says is what the server takes: one of the two, and not {}
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["query"],
+                    "properties": {
+                        "query": {"type": "string", "pattern": r"\S"},
+                        "queries": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["queries"],
+                    "properties": {
+                        "query": {"type": "null"},
+                        "queries": {"type": "array", "minItems": 1},
+                    },
+                },
+            ]
+        },
+    )
 
     query: str | None = Field(None, description="What to hear.")
     queries: list[str] | None = Field(None, description="Several, in place of `query`.")
@@ -66,14 +94,16 @@ class SynthRequest(BaseModel):
     negative: str | None = _field("negative")
     template: str | list[str] | None = _field("template")
     sampler: Literal["ddim", "dpmpp_2m"] = _field("sampler")
+    strength: float = _field("strength")
     loop: bool = _field("loop")
     lufs: float | None = _field("lufs")
     denoiser: Literal["auto", "full", "distilled"] = _field("denoiser")
     format: Literal["wav", "flac", "ogg", "mp3"] = Field("wav", description="Of the sound files.")
-    answer: Literal["sound", "zip", "json"] | None = Field(
+    response_format: Literal["file", "zip", "json", "ndjson"] | None = Field(
         None,
-        description="A sound file, an archive with a manifest.json, or JSON with base64; a sound "
-        "file for one sound and an archive for several if left out.",
+        description="A sound file; an archive with a manifest.json; JSON with base64; or a line of "
+        "JSON for each sound, sent as soon as it is made. A file for one sound and an archive for "
+        "several if left out.",
     )
     deadline_s: float | None = Field(
         None, gt=0, description="Give up after so many seconds; never more than the server's."
@@ -86,7 +116,7 @@ class SynthRequest(BaseModel):
 
     @property
     def options(self) -> SynthKwargs:
-        """What ``synth_batch`` is given."""
+        """The options of ``synth_batch``."""
         fields = type(self).model_fields
         given = {name: getattr(self, name) for name in OPTIONS if name in fields}
         return cast(SynthKwargs, given)
@@ -111,7 +141,8 @@ def from_json(body: bytes) -> SynthRequest:
         ProblemError: If it is not JSON, or a field is unknown or of the wrong type or range.
     """
     try:
-        return SynthRequest.model_validate_json(body, strict=True)
+        # some editors begin a file with a byte order mark (RFC 8259 lets a reader skip it)
+        return SynthRequest.model_validate_json(body.removeprefix(BOM_UTF8), strict=True)
     except ValidationError as error:
         raise from_validation(error) from error
 
@@ -138,10 +169,16 @@ def from_form(fields: Sequence[tuple[str, str]]) -> SynthRequest:
         raise from_validation(error) from error
 
 
-def check(request: SynthRequest, num_images: int, limits: Limits) -> int:
+def check(request: SynthRequest, num_images: int, limits: Limits, *, init: bool = False) -> int:
     """Check a request against the server's limits, and return how many sounds it asks for.
 
-    What the voice itself allows is checked when the plan is made.
+    What the voice itself allows is checked when the options are resolved.
+
+    Args:
+        request: The request.
+        num_images: Pictures that came with it.
+        limits: The server's.
+        init: Whether a sound to start from came with it.
 
     Raises:
         ProblemError: If it asks for too much, or for nothing.
@@ -160,6 +197,10 @@ def check(request: SynthRequest, num_images: int, limits: Limits) -> int:
     for field, text in texts:
         if len(text) > limits.query_chars:
             raise invalid(f"at most {limits.query_chars} characters, got {len(text)}", field)
-    if request.answer == "sound" and count > 1:
-        raise invalid(f"one sound file cannot hold {count} sounds; use zip or json", "answer")
+    if "strength" in request.model_fields_set and not init:
+        raise invalid("is for a sound given as init (multipart/form-data)", "strength")
+    if request.response_format == "file" and count > 1:
+        raise invalid(
+            f"one sound file cannot hold {count} sounds; use zip or json", "response_format"
+        )
     return count

@@ -16,7 +16,7 @@ class Limits:
 
     Attributes:
         queue: Clips that wait for their turn; a request that does not fit gets 429.
-        batch: Clips made at once, of requests that wish the same.
+        batch: Clips made at once, of the same options.
         clips: Clips of one request; at most ``queue``, or they could never be taken.
         query_chars: Characters of a query, a negative query and a template.
         duration: Seconds of sound.
@@ -24,7 +24,12 @@ class Limits:
         deadline_s: Seconds from a request to its sounds.
         upload_bytes: Of a request with pictures.
         image_pixels: Of a picture, read from its header before it is decoded.
+        form_pixels: Of all pictures of a request.
         read_s: Seconds that a request's body may take to arrive.
+        header_s: Seconds that a request's head may take to arrive.
+        idle_s: Seconds that a connection may be idle between two requests.
+        write_s: Seconds for which a client may read nothing of a response.
+        connections: Connections at once; fewer where the process may open fewer descriptors.
     """
 
     queue: int = 16
@@ -36,7 +41,12 @@ class Limits:
     deadline_s: float = 60.0
     upload_bytes: int = 10_000_000
     image_pixels: int = 25_000_000
+    form_pixels: int = 50_000_000
     read_s: float = 15.0
+    header_s: float = 10.0
+    idle_s: float = 10.0
+    write_s: float = 30.0
+    connections: int = 1000
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -63,12 +73,16 @@ class Settings:
         limits: Most of everything.
         token: Asked for as ``Authorization: Bearer``; None is nobody's.
         hosts: Names under which browsers may reach a server without a token, so that no web page
-            elsewhere can use it (DNS rebinding, cross-site posts); None is any. As
-            ``gate.host_name`` gives them: in lower case, without a port.
+            elsewhere can use it (DNS rebinding, cross-site requests); None is any. A name may have
+            a port (``sounds.example:8443``), which then has to be the same.
+        origins: Origins of web pages that may use the server, such as ``https://app.example``.
+        root_path: Path under which a proxy shows the server, such as ``/sounds``.
         log_queries: Whether logs may hold what was asked for.
     """
 
     limits: Limits = field(default_factory=Limits)
     token: str | None = None
     hosts: frozenset[str] | None = frozenset(LOOPBACK)
+    origins: frozenset[str] = frozenset()
+    root_path: str = ""
     log_queries: bool = False

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipsynth_rt.bundles.manifest import DiffusionSpec
+from clipsynth_training.denoiser.diffusion import ddim_step, predict_x0
 
 
 class TextEncoderGraph(nn.Module):
@@ -102,12 +103,8 @@ class DenoiserStepGraph(nn.Module):
         # in float32 cos(pi / 2) is -4e-8: at t = 1 nothing of the signal is left
         alpha_t, sigma_t = torch.cos(t * half_pi).clamp_min(0.0), torch.sin(t * half_pi)
         alpha_s, sigma_s = torch.cos(s * half_pi), torch.sin(s * half_pi)
-        x0 = (alpha_t * x - sigma_t * v).clamp(self.x0_min, self.x0_max)
-        eps = (x - alpha_t * x0) / sigma_t
-        fresh = torch.sqrt((1.0 - (alpha_t / alpha_s).square()).clamp_min(0.0))
-        fresh = eta * (sigma_s / sigma_t) * fresh
-        kept = torch.sqrt((sigma_s.square() - fresh.square()).clamp_min(0.0))
-        return alpha_s * x0 + kept * eps + fresh * noise, x0
+        x0 = predict_x0(x, v, alpha_t, sigma_t).clamp(self.x0_min, self.x0_max)
+        return ddim_step(x, x0, (alpha_t, sigma_t), (alpha_s, sigma_s), (eta, noise)), x0
 
 
 class VocoderGraph(nn.Module):

@@ -48,6 +48,12 @@ def test_other_machines_need_a_token(host: str) -> None:
         (("--max-upload", "1e-9"), 1, "limit upload_bytes must be above 0"),
         (("--allowed-host", "https://sounds.example"), 2, "is no name, such as sounds.example"),
         (("--allowed-host", ""), 2, "--allowed-host '' is no name"),
+        (("--allow-origin", "app.example"), 2, "is no origin, such as https://app.example"),
+        (("--allow-origin", "*"), 2, "'*' is no origin"),
+        (("--allow-origin", "null"), 2, "'null' is no origin"),
+        (("--root-path", "/a b"), 2, "is no path, such as /sounds"),
+        (("--root-path", "/../x?y"), 2, "is no path, such as /sounds"),
+        (("--max-connections", "0"), 2, "0 is not in the range"),
         (("--precision", "vocodr=fp32"), 1, "has no graph 'vocodr'; it has"),
         (("--queue", "4", "--max-clips", "5"), 1, "do not fit a queue of 4"),
         (("--host", "no.such.host.invalid", "--allow-anonymous"), 1, "cannot listen on no.such"),
@@ -94,6 +100,8 @@ def test_limits_and_access_reach_the_application(
         *("--max-pixels", "1", "--deadline", "7", "--allowed-host", "sounds.example"),
         *("--allowed-host", "MyBox.local", "--allowed-host", "proxy:8000"),
         *("--allowed-host", "2001:DB8::1", "--allowed-host", "[2001:db8::2]:80"),
+        *("--allow-origin", "https://App.example:443", "--allow-origin", "http://[::1]:3000"),
+        *("--max-form-pixels", "2", "--max-connections", "30", "--root-path", "sounds/"),
     )
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("tiny-test on cpu: http://127.0.0.1:")
@@ -107,14 +115,21 @@ def test_limits_and_access_reach_the_application(
         "deadline_s": 7.0,
         "upload_bytes": 500_000,
         "image_pixels": 1_000_000,
+        "form_pixels": 2_000_000,
         "read_s": 15.0,
+        "header_s": 10.0,
+        "idle_s": 10.0,
+        "write_s": 30.0,
+        "connections": 30,
     }
     assert seen["token"] == "secret"
-    # as the Host header is compared: in lower case, without a port
+    # as the Host header is compared: in lower case, with a port where one was given
     assert seen["hosts"] == {
-        *("sounds.example", "mybox.local", "proxy", "2001:db8::1", "2001:db8::2"),
+        *("sounds.example", "mybox.local", "proxy:8000", "2001:db8::1", "[2001:db8::2]:80"),
         *LOOPBACK,
     }
+    assert seen["origins"] == {"https://app.example", "http://[::1]:3000"}
+    assert seen["root_path"] == "/sounds"
     assert seen["log_queries"] is False
 
 

@@ -51,13 +51,18 @@ def test_another_configuration_and_a_kept_text_tower(calls, tmp_path: Path) -> N
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line(calls, tmp_path: Path) -> None:
-    for name, text in (("none", None), ("broken", b"steps = "), ("latin", b"# caf\xe9")):
+    for name, text, reason in (
+        ("none", None, "cannot be read (No such file or directory)"),
+        ("broken", b"steps = ", "not TOML"),
+        ("latin", b"# caf\xe9", "not TOML"),
+        ("wrong", b"stepz = 1", "not a configuration of train clip"),
+    ):
         path = tmp_path / f"{name}.toml"
         if text is not None:
             path.write_bytes(text)
         options = ["--source-dir", "pictures", "--out", str(tmp_path), "--config", str(path)]
         result = CliRunner().invoke(main, ["train", "clip", *options])
         assert result.exit_code == 1
-        assert f"{name}.toml: not a configuration of train clip" in result.stderr
+        assert f"{name}.toml: {reason}" in result.stderr
         assert result.stderr.count("\n") == 1
     assert not calls

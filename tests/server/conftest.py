@@ -39,7 +39,7 @@ class HeldVoice:
         self.go = threading.Event()
         self.begun = threading.Semaphore(0)
         self.batches: list[dict[str, Any]] = []
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._voice, name)

@@ -19,7 +19,9 @@ import httpx2
 import pytest
 
 from clipsynth_rt import Synthesizer
-from clipsynth_rt.server import Limits
+from clipsynth_rt.errors import BackendError
+from clipsynth_rt.server import Limits, Settings, create_app
+from clipsynth_rt.server.run import listen, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,6 +173,30 @@ def test_the_command_serves_until_it_is_told_to_stop(tiny_bundle: Path) -> None:
     lines = [json.loads(line) for line in errors.splitlines()]
     assert [line["status"] for line in lines if line["message"] == "request"] == [401, 200]
     assert lines[-1]["message"] == "stopped"
+
+
+def test_a_dead_worker_ends_the_server(voice: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    app = create_app(voice, settings)
+
+    def die(batch: Any) -> bool:
+        raise SystemExit("broken")
+
+    monkeypatch.setattr(app.state.service.batcher, "_make", die)
+    with listen("127.0.0.1", 0) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        answers: list[httpx2.Response] = []
+
+        def ask() -> None:
+            answers.append(httpx2.post(f"{address}/v1/synth", json={"query": "drum"}, timeout=20))
+
+        client = threading.Thread(target=ask)
+        client.start()
+        # it returns by itself: a supervisor starts it again
+        with pytest.raises(BackendError, match="the thread that makes sounds died"):
+            run(app, settings, listener)
+        client.join(20)
+    assert [answer.status_code for answer in answers] == [503]
 
 
 def test_many_clients_and_a_short_queue(listening: Any, voice: Synthesizer) -> None:

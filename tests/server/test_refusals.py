@@ -97,7 +97,11 @@ def assert_refused(answer: Any, status: int, code: str, detail: str = "") -> dic
         ('{"query": "drum", "template": "photo"}', 422, "has no {query}"),
         ('{"query": "drum", "template": []}', 422, "no template"),
         ('{"query": "drum", "deadline_s": 0}', 422, "deadline_s: should be greater"),
-        ('{"queries": ["a", "b"], "answer": "sound"}', 422, "answer: one sound file cannot"),
+        (
+            '{"queries": ["a", "b"], "response_format": "file"}',
+            422,
+            "response_format: one sound file cannot",
+        ),
         (json.dumps({"query": "x" * 51}), 422, "query: at most 50 characters, got 51"),
         (json.dumps({"query": "x", "negative": "x" * 51}), 422, "negative: at most 50"),
         (json.dumps({"query": "x", "template": ["{query}"] * 9}), 422, "template: at most 8"),
@@ -269,8 +273,8 @@ values = st.recursive(
     max_leaves=5,
 )
 fields = st.sampled_from(
-    "query queries seed steps guidance duration_s eta negative template sampler format answer "
-    "deadline_s other".split()
+    "query queries seed num_steps guidance_scale duration eta negative template sampler "
+    "format response_format strength denoiser deadline_s other".split()
 )
 quick = settings(
     max_examples=40,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import logging
+import re
 import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx2
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
@@ -102,7 +107,12 @@ def test_several_sounds_are_an_archive(client: TestClient, voice: Synthesizer) -
 
 
 def test_json(client: TestClient, voice: Synthesizer) -> None:
-    body = {"queries": ["drum", "rain"], "seed": [3, 1], "answer": "json", "format": "flac"}
+    body = {
+        "queries": ["drum", "rain"],
+        "seed": [3, 1],
+        "response_format": "json",
+        "format": "flac",
+    }
     clips = client.post("/v1/synth", json=body).json()["clips"]
     for clip, query, seed in zip(clips, body["queries"], body["seed"], strict=True):
         assert (clip["query"], clip["seed"], clip["media_type"]) == (query, seed, "audio/flac")
@@ -126,6 +136,148 @@ def test_several_pictures(client: TestClient, voice: Synthesizer) -> None:
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     blue = PIL.Image.open(io.BytesIO(png("blue")))
     assert_same(archive.read("02-image.wav"), voice.synth(image=blue, seed=9).waveform)
+
+
+def wav(waveform: np.ndarray, rate: int = 22050) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate, "PCM_16", format="WAV")
+    return buffer.getvalue()
+
+
+def test_a_sound_to_start_from(client: TestClient, voice: Synthesizer, tmp_path: Path) -> None:
+    (tmp_path / "knock.wav").write_bytes(wav(voice.synth("rain", duration=0.4).waveform))
+    files = {"init": ("knock.wav", (tmp_path / "knock.wav").read_bytes(), "audio/wav")}
+    form = {"query": "drum", "strength": "0.5", "num_steps": "4", "seed": "3"}
+    answer = client.post("/v1/synth", data=form, files=files)
+    assert answer.status_code == 200, answer.text
+    options: dict[str, Any] = {"strength": 0.5, "num_steps": 4, "seed": 3}
+    expected = voice.synth("drum", init=tmp_path / "knock.wav", **options)
+    assert_same(answer.content, expected.waveform)
+    several = {"queries": ["drum", "dog"], "strength": "0.5"}
+    answer = client.post("/v1/synth", data=several, files=files)
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    expected = voice.synth("dog", init=tmp_path / "knock.wav", strength=0.5, seed=1)
+    assert_same(archive.read("02-dog.wav"), expected.waveform)
+    picture = {**files, "image": ("a.png", png())}
+    assert client.post("/v1/synth", files=picture).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"no sound", "init: cannot be read as a sound"),
+        (b"", "init: cannot be read as a sound"),
+        (wav(np.zeros(22050 * 21, np.float32)), "init: sound of 21.0 s; at most 20 s"),
+        (wav(np.zeros(3, np.float32)), "too short"),
+        (wav(np.zeros(0, np.float32)), "init: the sound is too short, 0 ms"),
+    ],
+)
+def test_what_cannot_be_started_from(client: TestClient, data: bytes, detail: str) -> None:
+    answer = client.post("/v1/synth", data={"query": "drum"}, files={"init": ("a.wav", data)})
+    assert answer.status_code == 422, answer.text
+    assert detail in answer.json()["detail"]
+    assert "standard input" not in answer.text
+
+
+def test_strength_needs_a_sound(client: TestClient) -> None:
+    answer = client.post("/v1/synth", json={"query": "drum", "strength": 0.5})
+    assert (answer.status_code, answer.json()["field"]) == (422, "strength")
+    files = [("init", ("a.wav", wav(np.zeros(9000, np.float32))))] * 2
+    answer = client.post("/v1/synth", data={"query": "drum"}, files=files)
+    assert (answer.status_code, answer.json()["field"]) == (422, "init")
+
+
+def test_json_with_a_byte_order_mark(client: TestClient, voice: Synthesizer) -> None:
+    body = b'\xef\xbb\xbf{"query": "drum"}'
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/synth", content=body, headers=headers)
+    assert_same(answer.content, voice.synth("drum").waveform)
+
+
+def test_a_stream_sends_each_sound_as_it_is_made(
+    listening: Any, held: Any, voice: Synthesizer
+) -> None:
+    address = listening(Limits(batch=1), speaker=held)
+    body = {"queries": ["drum", "dog"], "response_format": "ndjson", "duration": 0.3}
+    with httpx2.stream("POST", f"{address}/v1/synth", json=body, timeout=30) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = answer.iter_lines()
+        assert held.begun.acquire(timeout=20)
+        held.go.set()
+        held.go.clear()
+        first = json.loads(next(lines))
+        # the second is not made yet
+        assert held.begun.acquire(timeout=20)
+        held.go.set()
+        second = json.loads(next(lines))
+    for clip, query, seed in ((first, "drum", 0), (second, "dog", 1)):
+        assert (clip["query"], clip["seed"]) == (query, seed)
+        expected = voice.synth(query, seed=seed, duration=0.3).waveform
+        assert_same(base64.b64decode(clip["sound"]), expected)
+
+
+def test_a_stream_ends_with_what_went_wrong(serve: Serve, held: Any) -> None:
+    client = serve(speaker=held)
+    held.failure = BackendError("vocoder: broke")
+    held.go.set()
+    body = {"query": "drum", "response_format": "ndjson"}
+    (line,) = client.post("/v1/synth", json=body).text.splitlines()
+    assert json.loads(line)["code"] == "failed"
+    held.go.clear()
+    held.failure = None
+    (line,) = client.post("/v1/synth", json={**body, "deadline_s": 0.2}).text.splitlines()
+    assert json.loads(line)["code"] == "deadline"
+    assert client.app.state.service.batcher.depth == 0
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException: no Exception."""
+
+
+def test_a_panic_of_a_library(serve: Serve, held: Any) -> None:
+    client = serve(speaker=held)
+    held.go.set()
+    held.failure = Panic("unwrap of None")
+    answer = client.post("/v1/synth", json={"query": "drum"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "fault")
+    held.failure = None
+    assert client.post("/v1/synth", json={"query": "drum"}).status_code == 200
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_dead_worker_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    batcher = client.app.state.service.batcher
+
+    def die(batch: Any) -> bool:
+        raise Panic("broken")
+
+    monkeypatch.setattr(batcher, "_make", die)
+    answer = client.post("/v1/synth", json={"query": "drum"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "stopping")
+    for path in ("/healthz", "/readyz"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "failed"})
+
+
+@pytest.mark.parametrize("leave", [True, False])
+def test_no_error_is_left_unseen(
+    serve: Serve, held: Any, caplog: pytest.LogCaptureFixture, leave: bool
+) -> None:
+    """A voice that fails after its client's deadline, and two clips that fail at once."""
+    client = serve(speaker=held)
+    held.failure = ZeroDivisionError("odd")
+    body: dict[str, Any] = {"queries": ["drum", "dog"]}
+    if leave:
+        body["deadline_s"] = 0.2
+    else:
+        held.go.set()
+    assert client.post("/v1/synth", json=body).status_code == (504 if leave else 500)
+    held.go.set()
+    held.failure = None
+    assert client.post("/v1/synth", json={"query": "drum"}).status_code == 200
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_form_of_words(client: TestClient, voice: Synthesizer) -> None:
@@ -247,7 +399,7 @@ def test_one_clip_that_fails_leaves_its_neighbours(
     monkeypatch.setattr(voice, "synth_batch", synth_batch)
     client = serve()
     service = client.app.state.service
-    body = {"queries": ["drum", "dog"], "answer": "json"}
+    body = {"queries": ["drum", "dog"], "response_format": "json"}
     assert client.post("/v1/synth", json=body).status_code == 500
     assert service.batcher.ready
     assert client.post("/v1/synth", json={"query": "drum"}).status_code == 200
@@ -289,8 +441,60 @@ def test_openapi_has_examples(client: TestClient) -> None:
     for example in examples.values():
         # an example that does not work is worse than none
         assert client.post("/v1/synth", json=example["value"]).status_code == 200
-    assert {"200", "401", "413", "422", "429", "503", "504"} <= set(post["responses"])
+    assert {"200", "413", "422", "429", "503", "504"} <= set(post["responses"])
     assert "multipart/form-data" in post["requestBody"]["content"]
+
+
+def test_openapi_names_its_schemas(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    names = described["components"]["schemas"]
+    assert {"SynthRequest", "SynthForm", "Problem", "Clip", "Clips"} <= set(names)
+    text = json.dumps(described)
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in names
+    body = described["paths"]["/v1/synth"]["post"]["requestBody"]["content"]
+    reference = {"$ref": "#/components/schemas/SynthRequest"}
+    assert body["application/json"]["schema"] == reference
+    assert {"image", "init"} <= set(names["SynthForm"]["properties"])
+
+
+def test_openapi_asks_for_a_token_only_where_one_is_set(serve: Serve) -> None:
+    open_to_all = serve().get("/openapi.json").json()
+    assert "securitySchemes" not in open_to_all["components"]
+    post = open_to_all["paths"]["/v1/synth"]["post"]
+    assert "security" not in post
+    assert "401" not in post["responses"]
+    guarded = serve(token="secret").get("/openapi.json").json()
+    assert guarded["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    for path, method in (("/v1/synth", "post"), ("/v1/bundle", "get"), ("/metrics", "get")):
+        operation = guarded["paths"][path][method]
+        assert operation["security"]
+        assert "401" in operation["responses"]
+    assert "security" not in guarded["paths"]["/healthz"]["get"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"query": ""},
+        {"query": " "},
+        {"query": None},
+        {"queries": []},
+        {"queries": None},
+        {"query": "a", "queries": ["b"]},
+        {"query": "drum", "queries": None},
+        {"queries": ["drum"], "query": None},
+        {"query": "drum", "strength": 0},
+        {"query": "drum", "guidance_scale": 31},
+        {"query": "drum", "loop": True},
+        {"seed": 1},
+    ],
+)
+def test_the_schema_refuses_what_the_server_does(client: TestClient, body: dict[str, Any]) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["SynthRequest"]
+    valid = jsonschema.Draft202012Validator(schema).is_valid(body)
+    assert (client.post("/v1/synth", json=body).status_code == 200) == valid
 
 
 def test_a_request_is_a_line(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

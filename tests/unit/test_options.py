@@ -68,8 +68,7 @@ def test_csv_columns_are_the_options_of_the_table() -> None:
 def test_http_fields_are_the_options_of_the_table() -> None:
     schema = pytest.importorskip("clipsynth_rt.server.schema")
     fields = schema.SynthRequest.model_fields
-    # a request carries no sound to start from
-    shared = [name for name in NAMES if name != "strength"]
+    shared = NAMES
     assert [name for name in fields if name in OPTIONS] == shared
     request = schema.SynthRequest(query="drum", denoiser="full", lufs=-20.0)
     assert set(request.options) == set(shared)
@@ -81,7 +80,8 @@ def test_http_fields_are_the_options_of_the_table() -> None:
         assert properties[name]["default"] == option.default
         (kind,) = [k for k in properties[name].get("anyOf", [properties[name]])[:1]]
         if option.low is not None:
-            assert (kind["minimum"], kind["maximum"]) == (option.low, option.high)
+            lowest = kind["exclusiveMinimum" if option.above_low else "minimum"]
+            assert (lowest, kind["maximum"]) == (option.low, option.high)
         if option.choices:
             assert tuple(kind["enum"]) == option.choices
 

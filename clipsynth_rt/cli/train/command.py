@@ -161,8 +161,8 @@ def denoiser(
 
     set_threads(threads)
     settings = configs.load_config(config)
-    changes: dict[str, Any] = {"variant": variant, "accumulate": accumulate}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    given = {"variant": variant, "accumulate": accumulate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if variant is not None and variant not in configs.VARIANTS:
         raise InputError(f"--variant {variant}: must be one of {', '.join(configs.VARIANTS)}")
     optimiser = dataclasses.replace(settings.optimiser, **changes)

@@ -1,42 +1,79 @@
-import { bundle, keepToken, Refusal, synth } from "./api.js";
-import { drawMel, drawWave } from "./draw.js";
+import { bundle, keepToken, Refusal, synth, vary } from "./api.js";
+import { drawHertz, drawMel, drawSeconds, drawWave } from "./draw.js";
+import { keep, recall } from "./history.js";
 import { melSpectrogram } from "./mel.js";
 import { Player } from "./player.js";
+import { zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
-const IDEAS = ["drum", "violin", "dog barking", "rain", "siren", "marimba"];
-const KEEP = 40; // takes of a session; older ones give their memory back
+const IDEAS = 8;
+const VARIATIONS = 4;
+const KEEP = 40; // sounds in the history; older ones give their memory back
 const STAGES = ["queue", "text", "denoise", "vocode", "prepare", "clip", "write"];
-const UNITS = { num_steps: "", guidance_scale: "", duration: " s" };
+const FOR_BETTER = ["num_steps", "guidance_scale", "negative", "sampler"]; // not the distilled network's
 
 const player = new Player();
-const takes = [];
+const takes = recall(KEEP);
+const queue = []; // what is asked for and not begun
 let voice = null;
 let picture = null;
 let current = null;
-let making = null;
-const wished = new Set(); // of steps and guidance: what is not left to a distilled denoiser
+let running = null;
+let waiting = null; // what to do once there is a token
 
 /* ---- the voice and what it allows ---- */
 
-function options(id, names) {
+function choices(id, names) {
   $(id).replaceChildren(...names.map((name) => new Option(name, name)));
 }
 
+const distilled = () => Boolean(voice?.diffusion.distilled_steps.length);
+const quality = () => document.querySelector("[name=denoiser]:checked").value;
+
+/** Show what a quality can do, and what it does where nothing is chosen. */
+function showQuality() {
+  const fast = distilled() && quality() === "distilled";
+  const { diffusion, server } = voice;
+  const steps = fast ? diffusion.distilled_steps[0] : diffusion.num_steps;
+  const longest = fast ? Math.min(server.limits.duration, server.limits.distilled_duration) : server.limits.duration;
+  $("num_steps").placeholder = String(steps);
+  $("guidance_scale").placeholder = fast ? "1" : String(diffusion.guidance_scale);
+  for (const id of FOR_BETTER) $(id).disabled = fast;
+  $("better-hint").hidden = !fast;
+  $("duration").max = Math.floor(longest * 10) / 10;
+  $("quality-hint").textContent = `${steps} steps, up to ${Math.floor(longest)} s`;
+  showDuration();
+}
+
 function ownSettings() {
-  const { num_steps: many, distilled_steps: few, guidance_scale: scale } = voice.diffusion;
-  $("num_steps").value = few.length ? few[0] : many;
-  $("guidance_scale").value = scale;
-  wished.clear();
-  if (!few.length) wished.add("num_steps").add("guidance_scale");
   const seconds = (voice.diffusion.default_frames * voice.mel.hop_length) / voice.mel.sample_rate;
-  $("duration").value = Math.min(seconds, voice.server.limits.duration);
-  $("template").value = "";
-  $("negative").value = "";
+  document.querySelector(`[name=denoiser][value=${distilled() ? "distilled" : "full"}]`).checked = true;
+  for (const id of ["num_steps", "guidance_scale", "template", "negative"]) $(id).value = "";
   $("seamless").checked = false;
-  $("sampler").selectedIndex = 0;
-  $("format").selectedIndex = 0;
-  showSliders();
+  $("sampler").selectedIndex = $("format").selectedIndex = 0;
+  showQuality();
+  $("duration").value = Math.min(seconds, voice.server.limits.duration);
+  showDuration();
+}
+
+function showIdeas() {
+  const groups = Object.values(voice.concepts).map((names) => [...names].sort(() => Math.random() - 0.5));
+  const longest = Math.max(0, ...groups.map((names) => names.length));
+  // one of each group in turn
+  const names = Array.from({ length: longest }, (_, i) => groups.map((group) => group[i])).flat().filter(Boolean);
+  $("shuffle").hidden = names.length <= IDEAS;
+  $("ideas").replaceChildren(...names.slice(0, IDEAS).map((name) => {
+    const [item, button] = [document.createElement("li"), document.createElement("button")];
+    button.type = "button";
+    button.textContent = name;
+    button.addEventListener("click", () => {
+      if (picture) setPicture(null);
+      $("query").value = name;
+      generate();
+    });
+    item.append(button);
+    return item;
+  }));
 }
 
 async function loadVoice() {
@@ -47,33 +84,28 @@ async function loadVoice() {
     return;
   }
   hideError();
+  $("token-form").hidden = true;
   const { limits, formats, samplers, images, version, provider } = voice.server;
   $("num_steps").max = limits.num_steps;
-  $("duration").max = Math.floor(limits.duration * 10) / 10;
   $("query").maxLength = limits.query_chars;
-  options("sampler", samplers);
-  options("format", formats);
+  choices("sampler", samplers);
+  choices("format", formats);
+  $("concepts").replaceChildren(...Object.values(voice.concepts).flat().map((name) => new Option(name, name)));
   $("template").placeholder = voice.condition.templates[0];
   $("choose").hidden = document.querySelector(".drop-hint").hidden = images.length === 0;
+  $("quality").hidden = !distilled();
   $("voice").textContent = `${voice.name} on ${provider}, ${voice.mel.sample_rate / 1000} kHz`;
   $("version").textContent = `version ${version}`;
+  drawHertz($("hertz"), voice.mel);
+  showIdeas();
   ownSettings();
+  fromLink();
 }
 
-function wish(event) {
-  const { id } = event.target;
-  if (id !== "duration") wished.add(id);
-  // guidance is the ordinary denoiser's, and so are the steps then
-  if (voice && id === "guidance_scale" && !wished.has("num_steps")) $("num_steps").value = voice.diffusion.num_steps;
-  showSliders();
-}
-
-function showSliders() {
-  for (const [id, unit] of Object.entries(UNITS)) {
-    const input = $(id);
-    document.querySelector(`output[for=${id}]`).textContent = `${Number(input.value)}${unit}`;
-    input.style.setProperty("--done", `${(100 * (input.value - input.min)) / (input.max - input.min)}%`);
-  }
+function showDuration() {
+  const input = $("duration");
+  document.querySelector("output[for=duration]").textContent = `${Number(input.value)} s`;
+  input.style.setProperty("--done", `${(100 * (input.value - input.min)) / (input.max - input.min)}%`);
 }
 
 /* ---- a picture in place of words ---- */
@@ -99,61 +131,146 @@ function setPicture(file) {
   }
 }
 
-/* ---- making a sound ---- */
+/* ---- settings: the options of a request, in the form, in the history and in links ---- */
 
-function wishes() {
-  if ($("fresh").checked) $("seed").value = Math.floor(Math.random() * 2 ** 31);
-  const wanted = {
+function settings() {
+  const fast = distilled() && quality() === "distilled";
+  const options = {
     query: $("query").value.trim(),
     seed: Number($("seed").value),
-    num_steps: Number($("num_steps").value),
-    guidance_scale: Number($("guidance_scale").value),
     duration: Number($("duration").value),
-    sampler: $("sampler").value,
     loop: $("seamless").checked,
     format: $("format").value,
   };
-  for (const name of ["num_steps", "guidance_scale"]) if (!wished.has(name)) delete wanted[name];
-  for (const name of ["template", "negative"]) if ($(name).value.trim()) wanted[name] = $(name).value.trim();
-  return wanted;
+  if (distilled()) options.denoiser = quality();
+  if (!fast) {
+    for (const id of ["num_steps", "guidance_scale"]) if ($(id).value) options[id] = Number($(id).value);
+    if ($("negative").value.trim()) options.negative = $("negative").value.trim();
+    options.sampler = $("sampler").value;
+  }
+  if ($("template").value.trim()) options.template = $("template").value.trim();
+  return options;
 }
 
-async function generate() {
-  if (making) {
-    making.abort();
+function restore(options) {
+  ownSettings();
+  if (options.query) {
+    if (picture) setPicture(null);
+    $("query").value = options.query;
+  }
+  if (distilled() && ["full", "distilled"].includes(options.denoiser)) {
+    document.querySelector(`[name=denoiser][value=${options.denoiser}]`).checked = true;
+  }
+  showQuality();
+  for (const id of ["seed", "duration", "num_steps", "guidance_scale", "negative", "template"]) {
+    if (id in options) $(id).value = options[id];
+  }
+  for (const id of ["sampler", "format"]) {
+    if ([...$(id).options].some((one) => one.value === options[id])) $(id).value = options[id];
+  }
+  $("seamless").checked = options.loop === true || options.loop === "true";
+  if ("seed" in options) $("fresh").checked = false;
+  showDuration();
+}
+
+/** Fill the form in from an address; nothing is made before the user asks for it. */
+function fromLink() {
+  const options = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  if (options.query) restore(options);
+}
+
+async function share() {
+  // after the #: what was asked for goes into no server's log
+  const link = new URL(`#${new URLSearchParams(current.options)}`, location.href).href;
+  try {
+    await navigator.clipboard.writeText(link);
+    $("status").textContent = "The link is copied";
+    $("share").lastElementChild.textContent = "Copied";
+    setTimeout(() => { $("share").lastElementChild.textContent = "Share"; }, 2000);
+  } catch {
+    // browsers keep the clipboard from pages without TLS
+    $("link-row").hidden = false;
+    $("link").value = link;
+    $("link").select();
+  }
+}
+
+/* ---- making sounds ---- */
+
+async function generate(count = 1) {
+  if (!voice) await loadVoice();
+  if (!voice) {
+    waiting = () => generate(count);
     return;
   }
-  if (!voice) await loadVoice();
-  if (!voice) return;
   if (!picture && !$("query").value.trim()) {
     complain(new Refusal(0, "empty", "Say what it should sound like, for example “drum”."));
     $("query").focus();
     return;
   }
-  const wanted = wishes();
-  const name = picture ? picture.name : wanted.query;
+  if ($("fresh").checked) $("seed").value = Math.floor(Math.random() * 2 ** 31);
+  const options = settings();
+  const most = Math.min(count, voice.server.limits.clips);
+  queue.push({ options, picture, name: picture ? picture.name : options.query, count: most });
+  showQueue();
+  next();
+}
+
+async function next() {
+  if (running || !queue.length) return;
+  const job = queue.shift();
   hideError();
-  making = new AbortController();
-  const done = showBusy(name);
+  showQueue();
+  running = new AbortController();
+  const done = showBusy(job.name);
   try {
-    const made = await synth(wanted, picture, making.signal);
-    const buffer = await decode(made.blob);
-    const samples = buffer.getChannelData(0);
-    const mel = melSpectrogram(samples, voice.mel);
-    const take = { ...made, name, format: wanted.format, buffer, samples, mel, url: URL.createObjectURL(made.blob) };
-    takes.unshift(take);
-    for (const old of takes.splice(KEEP)) URL.revokeObjectURL(old.url);
-    show(take);
-    if (wanted.loop) player.loop(true);
-    $("result").scrollIntoView({ block: "nearest" });
-    $("status").textContent = `Made ${name}: ${take.seconds.toFixed(1)} seconds, real-time factor ${take.rtf.toFixed(2)}`;
-    player.play();
+    await make(job, running.signal);
   } catch (error) {
+    if (error.status === 401) {
+      queue.unshift(job); // and again with the token
+      waiting = next;
+    }
     if (error.name !== "AbortError") complain(error);
   } finally {
-    making = null;
+    running = null;
     done();
   }
+  if (!waiting) next();
+}
+
+async function make(job, signal) {
+  const { options, picture: shown, count, entry } = job;
+  if (count === 1) {
+    await add(job, await synth(options, shown, signal), entry);
+    return;
+  }
+  let many = 0;
+  for await (const made of vary(options, shown, count, signal)) {
+    many += 1;
+    await add({ ...job, options: { ...options, seed: made.seed } }, made, null, many === 1);
+    $("status").textContent = `Made ${many} of ${count}`;
+  }
+}
+
+async function add({ options, picture: shown, name }, made, entry, first = true) {
+  const buffer = await decode(made.blob);
+  const samples = buffer.getChannelData(0);
+  const mel = melSpectrogram(samples, voice.mel);
+  const take = { ...made, options, name, isPicture: Boolean(shown), format: options.format, buffer, samples, mel, url: URL.createObjectURL(made.blob) };
+  const place = entry ? takes.indexOf(entry) : -1;
+  if (place >= 0) takes[place] = take;
+  else takes.unshift(take);
+  for (const old of takes.splice(KEEP)) if (old.url) URL.revokeObjectURL(old.url);
+  keep(takes);
+  if (!first) {
+    showHistory();
+    return;
+  }
+  show(take);
+  if (options.loop) player.repeat(true);
+  $("result").scrollIntoView({ block: "nearest" });
+  $("status").textContent = `Made ${name}: ${take.seconds.toFixed(1)} seconds, real-time factor ${take.rtf.toFixed(2)}`;
+  player.play();
 }
 
 async function decode(blob) {
@@ -171,24 +288,33 @@ function showBusy(name) {
   $("status").textContent = `Making ${name}`;
   $("busy").hidden = false;
   $("screen").classList.add("waiting");
-  $("go").textContent = "Stop";
+  $("stop").hidden = false;
   return () => {
     clearInterval(timer);
     $("busy").hidden = true;
     $("screen").classList.remove("waiting");
-    $("go").textContent = "Generate";
+    $("stop").hidden = true;
   };
 }
 
+function showQueue() {
+  $("queue").hidden = !queue.length;
+  $("queue").textContent = queue.length ? `Next: ${queue.map((job) => job.name).join(", ")}` : "";
+}
+
 function complain(error) {
+  if (error.status === 401) {
+    const tried = !$("token-form").hidden && $("token").value;
+    $("token-form").hidden = false;
+    $("token").focus();
+    if (!tried) return;
+    error = new Refusal(401, "token", "That token is not right. Check it, and try again.");
+    $("token").select();
+  }
   const text = error.message || String(error);
   $("error").textContent = text[0].toUpperCase() + text.slice(1);
   $("error").hidden = false;
   $("status").textContent = "";
-  if (error.status === 401) {
-    $("token-row").hidden = false;
-    $("token").focus();
-  }
 }
 
 function hideError() {
@@ -201,18 +327,22 @@ function draw() {
   if (!current) return;
   drawMel($("mel"), current.mel);
   drawWave($("wave"), current.samples, "#f6e7dc");
+  drawSeconds($("seconds"), current.seconds);
 }
 
 function show(take) {
   current = take;
   player.load(take.buffer);
   const length = `${take.seconds.toFixed(1)} seconds`;
-  $("mel").setAttribute("aria-label", `Mel spectrogram of ${take.name}, ${length}`);
+  const { f_min_hz: low, f_max_hz: high } = voice.mel;
+  $("mel").setAttribute("aria-label", `Mel spectrogram of ${take.name}, ${length}, ${low} to ${high} hertz`);
   $("wave").setAttribute("aria-label", `Waveform of ${take.name}, ${length}`);
   $("empty").hidden = true;
   $("title").textContent = take.name;
   $("about").textContent = ` · seed ${take.seed}`;
   $("facts").textContent = ` · ${take.num_steps} steps · guidance ${take.guidance_scale}`;
+  $("share").disabled = take.isPicture; // a link holds no picture
+  $("link-row").hidden = true;
   const link = $("download");
   link.href = take.url;
   link.download = fileName(take);
@@ -222,9 +352,38 @@ function show(take) {
   draw();
 }
 
+/** Show and play a sound of the history, which is made again where only its settings were kept. */
+function again(take) {
+  restore(take.options);
+  if (take.buffer) {
+    show(take);
+    player.play();
+  } else {
+    queue.push({ options: take.options, picture: null, name: take.name, count: 1, entry: take });
+    showQueue();
+    next();
+  }
+}
+
 function fileName(take) {
-  const stem = take.name.toLowerCase().replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
+  const stem = take.name.toLowerCase().replace(/\.\w+$/, "").replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
   return `${stem.slice(0, 50) || "sound"}-${take.seed}.${take.format}`;
+}
+
+async function downloadAll() {
+  const names = new Set();
+  const files = takes.filter((take) => take.blob).map((take) => {
+    const [stem, ending] = fileName(take).split(/\.(?=\w+$)/);
+    let name = `${stem}.${ending}`;
+    for (let i = 2; names.has(name); i++) name = `${stem}-${i}.${ending}`;
+    names.add(name);
+    return [name, take.blob];
+  });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await zip(files));
+  link.download = "sounds.zip";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 function showTimes(take) {
@@ -256,7 +415,10 @@ function duration(ms) {
 }
 
 function showHistory() {
-  $("history").hidden = false;
+  const made = takes.filter((take) => take.blob).length;
+  $("history").hidden = !takes.length;
+  $("download-all").hidden = made < 2;
+  $("download-all").textContent = `Download all ${made}`;
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--accent").trim();
   $("takes").replaceChildren(...takes.map((take) => {
     const item = document.createElement("li");
@@ -265,22 +427,29 @@ function showHistory() {
     const [name, facts] = [document.createElement("span"), document.createElement("span")];
     button.type = "button";
     button.setAttribute("aria-current", String(take === current));
+    button.classList.toggle("faded", !take.buffer);
     name.className = "name";
     name.textContent = take.name;
     facts.className = "quiet small";
-    facts.textContent = `${take.seconds.toFixed(1)} s · RTF ${take.rtf.toFixed(2)} · #${take.seed}`;
+    facts.textContent = `${take.seconds.toFixed(1)} s · seed ${take.seed}`;
     canvas.setAttribute("aria-hidden", "true");
     button.append(canvas, name, facts);
     button.addEventListener("click", () => {
       const place = takes.indexOf(take);
-      show(take);
+      again(take);
       $("takes").children[place].firstElementChild.focus();
-      player.play();
     });
     item.append(button);
     requestAnimationFrame(() => drawWave(canvas, take.samples, ink));
     return item;
   }));
+}
+
+function clear() {
+  for (const take of takes.splice(0)) if (take.url && take !== current) URL.revokeObjectURL(take.url);
+  keep(takes);
+  showHistory();
+  $("query").focus();
 }
 
 /* ---- what the user does ---- */
@@ -289,28 +458,39 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   generate();
 });
-for (const id of Object.keys(UNITS)) $(id).addEventListener("input", wish);
+$("form").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.shiftKey || event.target.tagName === "BUTTON") return;
+  event.preventDefault();
+  generate(VARIATIONS);
+});
+$("variations").addEventListener("click", () => generate(VARIATIONS));
+$("stop").addEventListener("click", () => {
+  queue.length = 0;
+  showQueue();
+  running?.abort();
+  $("query").focus();
+});
+$("duration").addEventListener("input", showDuration);
+for (const radio of document.querySelectorAll("[name=denoiser]")) radio.addEventListener("change", showQuality);
 $("seed").addEventListener("input", () => { $("fresh").checked = false; });
 $("reset").addEventListener("click", () => voice && ownSettings());
+$("shuffle").addEventListener("click", showIdeas);
+$("share").addEventListener("click", share);
+$("download-all").addEventListener("click", downloadAll);
+$("clear").addEventListener("click", clear);
 $("file").addEventListener("change", (event) => event.target.files[0] && setPicture(event.target.files[0]));
 $("remove").addEventListener("click", () => setPicture(null));
-$("use-token").addEventListener("click", () => {
+$("token-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
   keepToken($("token").value.trim());
-  $("token-row").hidden = true;
-  loadVoice();
+  await loadVoice();
+  if (!$("token-form").hidden) return;
+  $("query").focus();
+  const go = waiting;
+  waiting = null;
+  go?.();
 });
-$("ideas").append(...IDEAS.map((idea) => {
-  const [item, button] = [document.createElement("li"), document.createElement("button")];
-  button.type = "button";
-  button.textContent = idea;
-  button.addEventListener("click", () => {
-    if (picture) setPicture(null);
-    $("query").value = idea;
-    if (!making) generate();
-  });
-  item.append(button);
-  return item;
-}));
+addEventListener("hashchange", () => voice && fromLink());
 
 let drags = 0;
 const dragging = (change) => {
@@ -328,7 +508,7 @@ addEventListener("drop", (event) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, button, a, summary")) return;
-  const keys = { " ": () => player.toggle(), l: () => player.ready && player.loop(), "/": () => $("query").focus() };
+  const keys = { " ": () => player.toggle(), r: () => player.ready && player.repeat(), "/": () => $("query").focus() };
   const act = keys[event.key.toLowerCase()];
   if (!act) return;
   event.preventDefault();
@@ -337,4 +517,5 @@ addEventListener("keydown", (event) => {
 new ResizeObserver(draw).observe($("screen"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => takes.length && showHistory());
 
+showHistory();
 loadVoice();

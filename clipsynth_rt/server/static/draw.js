@@ -1,4 +1,6 @@
-// Pictures of sound on canvases.
+// Pictures of sound on canvases, and their axes.
+
+import { toMel } from "./mel.js";
 
 // waypoints from black through violet and coral to cream, equally spaced in lightness
 const RAMP = [[13, 10, 22], [45, 17, 85], [114, 31, 129], [183, 55, 121], [241, 96, 93], [254, 159, 109], [252, 253, 191]];
@@ -64,4 +66,38 @@ export function drawWave(canvas, samples, ink) {
     bar(column, peak, 0.4);
     bar(column, Math.sqrt(power / (to - from)), 1);
   }
+}
+
+const HERTZ = [125, 250, 500, 1000, 2000, 4000, 8000, 16000];
+const STEPS_S = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10];
+
+function tick(text, side, share) {
+  const label = document.createElement("span");
+  label.textContent = text;
+  label.style[side] = `${100 * share}%`;
+  return label;
+}
+
+/** Label a mel spectrogram's frequencies, on the mel scale of its rows. */
+export function drawHertz(axis, spec) {
+  const [low, high] = [toMel(spec.f_min_hz), toMel(spec.f_max_hz)];
+  let last = 0;
+  const ticks = [];
+  for (const hz of HERTZ) {
+    const share = (toMel(hz) - low) / (high - low);
+    if (share < last + 0.07 || share > 0.97) continue; // room for the labels
+    last = share;
+    ticks.push(tick(hz >= 1000 ? `${hz / 1000} kHz` : `${hz} Hz`, "bottom", share));
+  }
+  axis.replaceChildren(...ticks);
+}
+
+/** Label the seconds of a sound, at most eight of them. */
+export function drawSeconds(axis, seconds) {
+  const step = STEPS_S.find((one) => seconds / one <= 8) ?? 20;
+  const count = Math.floor((0.97 * seconds) / step);
+  axis.replaceChildren(...Array.from({ length: count }, (_, i) => {
+    const at = (i + 1) * step;
+    return tick(`${Number(at.toFixed(2))} s`, "left", at / seconds);
+  }));
 }

@@ -33,7 +33,7 @@ function fft(re, im, cos, sin) {
 }
 
 const LOG_STEP = Math.log(6.4) / 27;
-const toMel = (hz) => (hz < 1000 ? (3 * hz) / 200 : 15 + Math.log(hz / 1000) / LOG_STEP);
+export const toMel = (hz) => (hz < 1000 ? (3 * hz) / 200 : 15 + Math.log(hz / 1000) / LOG_STEP);
 const toHz = (mel) => (mel < 15 ? (200 * mel) / 3 : 1000 * Math.exp((mel - 15) * LOG_STEP));
 
 /** Triangular filters as lists of [FFT bin, weight]. */

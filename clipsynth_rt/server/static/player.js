@@ -1,14 +1,14 @@
 // Plays one sound at a time, and keeps the controls and the playhead in step with it.
-// Through the Web Audio API: an audio element leaves a gap where a loop begins anew.
+// Through the Web Audio API: an audio element leaves a gap where a repeated sound begins anew.
 
 const $ = (id) => document.getElementById(id);
 
 export class Player {
   constructor() {
-    this.looping = false;
+    this.repeating = false;
     this.offset = 0; // seconds into the sound while it does not play
     $("play").addEventListener("click", () => this.toggle());
-    $("loop").addEventListener("click", () => this.loop());
+    $("repeat").addEventListener("click", () => this.repeat());
     $("position").addEventListener("input", (event) => this.seek(Number(event.target.value)));
   }
 
@@ -24,14 +24,14 @@ export class Player {
   get position() {
     if (!this.playing) return this.offset;
     const passed = this.context.currentTime - this.began;
-    return this.looping ? passed % this.buffer.duration : Math.min(passed, this.buffer.duration);
+    return this.repeating ? passed % this.buffer.duration : Math.min(passed, this.buffer.duration);
   }
 
   load(buffer) {
     this.stop();
     this.buffer = buffer;
     this.offset = 0;
-    for (const id of ["play", "loop", "position"]) $(id).disabled = false;
+    for (const id of ["play", "repeat", "position"]) $(id).disabled = false;
     $("head").hidden = false;
     this.show();
   }
@@ -46,7 +46,7 @@ export class Player {
     if (this.offset >= buffer.duration - 0.01) this.offset = 0;
     const source = this.context.createBufferSource();
     source.buffer = buffer;
-    source.loop = this.looping;
+    source.loop = this.repeating;
     source.connect(this.context.destination);
     source.onended = () => {
       if (source !== this.source) return;
@@ -74,15 +74,15 @@ export class Player {
     else this.play();
   }
 
-  loop(on = !this.looping) {
+  repeat(on = !this.repeating) {
     // what has been played twice counts once
     const position = this.position;
-    this.looping = on;
+    this.repeating = on;
     if (this.playing) {
       this.source.loop = on;
       this.began = this.context.currentTime - position;
     }
-    $("loop").setAttribute("aria-pressed", String(on));
+    $("repeat").setAttribute("aria-pressed", String(on));
   }
 
   seek(share) {

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from clipsynth_rt.bundles.manifest import decode, encode
 from clipsynth_rt.errors import CheckpointError, InputError, ManifestError
+from clipsynth_rt.files import read_toml
 from clipsynth_training.checkpoint import (
     load_component,
     load_state,
@@ -79,8 +79,8 @@ def load_config(path: str | Path) -> ClipTrainConfig:
         InputError: If the file cannot be read, or a key or value is not known.
     """
     try:
-        return decode(ClipTrainConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")), "")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
+        return decode(ClipTrainConfig, read_toml(path), "")
+    except ManifestError as error:
         raise InputError(f"{path}: not a configuration of train clip ({error})") from error
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from clipsynth_rt.files import write_json
 from clipsynth_rt.machine import describe_machine
 from clipsynth_training.checkpoint import default_checkpoint
 from clipsynth_training.clip.encoder import load_clip
@@ -118,7 +119,7 @@ def main() -> None:
         "kinds": list(arguments.kind),
         "rows": compare(names, *splits, arguments.cpu_seconds, base),
     }
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(arguments.out, report)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import logging
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from clipsynth_rt.bundles.manifest import MelSpec
 from clipsynth_rt.errors import DataError, InputError
+from clipsynth_rt.files import read_toml
 from clipsynth_training.clip.frame_embeddings import embed_frames
 from clipsynth_training.data.shards import ShardSet, video_id
 from clipsynth_training.data.sounds import load_concepts
@@ -155,7 +155,7 @@ def read_labels(path: str | Path, column: str = "concept") -> dict[str, str]:
 def load_phrasings() -> dict[str, list[str]]:
     """Return what else each concept may be called; see ``data.make_phrasings``."""
     table = resources.files("clipsynth_training.data.phrasings").joinpath("phrasings.toml")
-    return tomllib.loads(table.read_text(encoding="utf-8"))
+    return read_toml(table)
 
 
 def phrasings(label: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from clipsynth_rt.bundles.manifest import DiffusionSpec, MelSpec, decode, encode
 from clipsynth_rt.errors import InputError, ManifestError
+from clipsynth_rt.files import read_toml
 from clipsynth_training.denoiser.unet import UNet, UNetConfig
 from clipsynth_training.run.ranges import (
     ABOVE_ZERO,
@@ -143,21 +143,12 @@ def load_config(name_or_path: str) -> TrainConfig:
     preset = resources.files("clipsynth_training").joinpath(
         "configs", f"denoiser_{name_or_path}.toml"
     )
-    if preset.is_file():
-        text = preset.read_text()
-    elif Path(name_or_path).is_file():
-        try:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name_or_path}: cannot be read: {error}") from error
-    else:
+    if not preset.is_file() and not Path(name_or_path).is_file():
         raise InputError(
             f"{name_or_path}: no such preset or file; presets: {', '.join(preset_names())}"
         )
-    try:
-        config = TrainConfig.from_dict(tomllib.loads(text), name_or_path)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name_or_path}: not TOML: {error}") from error
+    table = read_toml(preset if preset.is_file() else name_or_path)
+    config = TrainConfig.from_dict(table, name_or_path)
     _check_network(config, name_or_path)
     return config
 

@@ -88,3 +88,42 @@ def velocity_loss(
         snr = (alpha / sigma).square().flatten()
         error = error * snr.clamp(max=5.0) / (snr + 1.0)
     return error.mean()
+
+
+def predict_x0(x: Tensor, v: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+    """Return the estimate of the clean mel from a noisy one and its velocity, both [B, M, F].
+
+    Source:
+        Salimans & Ho 2022, arXiv:2202.00512, appendix D.
+    """
+    return alpha * x - sigma * v
+
+
+def ddim_step(
+    x: Tensor,
+    x0: Tensor,
+    now: tuple[Tensor, Tensor] | tuple[float, float],
+    then: tuple[Tensor, Tensor] | tuple[float, float],
+    fresh: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Return x at the next time, [B, M, F]; the runtime's NumPy twin is ``samplers.ddim_update``.
+
+    Args:
+        x: At the present time, [B, M, F].
+        x0: Estimate of the clean mel, [B, M, F].
+        now: Alpha and sigma of the present time.
+        then: Alpha and sigma of the next one.
+        fresh: Eta and standard normal noise [B, M, F]; None is the deterministic step.
+
+    Source:
+        Song et al. 2021, arXiv:2010.02502, equations 12 and 16.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = now, then
+    eps = (x - alpha_t * x0) / sigma_t
+    if fresh is None:
+        return alpha_s * x0 + sigma_s * eps
+    eta, noise = fresh
+    share = torch.as_tensor(1.0 - (alpha_t / alpha_s) ** 2).clamp_min(0.0)
+    sigma = eta * (sigma_s / sigma_t) * torch.sqrt(share)
+    kept = torch.sqrt(torch.as_tensor(sigma_s**2 - sigma**2).clamp_min(0.0))
+    return alpha_s * x0 + kept * eps + sigma * noise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from torch import Tensor
 from clipsynth_rt.audio.clip import AudioClip, finish
 from clipsynth_rt.bundles.manifest import DiffusionSpec, MelSpec
 from clipsynth_rt.files import write_atomically
-from clipsynth_rt.synthesis.samplers import Mel, ddim, ddim_update
 from clipsynth_rt.synthesis.schedule import alpha_sigma, sampling_times
 from clipsynth_training.denoiser.conditions import ConditionedMels
+from clipsynth_training.denoiser.diffusion import ddim_step, predict_x0
 from clipsynth_training.denoiser.unet import UNet
 from clipsynth_training.mel import MelSpectrogram
 from clipsynth_training.run.log import RunLog
@@ -105,17 +106,15 @@ def sample_mels(
     device, count, w = condition.device, len(condition), spec.guidance_scale
     both = torch.cat([condition, torch.zeros_like(condition)])
 
-    def step(x: Mel, t: float, s: float, eta: float, noise: Mel) -> tuple[Mel, Mel]:
-        twice = torch.from_numpy(x).to(device).repeat(2, 1, 1)
-        v_cond, v_uncond = model(twice, torch.full((2 * count,), t, device=device), both).chunk(2)
-        v = (v_uncond + w * (v_cond - v_uncond)).float().cpu().numpy()
-        alpha, sigma = alpha_sigma(t)
-        x0 = np.clip(alpha * x - sigma * v, spec.x0_min, spec.x0_max).astype(np.float32)
-        return ddim_update(x, x0, t, s, eta, noise), x0
-
     shape = (count, model.config.n_mels, frames)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
-    return torch.from_numpy(ddim(step, noise, sampling_times(num_steps, spec)))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    for t, s in pairwise(map(float, sampling_times(num_steps, spec))):
+        time = torch.full((2 * count,), t, device=device)
+        v_cond, v_uncond = model(x.repeat(2, 1, 1), time, both).float().chunk(2)
+        v = v_uncond + w * (v_cond - v_uncond)
+        x0 = predict_x0(x, v, *alpha_sigma(t)).clamp(spec.x0_min, spec.x0_max)
+        x = ddim_step(x, x0, alpha_sigma(t), alpha_sigma(s))
+    return x.cpu()
 
 
 def write_samples(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from clipsynth_rt.bundles.manifest import decode
 from clipsynth_rt.errors import InputError, ManifestError
+from clipsynth_rt.files import read_toml
 from clipsynth_training.denoiser.batches import READERS, clips_of_step
 from clipsynth_training.denoiser.conditions import ConditionedMels
 from clipsynth_training.denoiser.diffusion import add_noise
@@ -123,8 +123,8 @@ def load_config(path: str | Path | None) -> DistilConfig:
     if path is None:
         return DistilConfig()
     try:
-        config = decode(DistilConfig, tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ManifestError) as error:
+        config = decode(DistilConfig, read_toml(path))
+    except ManifestError as error:
         raise InputError(f"{path}: not a configuration of train distil ({error})") from error
     check_ranges(config, _RANGES, f"{path}: ")
     counts = config.num_steps

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clipsynth_rt.bundles.manifest import DiffusionSpec
 from clipsynth_rt.synthesis.schedule import alpha_sigma, sampling_times
+from clipsynth_training.denoiser.diffusion import ddim_step, predict_x0
 from clipsynth_training.run.autocast import mixed_precision
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -53,9 +54,11 @@ class Rollout:
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= first):
                 with mixed_precision(noise.device.type):
                     v = model(x, torch.full((len(x),), t, device=x.device), condition)
-                x0 = clip_through(alpha * x - sigma * v, self.spec.x0_min, self.spec.x0_max)
+                x0 = clip_through(
+                    predict_x0(x, v, alpha, sigma), self.spec.x0_min, self.spec.x0_max
+                )
             yield x, x0
-            x = alpha_s * x0 + sigma_s / sigma * (x - alpha * x0)
+            x = ddim_step(x, x0, (alpha, sigma), (alpha_s, sigma_s))
             if not end_to_end:
                 x = x.detach()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from clipsynth_rt.bundles.manifest import MelSpec, decode
 from clipsynth_rt.errors import InputError, ManifestError
+from clipsynth_rt.files import read_toml
 from clipsynth_training.run.ranges import ABOVE_ZERO, BELOW_ONE, FROM_ONE, FROM_ZERO, check_ranges
 from clipsynth_training.vocoder.discriminators import DiscriminatorConfig
 from clipsynth_training.vocoder.losses import TRAINING_RESOLUTIONS
@@ -89,12 +89,7 @@ def read_vocoder_config(source: str | Path | Mapping[str, Any]) -> VocoderTrainC
         if not path.suffix:
             path = Path(__file__).parents[1] / "configs" / f"vocoder_{source}.toml"
         where = str(path)
-        try:
-            source = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not TOML ({error})") from error
+        source = read_toml(path)
     kinds = {"mel": MelSpec, "training": VocoderTraining, "discriminators": DiscriminatorConfig}
     if unknown := source.keys() - kinds.keys() - {"vocoder"}:
         raise InputError(f"{where}: {min(unknown)}: unknown key")

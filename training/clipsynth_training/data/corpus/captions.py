@@ -6,13 +6,14 @@ Captions are made from the parameters that a clip was rendered from, so they are
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from clipsynth_rt.files import read_toml
 
 BARE_SHARE = 0.3
 """Share of captions that name the thing and nothing else, as most queries do."""
@@ -136,5 +137,4 @@ def _with_article(text: str) -> str:
 
 @functools.cache
 def _load() -> dict[str, dict[str, dict[str, Any]]]:
-    text = resources.files("clipsynth_training.data.corpus").joinpath("words.toml").read_text()
-    return tomllib.loads(text)
+    return read_toml(resources.files("clipsynth_training.data.corpus") / "words.toml")

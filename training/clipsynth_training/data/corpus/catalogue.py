@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from clipsynth_rt.files import read_toml
 from clipsynth_training.data.corpus.sources import (
     ProceduralSource,
     RecordingSource,
@@ -126,5 +126,5 @@ def _is_musical(concept: Concept) -> bool:
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    text = resources.files("clipsynth_training.data.corpus").joinpath("aliases.toml").read_text()
-    return dict(tomllib.loads(text)["concept"])
+    table = read_toml(resources.files("clipsynth_training.data.corpus") / "aliases.toml")
+    return dict(table["concept"])

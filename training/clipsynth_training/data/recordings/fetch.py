@@ -9,7 +9,6 @@ recording that is there already is kept, so a run that was stopped goes on where
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from clipsynth_rt.errors import InputError, OutputError
+from clipsynth_rt.files import write_atomically
 from clipsynth_training.data.recordings.ledger import Recording, load_recordings
 from clipsynth_training.data.recordings.packages import PackageFolder, download
 
@@ -104,6 +104,4 @@ def _fetch_package(
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_atomically(path, data)
