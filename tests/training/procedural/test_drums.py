@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from clipsynth_training.data.procedural import drums, dsp
 from clipsynth_training.data.procedural.model import MAX_SECONDS, SAMPLE_RATE, draw
 

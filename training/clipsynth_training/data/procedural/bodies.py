@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from clipsynth_training.data.procedural import dsp
-from clipsynth_training.data.procedural.model import Waveform
 from numpy.typing import NDArray
 from scipy import special
+
+from clipsynth_training.data.procedural import dsp
+from clipsynth_training.data.procedural.model import Waveform
 
 Ratios = NDArray[np.float64]
 

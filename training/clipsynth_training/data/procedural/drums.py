@@ -8,6 +8,7 @@ Source:
 from __future__ import annotations
 
 import numpy as np
+
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.bodies import (
     BRASS,

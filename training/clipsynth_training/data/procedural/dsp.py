@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from clipsynth_training.data.procedural.model import SAMPLE_RATE, Waveform
 from numpy.typing import ArrayLike
 from scipy import fft, signal
+
+from clipsynth_training.data.procedural.model import SAMPLE_RATE, Waveform
 
 Parameters = Mapping[str, Any]
 """Drawn values by name: a float for every ``Range``, a str for every ``Choice``."""

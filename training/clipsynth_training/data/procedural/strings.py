@@ -11,6 +11,7 @@ Source:
 from __future__ import annotations
 
 import numpy as np
+
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.bodies import CANTILEVER, STEEL, make_body
 from clipsynth_training.data.procedural.dsp import Parameters

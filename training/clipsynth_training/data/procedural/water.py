@@ -12,6 +12,7 @@ Source:
 from __future__ import annotations
 
 import numpy as np
+
 from clipsynth_training.data.procedural import bodies, dsp
 from clipsynth_training.data.procedural.dsp import Parameters
 from clipsynth_training.data.procedural.model import SAMPLE_RATE, Range, SoundModel, Waveform
