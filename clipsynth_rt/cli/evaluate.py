@@ -35,7 +35,7 @@ _FOLDER = click.Path(path_type=Path)
     "sections",
     multiple=True,
     help="text, image, paraphrases, num_steps, vocoder (these if left out), systems, templates, "
-    "gap, curves, teacher, or all; may be repeated.",
+    "gap, curves, teacher, obedience, one-shots, foley, or all (but foley); may be repeated.",
 )
 @click.option(
     "--system",
@@ -65,6 +65,11 @@ _FOLDER = click.Path(path_type=Path)
     type=click.IntRange(1, 1000),
     help="Of the ordinary denoiser in the section teacher.",
 )
+@click.option(
+    "--foley",
+    type=_FOLDER,
+    help="Real sounds in a folder a class, as in DCASE 2023 Task 7, for the section foley.",
+)
 @click.option("--concepts", type=click.IntRange(min=1), help="Ask for this many concepts only.")
 @click.option("--resynthesis-clips", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--provider", default="auto", show_default=True)
@@ -91,6 +96,7 @@ def command(
     embeddings: tuple[str, ...],
     curve_steps: tuple[int, ...],
     teacher_steps: int,
+    foley: Path | None,
     concepts: int | None,
     resynthesis_clips: int,
     provider: str,
@@ -155,6 +161,7 @@ def command(
             curve_steps=curve_steps or CURVE_STEPS,
             teacher_steps=teacher_steps,
             resynthesis_clips=resynthesis_clips,
+            foley_dir=foley,
         )
         # before checkpoints are exported, which takes minutes each
         check_measurable(study, setup, names)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from clipsynth_training.evaluate.measures import metrics
 from clipsynth_training.evaluate.measures.intervals import mean_interval, statistic_interval
 from clipsynth_training.evaluate.measures.metrics import (
     FrechetReference,
@@ -85,3 +86,48 @@ def test_copies_are_told_from_new_sounds():
     low, high = fresh["nearer_than_real_interval"]
     assert low < fresh["nearer_than_real"] < high
     assert fresh["nearer_than_real"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_kernel_distance_by_its_definition():
+    rng = np.random.default_rng(0)
+    real, made = rng.normal(size=(7, 3)), rng.normal(0.5, 1.0, size=(5, 3))
+    reference = metrics.KernelReference(real)
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(real) for b in real[:i]]
+    assert reference.bandwidth == pytest.approx(np.median(distances))
+
+    def kernel(a, b):
+        return np.exp(-np.square(a - b).sum() / (2 * reference.bandwidth**2))
+
+    within_real = np.mean([kernel(a, b) for i, a in enumerate(real) for b in real[:i]])
+    within_made = np.mean([kernel(a, b) for i, a in enumerate(made) for b in made[:i]])
+    between = np.mean([kernel(a, b) for a in real for b in made])
+    expected = 1000 * (within_real + within_made - 2 * between)
+    assert reference.distance(made) == pytest.approx(expected)
+
+
+def test_the_kernel_distance_is_zero_on_average_for_one_distribution_and_grows_with_a_shift():
+    rng = np.random.default_rng(1)
+    reference = metrics.KernelReference(rng.normal(size=(400, 8)))
+    # of few clips as of many: the estimate has no bias
+    alike = [reference.distance(rng.normal(size=(20, 8))) for _ in range(200)]
+    assert abs(np.mean(alike)) < 4 * np.std(alike) / np.sqrt(200) + 1.0
+    assert min(alike) < 0 < max(alike)
+    shifted = [reference.distance(rng.normal(shift, 1, size=(200, 8))) for shift in (0.2, 0.5, 1.0)]
+    assert 5 * np.std(alike) < shifted[-1]
+    assert shifted == sorted(shifted)
+
+
+def test_the_interval_of_a_kernel_distance_is_as_wide_as_it_scatters():
+    rng = np.random.default_rng(2)
+    reference = metrics.KernelReference(rng.normal(size=(300, 4)))
+    sets = [rng.normal(0.3, 1.0, size=(60, 4)) for _ in range(60)]
+    values = [reference.distance(made) for made in sets]
+    low, high = reference.interval(sets[0], values[0])
+    assert low < values[0] < high
+    assert (high - low) / 2 == pytest.approx(1.96 * np.std(values), rel=0.5)
+
+
+def test_a_kernel_distance_needs_two_clips_that_differ():
+    for rows in (np.zeros((1, 3)), np.zeros((4, 3))):
+        with pytest.raises(ValueError, match="needs"):
+            metrics.KernelReference(rows)

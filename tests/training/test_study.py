@@ -47,6 +47,7 @@ from clipsynth_training.evaluate import (
     evaluation as report,
 )
 from clipsynth_training.evaluate import (
+    foley,
     gap,
     protocol,
     sections,
@@ -56,6 +57,9 @@ from clipsynth_training.evaluate import study as study_module
 from clipsynth_training.evaluate.cache import Cache, digest
 from clipsynth_training.evaluate.listening.kit import mushra_kit
 from clipsynth_training.evaluate.measures import embedders, intervals, metrics
+from clipsynth_training.evaluate.obedience import score
+from clipsynth_training.evaluate.obedience.score import Ladder
+from clipsynth_training.evaluate.one_shots import score as hits_module
 from clipsynth_training.evaluate.protocol import LabelledClips
 from clipsynth_training.evaluate.report import page, tables
 from clipsynth_training.evaluate.sections import Setup
@@ -527,3 +531,92 @@ def test_fewer_concepts_on_request(corpus, tiny_bundle, setup):
     assert found["concepts"] == 2
     assert found["text"]["by_concept"].keys() == {"drum", "bird"}
     assert found["image"]["clips"] == 8
+
+
+def test_the_classes_of_the_foley_contest(study, setup, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("DogBark", "footstep", "Gun Shot", "Keyboard", "Moving_Motor_Vehicle", "rain"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            sound = 0.1 * rng.normal(size=44100)
+            soundfile.write(tmp_path / name / f"{number}.wav", sound, 44100)
+    asked = dataclasses.replace(setup, foley_dir=tmp_path, foley_clips=3)
+    with pytest.raises(InputError, match=r"needs a folder SneezeCough with two WAV files or more"):
+        report.evaluate(study, asked, ["foley"])
+    (tmp_path / "Sneeze_Cough").mkdir()
+    for number in range(3):
+        soundfile.write(
+            tmp_path / "Sneeze_Cough" / f"{number}.wav", 0.1 * rng.normal(size=9000), 22050
+        )
+    found = report.evaluate(study, asked, ["foley"])["foley"]
+    assert list(found["by_class"]) == list(foley.QUERIES)
+    assert found["clips_a_class"] == 3
+    for key in ("fad_judge", "kad_judge"):
+        values = [row[key] for row in found["by_class"].values()]
+        assert np.isfinite(values).all()
+        assert found["mean"][key] == pytest.approx(np.mean(values))
+    for needed, message in ((None, "needs --foley DIR"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            report.evaluate(study, dataclasses.replace(setup, foley_dir=needed), ["foley"])
+    assert "foley" not in report.check_sections(["all"])
+
+
+def test_sounds_in_the_format_of_the_contest():
+    for seconds, rate in ((1.0, 44100), (9.0, 22050)):
+        (sound,) = foley.contest_format([np.ones(round(seconds * rate), np.float32)], rate)
+        assert sound.shape == (88200,)
+        assert sound.dtype == np.float32
+        assert sound[11025] == pytest.approx(1.0, abs=0.01)
+
+
+def test_one_shots_are_measured_on_what_the_voice_makes(study, setup, monkeypatch):
+    monkeypatch.setattr(sections, "load_hits", lambda: ("drum", "gunshot"))
+    monkeypatch.setattr(hits_module, "load_hits", lambda: ("drum", "gunshot"))
+    answer = setup.voice.answer
+
+    def whole(question, cache, progress):
+        """A hit of the first query, and one that is cut of the second."""
+        sounds = answer(question, cache, progress)
+        time = np.arange(11025) / 22050
+        hit = np.round(30000 * np.exp(-time / 0.07) * np.cos(2000 * time)).astype(np.int16)
+        cut = np.where(time < 0.1, hit, 0).astype(np.int16)
+        audio = np.stack([hit] * question.seeds + [cut] * question.seeds)
+        return dataclasses.replace(sounds, audio=audio)
+
+    monkeypatch.setattr(setup.voice, "answer", whole)
+    found = report.evaluate(study, setup, ["one-shots"])
+    assert found["one_shots"]["by_hit"] == {"drum": 1.0, "gunshot": 0.0}
+    assert "| usable as they are | 50.0% " in tables.markdown(found)
+
+
+def test_obedience_is_measured_on_what_the_voice_makes(study, setup, monkeypatch):
+    ladders = (
+        Ladder("pitch", "pitch_hz", ("a low drum", "a high drum")),
+        Ladder("loudness", "level_db", ("a quiet drum", "a drum", "a loud drum")),
+        Ladder("loudness", "level_db", ("a quiet drum", "a loud drum")),
+    )
+    monkeypatch.setattr(sections, "load_ladders", lambda: ladders)
+    monkeypatch.setattr(score, "load_ladders", lambda: ladders)
+    asked = []
+    answer = setup.voice.answer
+
+    def louder(question, cache, progress):
+        """The voice's own sounds, each query's louder than the one's before."""
+        asked.append(question.queries)
+        sounds = answer(question, cache, progress)
+        gains = np.repeat(
+            [{"a quiet drum": 0.05, "a drum": 0.2}.get(q, 0.9) for q in question.queries],
+            question.seeds,
+        )
+        audio = np.round(sounds.audio * gains[:, None]).astype(np.int16)
+        return dataclasses.replace(sounds, audio=audio)
+
+    monkeypatch.setattr(setup.voice, "answer", louder)
+    found = report.evaluate(study, setup, ["obedience"])
+    assert asked == [("a low drum", "a high drum", "a quiet drum", "a drum", "a loud drum")]
+    figures = found["obedience"]
+    assert found["seeds"] == {"obedience": setup.seeds}
+    assert figures["by_attribute"]["loudness"]["share"] == 1.0
+    assert figures["triples"]["share"] == 1.0
+    assert figures["by_attribute"]["pitch"]["of"] == setup.seeds
+    assert "| loudness | " in tables.markdown(found)

@@ -15,6 +15,7 @@ from clipsynth_training.evaluate.gap import prior_fingerprint
 from clipsynth_training.evaluate.sections import (
     CHEAP,
     FEW,
+    OWN_DATA,
     SECTIONS,
     Setup,
     check_measurable,
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 
 def check_sections(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the sections to measure in their order: ``all`` is every one, none is the cheap ones.
+    """Return the sections to measure in their order; none named is the cheap ones.
+
+    ``all`` is every one but those of ``OWN_DATA``.
 
     Raises:
         InputError: If a section is not known.
@@ -38,7 +41,8 @@ def check_sections(names: Sequence[str]) -> tuple[str, ...]:
         )
     if not names:
         return CHEAP
-    return tuple(name for name in SECTIONS if name in names or "all" in names)
+    every = {name for name in SECTIONS if name not in OWN_DATA} if "all" in names else set()
+    return tuple(name for name in SECTIONS if name in every | set(names))
 
 
 def evaluate(
@@ -86,7 +90,7 @@ def evaluate(
         "seeds": {
             name: setup.few if name in (*FEW, "paraphrases") else setup.seeds
             for name in names
-            if name != "vocoder"
+            if name not in ("vocoder", "foley")
         },
         "cure": setup.cure,
         "real": {key: real[key] for key in shares},

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clipsynth_rt.errors import DataError, InputError
 from clipsynth_rt.machine import describe_machine
 from clipsynth_rt.synthesis.options import SynthOptions, resolve_options
 from clipsynth_training.clip.prior import load_prior
-from clipsynth_training.evaluate import gap
+from clipsynth_training.evaluate import foley, gap
 from clipsynth_training.evaluate.measures.metrics import mean_and_interval
+from clipsynth_training.evaluate.obedience.score import load_ladders, obedience, queries_of
+from clipsynth_training.evaluate.one_shots.score import load_hits, one_shots
 from clipsynth_training.evaluate.paraphrases import load_paraphrases
 from clipsynth_training.evaluate.report.html import file_name
 from clipsynth_training.evaluate.study import Study
@@ -72,6 +75,8 @@ class Setup:
         guidance_scales: Of the guidance curve.
         resynthesis_clips: Real clips sent through the vocoder and Griffin-Lim.
         teacher_steps: Of the section ``teacher``.
+        foley_dir: Folder of the section ``foley``: real sounds in a folder a class.
+        foley_clips: Sounds a class of that section.
     """
 
     voice: Voice
@@ -87,6 +92,8 @@ class Setup:
     guidance_scales: Sequence[float] = (1.0, 2.0, 3.0, 4.0)
     resynthesis_clips: int = 200
     teacher_steps: int = 50
+    foley_dir: Path | None = None
+    foley_clips: int = foley.CLIPS
     _cures: dict[str, gap.Cure] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -352,6 +359,43 @@ def curves(study: Study, setup: Setup) -> Report:
     return {"curves": {"num_steps": report, "guidance_scale": scales, **more}}
 
 
+def attribute_obedience(study: Study, setup: Setup) -> Report:
+    """Whether sounds have the attributes that their queries name, by signal processing alone."""
+    queries = queries_of(load_ladders())
+    found = obedience(*_unclassified(study, setup, queries), setup.seeds)
+    return {"obedience": {"queries": len(queries), **found}}
+
+
+def hits(study: Study, setup: Setup) -> Report:
+    """Whether hits begin at once and end by themselves."""
+    return {"one_shots": one_shots(*_unclassified(study, setup, load_hits()), setup.seeds)}
+
+
+def foley_classes(study: Study, setup: Setup) -> Report:
+    """The seven classes of DCASE 2023 Task 7 beside real sounds of them, by every embedding."""
+    assert setup.foley_dir is not None  # check_measurable
+    real = foley.find_classes(setup.foley_dir)
+    options = {**setup.options, "duration": foley.SECONDS}
+    queries = [foley.QUERIES[name] for name in real]
+    question = Question("text", queries, [0] * len(real), setup.foley_clips, options)
+    question = setup.cured(study, question, setup.cure)
+    sounds = setup.voice.answer(question, study.cache, study.progress)
+    rate = setup.voice.synthesizer.bundle.manifest.mel.sample_rate
+    by_class: dict[str, dict[str, float]] = {}
+    for number, (name, files) in enumerate(real.items()):
+        rows = slice(number * setup.foley_clips, (number + 1) * setup.foley_clips)
+        made = foley.contest_format(sounds.clips(rows), rate)
+        wanted = foley.read_class(files)
+        by_class[name] = study.distances(made, wanted, foley.SAMPLE_RATE)
+    return {
+        "foley": {
+            "clips_a_class": setup.foley_clips,
+            "mean": foley.mean_of_classes(by_class),
+            "by_class": by_class,
+        }
+    }
+
+
 SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "text": text,
     "image": image,
@@ -363,8 +407,13 @@ SECTIONS: dict[str, Callable[[Study, Setup], Report]] = {
     "templates": templates,
     "gap": modality_gap,
     "curves": curves,
+    "obedience": attribute_obedience,
+    "one-shots": hits,
+    "foley": foley_classes,
 }
 """Sections by name, in the order of the report."""
+OWN_DATA = ("foley",)
+"""Sections that need real sounds of their own, and are no part of ``all``."""
 CHEAP = ("text", "image", "paraphrases", "num_steps", "vocoder")
 """What is measured where nothing is asked for: minutes on two cores."""
 
@@ -398,6 +447,12 @@ def check_measurable(study: Study, setup: Setup, names: Sequence[str]) -> None:
     """
     if "paraphrases" in names and not _paraphrases(study):
         raise InputError("no paraphrase is of these concepts; leave the section paraphrases out")
+    if "foley" in names:
+        if setup.foley_dir is None:
+            raise InputError("section foley: needs --foley DIR, real sounds in a folder a class")
+        foley.find_classes(setup.foley_dir)
+        if setup.foley_clips < 2:
+            raise InputError("section foley: a distance takes two clips a class at least")
     if setup.prior is not None and ("gap" in names or setup.cure == "prior"):
         load_prior(setup.prior)
     if not (measured := [name for name in names if name in ASKED]):
@@ -438,6 +493,21 @@ def _paraphrases(study: Study) -> dict[str, int]:
 def brief(scores: Report) -> Report:
     """Return scores without the figures of every concept."""
     return {key: value for key, value in scores.items() if key != "by_concept"}
+
+
+def _unclassified(
+    study: Study, setup: Setup, queries: Sequence[str]
+) -> tuple[Callable[[str, int], Sequence[NDArray[np.float32]]], int]:
+    """Ask queries that are no labels; return what gives the sounds of each, and their rate."""
+    question = Question("text", queries, [0] * len(queries), setup.seeds, setup.options)
+    question = setup.cured(study, question, setup.cure)
+    sounds = setup.voice.answer(question, study.cache, study.progress)
+    rows = dict(zip(queries, range(0, len(sounds.audio), setup.seeds), strict=True))
+
+    def take(query: str, seeds: int) -> Sequence[NDArray[np.float32]]:
+        return sounds.clips(slice(rows[query], rows[query] + seeds))
+
+    return take, setup.voice.synthesizer.bundle.manifest.mel.sample_rate
 
 
 def _of_voice(study: Study, voice: Voice, question: Question, *, full: bool = False) -> Report:

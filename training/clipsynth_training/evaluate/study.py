@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +68,27 @@ class Study:
         """Names of the classifier's labels."""
         return self.judge.labels
 
-    @cached_property
+    @functools.cached_property
     def real(self) -> Heard:
         """The real test clips as heard."""
         return self.hear(Real(self.test).answer(None, self.cache))
 
-    @cached_property
+    @functools.cached_property
     def real_train(self) -> Heard:
         """Training clips as heard, thinned: what FAD of real to real needs."""
         return self._hear_labelled(self.train.of(self.concepts).thinned(TRAIN_LIMIT))
 
-    @cached_property
+    @functools.cached_property
     def all_train(self) -> Heard:
         """Every training clip as heard: what might have been memorised."""
         return self._hear_labelled(self.train)
 
-    @cached_property
+    @functools.cached_property
     def clip(self) -> Clip:
         """The CLIP encoder."""
         return self.encoder if isinstance(self.encoder, Clip) else load_clip(self.encoder)
 
-    @cached_property
+    @functools.cached_property
     def train_pictures(self) -> NDArray[np.float32]:
         """Unit mean embedding of each training clip's pictures [N, D]; zeros where it has none."""
         image, shown = embed_frames(self.train.shards, self.clip)
@@ -96,7 +96,7 @@ class Study:
         mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
         return np.asarray(mean * shown.numpy()[:, None], np.float32)
 
-    @cached_property
+    @functools.cached_property
     def clouds(self) -> Clouds:
         """The corpus's embeddings in both modalities, of labelled training clips with pictures."""
         pictures = self.train_pictures[self.train.rows]
@@ -165,6 +165,7 @@ class Study:
         heard = self.hear(sounds)
         found = heard.scores(self.labels)
         found |= self._distance("fad_generated_vs_test", self._reference, heard.embedding)
+        found |= self._distance("kad_generated_vs_test", self._kernel_reference, heard.embedding)
         found["fad_train_vs_test"] = self._train_distance
         divergence = metrics.posterior_divergence(heard.posterior, heard.target, self._posteriors)
         if len(divergence):
@@ -179,38 +180,68 @@ class Study:
             train = self.all_train.embedding
             found |= metrics.memorisation(heard.embedding, self.real.embedding, train)
         for embedder in self.embedders:
-            name = "fid_mel" if embedder.name == "inception" else f"fad_{embedder.name}"
+            name = "mel" if embedder.name == "inception" else embedder.name
+            fad = "fid_mel" if embedder.name == "inception" else f"fad_{embedder.name}"
             vectors = self._embed(embedder, sounds)
-            reference = self._embedded_reference(embedder)
-            found |= self._distance(name, reference, vectors)
+            known = self._embed(embedder, Real(self.test).answer(None, self.cache))
+            found |= self._distance(fad, metrics.FrechetReference(known), vectors)
+            found |= self._distance(f"kad_{name}", metrics.KernelReference(known), vectors)
             if isinstance(embedder, Clap):
                 texts = embedder.embed_texts([self.labels[index] for index in sounds.target])
                 found |= metrics.mean_and_interval("clap_score", (vectors * texts).sum(axis=1))
         return found
 
+    def distances(
+        self,
+        made: Sequence[NDArray[np.float32]],
+        real: Sequence[NDArray[np.float32]],
+        sample_rate: int,
+    ) -> dict[str, float]:
+        """Return FAD and KAD between two sets of sounds, by the judge and by every embedder."""
+        heard_rate = self.judge.mel_spec.sample_rate
+
+        def by_judge(sounds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+            at_rate = embedding.resampled(sounds, sample_rate, heard_rate)
+            return self.judge.hear(at_rate, [0] * len(at_rate)).embedding
+
+        def by(embedder: Embedder, sounds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+            return embedder.embed(sounds, sample_rate)
+
+        ways: dict[str, Callable[[Sequence[NDArray[np.float32]]], NDArray[np.float32]]] = {
+            "judge": by_judge,
+            **{embedder.name: functools.partial(by, embedder) for embedder in self.embedders},
+        }
+        found: dict[str, float] = {}
+        for name, embed in ways.items():
+            vectors, reference = embed(made), embed(real)
+            found[f"fad_{name}"] = metrics.frechet_distance(reference, vectors)
+            found[f"kad_{name}"] = metrics.KernelReference(reference).distance(vectors)
+        return found
+
     @staticmethod
     def _distance(
-        name: str, reference: metrics.FrechetReference, embedding: NDArray[np.float32]
+        name: str,
+        reference: metrics.FrechetReference | metrics.KernelReference,
+        embedding: NDArray[np.float32],
     ) -> dict[str, Any]:
         value = reference.distance(embedding)
         return {name: value, f"{name}_interval": reference.interval(embedding, value)}
 
-    @cached_property
+    @functools.cached_property
     def _reference(self) -> metrics.FrechetReference:
         return metrics.FrechetReference(self.real.embedding)
 
-    @cached_property
+    @functools.cached_property
+    def _kernel_reference(self) -> metrics.KernelReference:
+        return metrics.KernelReference(self.real.embedding)
+
+    @functools.cached_property
     def _posteriors(self) -> NDArray[np.float64]:
         return metrics.mean_posteriors(self.real.posterior, self.real.target)
 
-    @cached_property
+    @functools.cached_property
     def _train_distance(self) -> float:
         return self._reference.distance(self.real_train.embedding)
-
-    def _embedded_reference(self, embedder: Embedder) -> metrics.FrechetReference:
-        return metrics.FrechetReference(
-            self._embed(embedder, Real(self.test).answer(None, self.cache))
-        )
 
     def _embed(self, embedder: Embedder, sounds: Sounds) -> NDArray[np.float32]:
         spec = self.judge.mel_spec

@@ -37,9 +37,13 @@ def mean_interval(values: NDArray[np.generic], resamples: int = RESAMPLES) -> In
 
 
 def statistic_interval(
-    value: float, count: int, statistic: Callable[[NDArray[np.int64]], float], resamples: int = 50
+    value: float,
+    count: int,
+    statistic: Callable[[NDArray[np.int64]], float],
+    resamples: int = 50,
+    lowest: float = 0.0,
 ) -> Interval:
-    """Return the 95% interval ``value`` -+ 1.96 bootstrap standard errors, not below zero.
+    """Return the 95% interval ``value`` -+ 1.96 bootstrap standard errors, not below ``lowest``.
 
     For statistics that resampling biases: a resample repeats clips, so its covariance is that of
     a smaller set, and a Fréchet distance grows. Percentiles would lie above the value itself.
@@ -49,6 +53,7 @@ def statistic_interval(
         count: Clips in the set, at least 2.
         statistic: Of chosen rows, int64 [count].
         resamples: Bootstrap resamples.
+        lowest: What the statistic cannot be below.
 
     Source:
         Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.2; 50
@@ -59,4 +64,4 @@ def statistic_interval(
         method="percentile", rng=0,
     )  # fmt: skip
     half = 1.959964 * float(found.standard_error)
-    return [max(0.0, value - half), value + half]
+    return [max(lowest, value - half), value + half]

@@ -14,10 +14,15 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "top1": ("top-1", "percent"),
     "top5": ("top-5", "percent"),
     "fad_generated_vs_test": ("FAD", "1"),
+    "kad_generated_vs_test": ("KAD", "2"),
     "fad_vggish": ("FAD, VGGish", "2"),
     "fad_panns": ("FAD, PANNs", "2"),
     "fad_clap": ("FAD, CLAP", "3"),
     "fid_mel": ("FID, mel", "1"),
+    "kad_vggish": ("KAD, VGGish", "2"),
+    "kad_panns": ("KAD, PANNs", "2"),
+    "kad_clap": ("KAD, CLAP", "2"),
+    "kad_mel": ("KID, mel", "2"),
     "kl": ("KL", "2"),
     "clap_score": ("CLAP score", "3"),
     "text_to_sound@1": ("R@1", "percent"),
@@ -52,6 +57,12 @@ def markdown(report: Figures) -> str:
             lines += ["", *_figures(title, report[title])]
     if "modality_gap" in report:
         lines += ["", *_gap(report["modality_gap"])]
+    if "obedience" in report:
+        lines += ["", *_obedience(report["obedience"])]
+    if "one_shots" in report:
+        lines += ["", *_one_shots(report["one_shots"])]
+    if "foley" in report:
+        lines += ["", *_foley(report["foley"])]
     if "curves" in report:
         for sampler, rows in report["curves"]["num_steps"].items():
             lines += ["", *_curve(f"steps, {sampler}", rows)]
@@ -153,6 +164,47 @@ def _gap(found: Figures) -> list[str]:
         cells = " | ".join(f"{v:.3f} ({low:.3f}–{high:.3f})" for v, (low, high) in pairs)
         lines.append(f"| {name} | {cells} |")
     return [*lines, "", *_figures("voice, query, cure", found["voices"])]
+
+
+def _obedience(found: Figures) -> list[str]:
+    rows = dict(found["by_attribute"])
+    rows["all pairs (chance 50%)"] = found["pairs"]
+    rows["triples (chance 17%)"] = found["triples"]
+    lines = ["| obedience | comparisons | in the right order |", "| --- | ---: | ---: |"]
+    for name, row in rows.items():
+        low, high = row["share_interval"]
+        share = f"{_percent(row['share'])} ({100 * low:.0f}–{100 * high:.0f})"
+        lines.append(f"| {name} | {row['of']} | {share} |")
+    return lines
+
+
+def _one_shots(found: Figures) -> list[str]:
+    names = {
+        "usable": "usable as they are",
+        "starts_at_once": "start within 10 ms",
+        "ends_by_itself": "tail ends by itself",
+        "no_silence_after": "no silence after the tail",
+        "no_cut_edge": "no cut edge",
+    }
+    lines = [f"| {found['clips']} one-shots | share |", "| --- | ---: |"]
+    for key, name in names.items():
+        low, high = found[f"{key}_interval"]
+        lines.append(f"| {name} | {_percent(found[key])} ({100 * low:.0f}–{100 * high:.0f}) |")
+    return lines
+
+
+def _foley(found: Figures) -> list[str]:
+    keys = list(found["mean"])
+    heads = " | ".join(
+        key.replace("_", ", ", 1).replace("fad", "FAD").replace("kad", "KAD") for key in keys
+    )
+    lines = [
+        f"| DCASE 2023 Task 7, {found['clips_a_class']} clips a class | {heads} |",
+        f"| --- |{' ---: |' * len(keys)}",
+    ]
+    for name, row in {**found["by_class"], "mean": found["mean"]}.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[key]:.2f}' for key in keys)} |")
+    return lines
 
 
 def cell(row: Figures, key: str) -> str:
