@@ -91,7 +91,7 @@ def _hand_bell(p: Parameters, rng: np.random.Generator) -> Waveform:
     ratios = np.array([1.0, 3.0, 3.9, 5.4, 7.6, 9.2, 12.0])
     gains = np.array([1.0, 0.5, 0.12, 0.25, 0.12, 0.1, 0.05])
     bell = _tuned(p["f0_hz"], ratios, p["ring_s"], rng, gains=gains, pairs=0.0012)
-    return dsp.finish(bell.strike(rng, p["brightness"], contact=2.5))
+    return dsp.finish(bell.strike(rng, 0.6, contact=0.25 * _mallet(p)))
 
 
 def _desk_bell(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -249,8 +249,8 @@ def _xylophone(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _marimba(p: Parameters, rng: np.random.Generator) -> Waveform:
-    note = _bar_note(p, rng, [1, 3.98, 9.2, 16.0], [1, 0.3, 0.12, 0.05], 1.25, HARDWOOD, 1.0)
-    return dsp.finish(note.strike(rng, 0.5, contact=0.35 * _mallet(p)))
+    note = _bar_note(p, rng, [1, 3.98, 9.2, 16.0], [1, 0.5, 0.25, 0.1], 1.0, HARDWOOD, 1.0)
+    return dsp.finish(note.strike(rng, 0.5, contact=0.15 * _mallet(p)))
 
 
 def _glockenspiel(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -259,8 +259,8 @@ def _glockenspiel(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _vibraphone(p: Parameters, rng: np.random.Generator) -> Waveform:
-    note = _bar_note(p, rng, [1, 3.99, 9.8, 17.0], [1, 0.35, 0.12, 0.04], 0.9, BRASS, 1.0)
-    sound = note.strike(rng, 0.5, contact=0.7 * _mallet(p))
+    note = _bar_note(p, rng, [1, 3.99, 9.8, 17.0], [1, 0.5, 0.22, 0.08], 0.7, BRASS, 1.0)
+    sound = note.strike(rng, 0.5, contact=0.3 * _mallet(p))
     fans = 1.0 + 0.35 * np.sin(2 * np.pi * p["rate_hz"] * dsp.times(len(sound)) + rng.uniform(0, 6))
     return dsp.finish(sound * fans)
 

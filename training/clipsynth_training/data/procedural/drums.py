@@ -438,7 +438,7 @@ MODELS: tuple[SoundModel, ...] = (
         (
             Choice("pattern", ("steady", "growing", "fading"), "pattern"),
             Range("rate_hz", 13, 30, log=True, attribute="rate"),
-            _pitch(150, 280),
+            Range("f0_hz", 150, 280, log=True),
             Range("duration_s", 1.0, 3.8, attribute="length"),
         ),
         _drum_roll,
@@ -530,7 +530,7 @@ MODELS: tuple[SoundModel, ...] = (
         "drums",
         (
             _ring(1.2, 3.8),
-            Range("bell", 0.0, 1.0, attribute="brightness"),
+            Range("bell", 0.0, 1.0),
             Range("f0_hz", 220, 520, log=True),
             Range("brightness", 0.1, 0.8),
         ),

@@ -267,18 +267,27 @@ _GAITS = {
 }
 
 
+_GROUNDS = {
+    "cobblestones": ("concrete", 1.0),
+    "wood": ("wood", 0.8),
+    "dirt": ("sand", 0.35),
+    "grass": ("grass", 0.15),
+    "sand": ("sand", 0.05),
+}
+
+
 def _horse(p: Parameters, rng: np.random.Generator) -> Waveform:
     strides, phases = _GAITS[p["pattern"]]
     strides *= p["rate_scale"]
-    surface = "concrete" if p["hard"] > 0.5 else "grass"
+    surface, hard = _GROUNDS[p["surface"]]
     hoof = make_body(
         rng.uniform(420, 700), np.array([1.0, 1.5, 2.2, 3.1, 4.3, 6.0]), HARDWOOD.damped(1.6), rng
     )
     soft = _step_bank(surface, 0.9, 0.01, rng)
     steps = [
         _peaks(
-            (hoof.strike(rng, rng.uniform(0.5, 0.9), contact=1.5), 0, 0.15 + 0.85 * p["hard"]),
-            (s, 0, 0.7 - 0.4 * p["hard"]),
+            (hoof.strike(rng, rng.uniform(0.5, 0.9), contact=1.5), 0, 0.15 + 0.85 * hard),
+            (s, 0, 0.7 - 0.4 * hard),
         )
         for s in soft
     ]
@@ -394,7 +403,8 @@ def _finger_snap(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 
 def _crunch_food(p: Parameters, rng: np.random.Generator) -> Waveform:
-    cells = _snaps(rng, 28, 500.0, 6500.0, (0.003, 0.018))
+    low = 350.0 * 2.5 ** p["crisp"]
+    cells = _snaps(rng, 28, low, 9.0 * low, (0.003, 0.018))
     bites = round(p["count"])
     sounds, starts = [], []
     for bite in range(bites):
@@ -593,7 +603,7 @@ def _pen(p: Parameters, rng: np.random.Generator) -> Waveform:
         4.0,
     )
     table = dsp.resonance(scratch, rng.uniform(350, 700), 3.0)
-    return dsp.finish_steady(_mix((scratch, 1.0), (table, 0.25), (taps * word, 0.12)))
+    return dsp.finish(_mix((scratch, 1.0), (table, 0.25), (taps * word, 0.12)))
 
 
 def _paper_crumple(p: Parameters, rng: np.random.Generator) -> Waveform:
@@ -943,7 +953,7 @@ MODELS: tuple[SoundModel, ...] = (
         "footsteps",
         (
             Choice("pattern", tuple(_GAITS), "pattern"),
-            Range("hard", 0.0, 1.0, attribute="brightness"),
+            Choice("surface", tuple(_GROUNDS), "surface"),
             Range("rate_scale", 0.85, 1.2, attribute="rate"),
         ),
         _horse,
@@ -1011,7 +1021,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "eating an apple",
         "food",
-        (_count(1.6, 6.4), Range("crisp", 0.0, 1.0, attribute="brightness"), _rate(1.2, 2.4)),
+        (_count(1.6, 5.4), Range("crisp", 0.0, 1.0, attribute="brightness"), _rate(1.5, 2.6)),
         _crunch_food,
         ("crunching", "biting an apple", "eating chips", "crunch"),
         _COOK,
@@ -1053,7 +1063,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "popcorn",
         "food",
-        (_rate(2, 28), _pitch(400, 1100)),
+        (_rate(2, 28), Range("f0_hz", 400, 1100, log=True)),
         _popcorn,
         ("popcorn popping", "making popcorn"),
         _COOK,
@@ -1071,7 +1081,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "typewriter",
         "desk",
-        (_rate(2.0, 9.0), _pitch(1300, 2800), Range("bell", 0.0, 1.0)),
+        (_rate(2.0, 9.0), Range("f0_hz", 1300, 2800, log=True), Range("bell", 0.0, 1.0)),
         _typewriter,
         ("typing on a typewriter", "old typewriter"),
         _COOK,
@@ -1227,7 +1237,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "scissors",
         "household",
-        (_rate(1.2, 5.0), _count(0.6, 5.4), _pitch(1400, 3400)),
+        (_rate(1.2, 5.0), _count(0.6, 5.4), Range("f0_hz", 1400, 3400, log=True)),
         _scissors,
         ("scissors cutting", "snipping"),
         _FARNELL,

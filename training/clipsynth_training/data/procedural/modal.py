@@ -96,7 +96,7 @@ def _pipe(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _hammer_nail(p: Parameters, rng: np.random.Generator) -> Waveform:
     count = round(p["count"])
-    plank = make_body(rng.uniform(160, 320), bodies.box(20, rng), WOOD, rng, slope=-0.5)
+    plank = make_body(0.13 * p["f0_hz"], bodies.box(20, rng), WOOD, rng, slope=-0.5)
     blows = []
     for index in range(count):
         free = 1.0 - 0.3 * index / max(count, 1)  # the free length shortens, the pitch rises
@@ -105,7 +105,7 @@ def _hammer_nail(p: Parameters, rng: np.random.Generator) -> Waveform:
         )
         force = p["intensity"] * rng.uniform(0.75, 1.0)
         blows.append(
-            dsp.place([nail.strike(rng, force), plank.strike(rng, force)], [0.0, 0.0], [0.8, 0.9])
+            dsp.place([nail.strike(rng, force), plank.strike(rng, force)], [0.0, 0.0], [1.0, 0.6])
         )
     gaps = (1.0 + 0.05 * rng.standard_normal(count)) / p["rate_hz"]
     return dsp.finish(dsp.place(blows, np.cumsum(gaps) - gaps[0]))
@@ -160,7 +160,7 @@ def _sword_clash(p: Parameters, rng: np.random.Generator) -> Waveform:
 def _door_slam(p: Parameters, rng: np.random.Generator) -> Waveform:
     door = make_body(p["f0_hz"], bodies.plate(40, 0.5), WOOD, rng, slope=-0.5)
     n = dsp.num_samples(0.5)
-    air = dsp.lowpass(rng.standard_normal(n), 180) * dsp.attack_decay(n, 0.006, 0.35)
+    air = dsp.lowpass(rng.standard_normal(n), 2.1 * p["f0_hz"]) * dsp.attack_decay(n, 0.006, 0.35)
     latch = make_body(rng.uniform(1800, 3200), DISC, STEEL.damped(25.0), rng)
     force = p["intensity"]
     sounds = [door.strike(rng, force, contact=2.0), 2.0 * force * dsp.unit_peak(air)]
@@ -468,7 +468,10 @@ def _knife_sharpening(p: Parameters, rng: np.random.Generator) -> Waveform:
     n = dsp.num_samples(p["duration_s"])
     phase = np.mod(p["rate_hz"] * dsp.times(n), 1.0)
     stroke = np.where(phase < 0.6, np.sin(np.pi * np.clip(phase / 0.6, 0, 1)) ** 0.5, 0.0)
-    force = dsp.moving_noise(3500.0 + 4500.0 * phase, 1.3, rng) * stroke
+    force = (
+        dsp.moving_noise((3500.0 + 4500.0 * phase) * (p["f0_hz"] / 1100.0) ** 0.6, 1.3, rng)
+        * stroke
+    )
     wet = dsp.unit_peak(dsp.resonate(force, blade.response())[:n]) + 0.8 * dsp.unit_peak(force)
     return dsp.finish(wet, fade_out_s=0.02)
 
@@ -668,7 +671,7 @@ def _latch(p: Parameters, rng: np.random.Generator) -> Waveform:
     bolt = make_body(
         p["f0_hz"], BAR[:6] ** 0.8, STEEL.damped(45.0), rng, roughness=0.05, longest_s=0.12
     )
-    case = make_body(rng.uniform(280, 600), bodies.box(16, rng), WOOD, rng, slope=-0.4)
+    case = make_body(0.2 * p["f0_hz"], bodies.box(16, rng), WOOD, rng, slope=-0.4)
     gap = p["gap_s"]
     sounds = [bolt.strike(rng, 0.5), bolt.strike(rng, 0.9), case.strike(rng, 0.8)]
     n = dsp.num_samples(gap)

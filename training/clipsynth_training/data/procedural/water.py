@@ -64,7 +64,7 @@ def bubbles(
     gains: Waveform | float = 1.0,
     surface: float = 0.5,
     slope: float = 1.6,
-    kinds: int = 60,
+    kinds: int = 32,
 ) -> Waveform:
     """Return bubbles at their times, louder the larger they are."""
     grains = []
@@ -178,7 +178,7 @@ def _flow(
     when = dsp.arrivals(rate, duration_s, rng)
     course = _course(n, rng, pulse_hz, depth)
     gains = course[(when * SAMPLE_RATE).astype(int).clip(0, n - 1)]
-    wet = bubbles(when, least, greatest, rng, duration_s, gains=gains, slope=slope, kinds=90)
+    wet = bubbles(when, least, greatest, rng, duration_s, gains=gains, slope=slope, kinds=64)
     spray = dsp.noise_band(n, rng, *hiss) * _course(n, rng, 12.0, 0.2) * course
     return _mix((wet, 1.0), (spray, hiss_level))
 
@@ -237,9 +237,10 @@ def _waterfall(p: Parameters, rng: np.random.Generator) -> Waveform:
 
 def _splash_body(size: float, strength: float, rng: np.random.Generator) -> Waveform:
     length = 0.35 + 1.1 * size
+    dull = 2.0 ** (0.4 - 1.1 * size)  # a large body throws large drops
     n = dsp.num_samples(length)
-    slap = dsp.burst(rng, 150, 2500 + 5000 * strength, 0.05 + 0.08 * size, 0.001)
-    centre = dsp.contour(n, [(0, 1600.0), (0.2, 3400.0), (1, 2200.0)])
+    slap = dsp.burst(rng, 150, (2500 + 5000 * strength) * dull, 0.05 + 0.08 * size, 0.001)
+    centre = dsp.contour(n, [(0, 1600.0), (0.2, 3400.0), (1, 2200.0)]) * dull
     crown = dsp.moving_noise(centre, 2.2, rng, 7) * dsp.attack_decay(n, 0.02 + 0.05 * size, length)
     cavity_radius = 0.006 * 4.0**size
     cavity = bubble(cavity_radius, 0.15)
@@ -450,6 +451,7 @@ def _drain(p: Parameters, rng: np.random.Generator) -> Waveform:
     suck = dsp.moving_noise(dsp.contour(n, [(0, 500), (1, 1100)]), 0.8, rng, 6) * _course(
         n, rng, p["rate_hz"], 0.6
     )
+    suck = suck * dsp.contour(n, [(0, 0), (0.05, 1), (0.85, 1), (1, 0)])
     return dsp.finish(_mix((gulps, 1.0), (small, 0.35), (suck, 0.35)))
 
 
@@ -566,7 +568,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "boiling water",
         "water",
-        (_INTENSITY, _pitch(500, 1300)),
+        (_INTENSITY, Range("f0_hz", 500, 1300, log=True)),
         _boiling,
         ("water boiling in a pot", "boiling pot", "cauldron"),
         _DOEL,
@@ -595,7 +597,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "running tap",
         "water",
-        (_INTENSITY, _pitch(160, 600)),
+        (_INTENSITY, Range("f0_hz", 160, 600, log=True)),
         _tap,
         ("faucet running", "kitchen sink", "tap water"),
         _DOEL,
@@ -604,7 +606,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "shower",
         "water",
-        (_INTENSITY, Range("low_hz", 1200, 3500, log=True, attribute="brightness")),
+        (_INTENSITY, Range("low_hz", 800, 4500, log=True, attribute="brightness")),
         _shower,
         ("shower running", "spraying water"),
         _DOEL,
@@ -647,7 +649,7 @@ MODELS: tuple[SoundModel, ...] = (
     SoundModel(
         "rain gutter",
         "water",
-        (_INTENSITY, _pitch(180, 600)),
+        (_INTENSITY, Range("f0_hz", 180, 600, log=True)),
         _gutter,
         ("water in a drainpipe", "downspout"),
         _DOEL,
