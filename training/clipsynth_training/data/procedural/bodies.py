@@ -40,7 +40,7 @@ class Material:
 
     def t60_s(self, frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the seconds in which a mode falls by 60 dB."""
-        return np.log(1000.0) / (np.pi * frequency_hz / self.q + self.loss_per_s)
+        return np.asarray(np.log(1000.0) / (np.pi * frequency_hz / self.q + self.loss_per_s))
 
     def damped(self, factor: float) -> Material:
         """Return the material with all its losses times ``factor``, as a hand damps a body."""
@@ -60,23 +60,23 @@ PLASTIC = Material(q=22.0, loss_per_s=40.0, contact_s=0.00035, click=0.30)
 
 def _bar() -> Ratios:
     wave = np.array([1.50562, 2.49975, 3.50001, *(np.arange(4, 12) + 0.5)])
-    return (wave / wave[0]) ** 2
+    return np.asarray((wave / wave[0]) ** 2)
 
 
 def _cantilever() -> Ratios:
     wave = np.array([0.59686, 1.49418, 2.50025, *(np.arange(4, 12) - 0.5)])
-    return (wave / wave[0]) ** 2
+    return np.asarray((wave / wave[0]) ** 2)
 
 
 def _cup() -> Ratios:
     n = np.arange(2, 12)
     wave = n * (n**2 - 1) / np.sqrt(n**2 + 1)
-    return wave / wave[0]
+    return np.asarray(wave / wave[0])
 
 
 def _membrane() -> Ratios:
     zeros = np.sort(np.concatenate([special.jn_zeros(m, 5) for m in range(9)]))
-    return zeros / zeros[0]
+    return np.asarray(zeros / zeros[0])
 
 
 BAR = _bar()
@@ -102,7 +102,7 @@ def plate(num_modes: int, aspect: float) -> Ratios:
     """Return the lowest ratios of a rectangular plate held at its edges."""
     m, n = np.meshgrid(np.arange(1, 13), np.arange(1, 13))
     wave = np.sort((m**2 + (n * aspect) ** 2).ravel())[:num_modes]
-    return wave / wave[0]
+    return np.asarray(wave / wave[0])
 
 
 def box(num_modes: int, rng: np.random.Generator) -> Ratios:
@@ -145,7 +145,7 @@ class Body:
         noise = dsp.lowpass(rng.standard_normal(n), 0.55 / length, 1)
         noise = noise * dsp.attack_decay(n, 0.3 * length, 0.005 + 5.0 * length)
         sound[:n] += self.material.click * noise * max(float(np.max(np.abs(sound))), 1e-9)
-        return sound * (0.1 + 0.9 * strength) ** 1.3
+        return np.asarray(sound * (0.1 + 0.9 * strength) ** 1.3)
 
     def response(self) -> Waveform:
         """Return the impulse response at unit energy, for a force to be convolved with."""

@@ -34,7 +34,7 @@ def times(n: int) -> Waveform:
 
 def decay(n: int, t60_s: float) -> Waveform:
     """Return an exponential envelope that starts at 1 and falls by 60 dB in ``t60_s``."""
-    return np.exp(-_LN_1000 / (t60_s * SAMPLE_RATE) * np.arange(n))
+    return np.asarray(np.exp(-_LN_1000 / (t60_s * SAMPLE_RATE) * np.arange(n)))
 
 
 def attack_decay(n: int, attack_s: float, t60_s: float) -> Waveform:
@@ -48,7 +48,7 @@ def attack_decay(n: int, attack_s: float, t60_s: float) -> Waveform:
 def contour(n: int, points: Sequence[tuple[float, float]]) -> Waveform:
     """Return straight lines through ``(position, value)``, position in [0, 1] of the length."""
     positions, values = zip(*points, strict=True)
-    return np.interp(np.linspace(0.0, 1.0, n), positions, values)
+    return np.asarray(np.interp(np.linspace(0.0, 1.0, n), positions, values))
 
 
 def hump(n: int, sharpness: float = 1.0) -> Waveform:
@@ -63,7 +63,7 @@ def drift(n: int, rate_hz: float, rng: np.random.Generator) -> Waveform:
     index = np.minimum(position.astype(int), len(knots) - 2)
     part = position - index
     part = part * part * (3.0 - 2.0 * part)
-    return 1.16 * (knots[index] * (1.0 - part) + knots[index + 1] * part)
+    return np.asarray(1.16 * (knots[index] * (1.0 - part) + knots[index + 1] * part))
 
 
 def white(n: int, rng: np.random.Generator) -> Waveform:
@@ -77,31 +77,33 @@ def tilted(n: int, rng: np.random.Generator, db_per_octave: float) -> Waveform:
     spectrum = fft.rfft(rng.standard_normal(size))
     frequency = np.maximum(fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 50.0)
     noise = fft.irfft(spectrum * (frequency / 1000.0) ** (db_per_octave / 6.0206), size)[:n]
-    return noise / max(float(np.std(noise)), 1e-12)
+    return np.asarray(noise / max(float(np.std(noise)), 1e-12))
 
 
 def lowpass(x: Waveform, hz: float, order: int = 2) -> Waveform:
     """Filter with a Butterworth low-pass."""
-    return signal.sosfilt(signal.butter(order, _edge(hz), fs=SAMPLE_RATE, output="sos"), x)
+    return np.asarray(
+        signal.sosfilt(signal.butter(order, _edge(hz), fs=SAMPLE_RATE, output="sos"), x)
+    )
 
 
 def highpass(x: Waveform, hz: float, order: int = 2) -> Waveform:
     """Filter with a Butterworth high-pass."""
     sos = signal.butter(order, _edge(hz), "highpass", fs=SAMPLE_RATE, output="sos")
-    return signal.sosfilt(sos, x)
+    return np.asarray(signal.sosfilt(sos, x))
 
 
 def bandpass(x: Waveform, low_hz: float, high_hz: float, order: int = 2) -> Waveform:
     """Filter with a Butterworth band-pass."""
     edges = (_edge(low_hz), _edge(max(high_hz, low_hz * 1.05)))
     sos = signal.butter(order, edges, "bandpass", fs=SAMPLE_RATE, output="sos")
-    return signal.sosfilt(sos, x)
+    return np.asarray(signal.sosfilt(sos, x))
 
 
 def resonance(x: Waveform, hz: float, q: float) -> Waveform:
     """Filter with one resonance of unit gain at its peak."""
     b, a = signal.iirpeak(min(hz, 0.45 * SAMPLE_RATE), q, fs=SAMPLE_RATE)
-    return signal.lfilter(b, a, x)
+    return np.asarray(signal.lfilter(b, a, x))
 
 
 def _edge(hz: float) -> float:
@@ -111,7 +113,9 @@ def _edge(hz: float) -> float:
 def noise_band(n: int, rng: np.random.Generator, low_hz: float, high_hz: float) -> Waveform:
     """Return band-passed noise of about unit variance."""
     noise = bandpass(rng.standard_normal(n + 256), low_hz, high_hz)[256:]
-    return noise / np.sqrt(max(min(high_hz, 20_000.0) - low_hz, 20.0) / (0.5 * SAMPLE_RATE))
+    return np.asarray(
+        noise / np.sqrt(max(min(high_hz, 20_000.0) - low_hz, 20.0) / (0.5 * SAMPLE_RATE))
+    )
 
 
 def moving_noise(
@@ -141,7 +145,7 @@ def moving_noise(
 def sine(frequency_hz: ArrayLike, n: int, phase: float = 0.0) -> Waveform:
     """Return a sine whose frequency is a number or a curve [T]."""
     step = np.broadcast_to(np.asarray(frequency_hz, np.float64), (n,)) * (2 * np.pi / SAMPLE_RATE)
-    return np.sin(np.cumsum(step) - step[0] + phase)
+    return np.asarray(np.sin(np.cumsum(step) - step[0] + phase))
 
 
 def ring(
@@ -177,16 +181,13 @@ def ring(
     amplitude = gain[kept] * np.exp(1j * (phase[kept] - np.pi / 2))
     starts = amplitude * np.exp(np.outer(np.arange(0, n, _BLOCK), pole))  # [T / block, M]
     offsets = np.exp(np.outer(pole, np.arange(_BLOCK)))  # [M, block]
-    return (starts.real @ offsets.real - starts.imag @ offsets.imag).ravel()[:n]
+    return np.asarray((starts.real @ offsets.real - starts.imag @ offsets.imag).ravel()[:n])
 
 
 def resonate(force: Waveform, response: Waveform) -> Waveform:
     """Convolve a contact force with a body's impulse response; as long as both together."""
-    return (
-        signal.oaconvolve(force, response)
-        if len(force) > 4 * len(response)
-        else (signal.fftconvolve(force, response))
-    )
+    convolve = signal.oaconvolve if len(force) > 4 * len(response) else signal.fftconvolve
+    return np.asarray(convolve(force, response))
 
 
 def arrivals(rate_hz: float, duration_s: float, rng: np.random.Generator) -> Waveform:
@@ -209,7 +210,8 @@ def bounces(
     """Return contact times from 0 and speeds from 1 of a body that bounces to rest."""
     count = max(2, int(np.log(least_gap_s / first_gap_s) / np.log(restitution)) + 1)
     gaps = first_gap_s * restitution ** np.arange(count)
-    return np.concatenate([[0.0], np.cumsum(gaps)]), restitution ** np.arange(count + 1)
+    speeds: Waveform = np.asarray(restitution ** np.arange(count + 1), np.float64)
+    return np.concatenate([[0.0], np.cumsum(gaps)]), speeds
 
 
 def scatter(

@@ -687,13 +687,13 @@ def _dice(p: Parameters, rng: np.random.Generator) -> Waveform:
         )
         cubes.append(body.strike(rng, rng.uniform(0.5, 1.0), contact=0.4))
     table = make_body(rng.uniform(140, 260), bodies.plate(24, 0.7), WOOD, rng, slope=-0.6)
-    when, gain = [], []
+    hit_times, gains = [], []
     for _ in range(round(p["count"])):
         hits, speed = dsp.bounces(rng.uniform(0.10, 0.2), rng.uniform(0.62, 0.76), 0.014)
         jitter = 1.0 + 0.2 * rng.uniform(-1, 1, len(hits))
-        when.append(rng.uniform(0, 0.07) + hits * jitter)
-        gain.append(speed * rng.uniform(0.6, 1.0, len(hits)))
-    when, gain = np.concatenate(when), np.concatenate(gain)
+        hit_times.append(rng.uniform(0, 0.07) + hits * jitter)
+        gains.append(speed * rng.uniform(0.6, 1.0, len(hits)))
+    when, gain = np.concatenate(hit_times), np.concatenate(gains)
     clicks = dsp.scatter([dsp.unit_peak(c) for c in cubes], when, gain, rng)
     knocks = dsp.scatter([dsp.unit_peak(table.strike(rng, 0.7)) for _ in range(4)], when, gain, rng)
     return dsp.finish(dsp.place([clicks, knocks], [0, 0], [1.0, 0.6]))

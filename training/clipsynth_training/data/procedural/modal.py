@@ -421,9 +421,8 @@ def _strokes(p: Parameters, rng: np.random.Generator, duration_s: float) -> Wave
     """Return the speed of a hand that goes back and forth, in [0, 1]."""
     n = dsp.num_samples(duration_s)
     phase = p["rate_hz"] * dsp.times(n) + 0.08 * dsp.drift(n, 2.0, rng)
-    return np.abs(np.sin(np.pi * phase)) ** 0.8 * np.clip(
-        1.0 + 0.2 * dsp.drift(n, 8.0, rng), 0.2, 1.6
-    )
+    level = np.clip(1.0 + 0.2 * dsp.drift(n, 8.0, rng), 0.2, 1.6)
+    return np.asarray(np.abs(np.sin(np.pi * phase)) ** 0.8 * level)
 
 
 def _scrape(

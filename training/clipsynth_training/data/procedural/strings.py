@@ -350,7 +350,7 @@ def _wavetable(harmonics: Waveform, frequency_hz: Waveform) -> Waveform:
     spectrum[1 : len(harmonics) + 1] = -0.5j * size * harmonics
     table = np.fft.irfft(spectrum, size)
     phase = np.mod(np.cumsum(frequency_hz) / SAMPLE_RATE, 1.0) * size
-    return np.interp(phase, np.arange(size + 1), np.append(table, table[0]))
+    return np.asarray(np.interp(phase, np.arange(size + 1), np.append(table, table[0])))
 
 
 def _bowed(

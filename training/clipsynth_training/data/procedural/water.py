@@ -51,7 +51,7 @@ def radii(
 ) -> Waveform:
     """Return radii of a power law: many small bubbles, few large."""
     low, high = least_m ** (1.0 - slope), greatest_m ** (1.0 - slope)
-    return (low + (high - low) * rng.random(count)) ** (1.0 / (1.0 - slope))
+    return np.asarray((low + (high - low) * rng.random(count)) ** (1.0 / (1.0 - slope)))
 
 
 def bubbles(
@@ -442,10 +442,10 @@ def _drain(p: Parameters, rng: np.random.Generator) -> Waveform:
     n = dsp.num_samples(length)
     gulp_rate = p["rate_hz"] * dsp.contour(n, [(0, 0.7), (1, 1.5)]) * _course(n, rng, 3.0, 0.3)
     beats = np.cumsum(gulp_rate) / SAMPLE_RATE
-    when = np.searchsorted(
+    samples = np.searchsorted(
         beats, np.arange(int(beats[-1])) + rng.uniform(-0.25, 0.25, int(beats[-1]))
     )
-    when = np.sort(when.clip(0, n - 1)) / SAMPLE_RATE
+    when = np.asarray(np.sort(samples.clip(0, n - 1)) / SAMPLE_RATE)
     gulps = bubbles(when, 0.008, 0.02, rng, length + 0.3, surface=1.0, slope=1.1)
     small = bubbles(dsp.arrivals(120.0, length, rng), 0.0015, 0.006, rng, length + 0.3)
     suck = dsp.moving_noise(dsp.contour(n, [(0, 500), (1, 1100)]), 0.8, rng, 6) * _course(
