@@ -36,9 +36,9 @@ def write(i):
 """,
     "checkpoint": """
 import torch
-from clipsynth_training.checkpoint import save_part
+from clipsynth_training.checkpoint import save_component
 parts = [{"w": torch.full((1_000_000,), level)} for level in (1.0, 2.0)]
-def write(i): save_part(folder, "it", parts[i % 2], {"step": i})
+def write(i): save_component(folder, "it", parts[i % 2], {"step": i})
 """,
 }
 LOOP = """

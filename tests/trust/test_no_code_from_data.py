@@ -28,6 +28,8 @@ ALLOWED = {
     # libraries of the driver and of installed wheels, by fixed names
     "clipsynth_rt/backends/tensorrt/cuda.py": ["ctypes.CDLL()"],
     "clipsynth_rt/backends/tensorrt/api.py": ["ctypes.CDLL()"],
+    # the C library of this process, which gives freed memory back
+    "clipsynth_rt/server/requests.py": ["ctypes.CDLL()"],
 }
 KEYWORDS = {"allow_pickle", "trust_remote_code", "shell"}
 

@@ -57,7 +57,7 @@ def save_component(
         folder: Checkpoint folder; made if missing.
         part: ``denoiser``, ``vocoder``, ``clip``, ``classifier`` or a training state's name.
         tensors: State dict; stored contiguous, on the CPU.
-        config: JSON data that ``load_part`` returns unchanged.
+        config: JSON data that ``load_component`` returns unchanged.
 
     Raises:
         OutputError: If they cannot be written.
@@ -99,7 +99,7 @@ def _umask() -> int:
 
 
 def load_component(folder: str | Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save_part`` wrote.
+    """Read what ``save_component`` wrote.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or its JSON is no object; the message
@@ -172,7 +172,7 @@ def load_state(folder: str | Path, name: str) -> tuple[dict[str, Tensor], dict[s
     """Read the newest training state that is whole; None where there is none at all.
 
     A damaged one is named in a warning, and the one before it is taken. States of version 0.1, a
-    pair of files as ``save_part`` writes them, are read too.
+    pair of files as ``save_component`` writes them, are read too.
 
     Raises:
         CheckpointError: If there are states and all are damaged; the message names the newest.
