@@ -71,14 +71,14 @@ def load_sound(
         raise InputError(f"{name}: there is no sound in it")
     if not np.isfinite(sound).all():
         raise InputError(f"{name}: holds samples that are not finite")
-    if np.abs(sound).max() < _SILENCE:
-        logger.warning("%s: the sound is silent; what is made of it follows the query alone", name)
     # before it is converted, which rounds the length
     if len(sound) * sample_rate < min_samples * rate:
         raise InputError(
             f"{name}: the sound is too short, {1000 * len(sound) / rate:.3g} ms; at least "
             f"{1000 * min_samples / sample_rate:.3g} ms are needed"
         )
+    if np.abs(sound).max() < _SILENCE:
+        logger.warning("%s: the sound is silent; what is made of it follows the query alone", name)
     if rate == sample_rate:
         return np.ascontiguousarray(sound, np.float32)
     try:

@@ -72,7 +72,7 @@ def test_what_is_missing_or_damaged_is_named(exported, tmp_path, monkeypatch):
     graph = Bundle.open(exported).graph("vocoder", "int8")
     path = tmp_path / "vocoder.onnx"
     path.write_bytes(b"\x08\x08junk")
-    with pytest.raises(BundleError, match=r"vocoder\.onnx: not an ONNX graph"):
+    with pytest.raises(BundleError, match=r"vocoder\.onnx: is not an ONNX graph"):
         read_for_gpu(replace(graph, path=path, sha256=None), "gpu")
     with pytest.raises(HashMismatchError):
         read_for_gpu(replace(graph, path=path), "gpu")

@@ -158,7 +158,7 @@ def test_a_voice_learns_and_can_be_exported(
     assert not (out / "MODEL_CARD.md").exists()
     assert len(list((out / "samples").glob("*.png"))) == 2
     monkeypatch.setattr(clip_module, "load_clip", lambda *_: encoder)
-    options = ("--checkpoint", str(checkpoint), "--out", str(out), "--num-steps", "21")
+    options = ("--checkpoint", str(checkpoint), "--out", str(out), "--steps", "21")
     again = CliRunner().invoke(main, ["train", "finetune", str(sounds), *options])
     assert again.exit_code == 0, again.output
     assert "learnt my drum, rain from 4 clips" in again.output
